@@ -1,0 +1,1 @@
+"""One activation family a file; each registers its members on import."""
