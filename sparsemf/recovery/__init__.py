@@ -1,1 +1,29 @@
-""""""
+"""Particles → atoms: subset selection, clustering, convex refit, joint refinement; the staircase's upper curve."""
+
+from sparsemf.recovery.cluster import MergePath, merge_path
+from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geometry
+from sparsemf.recovery.problem import Dictionary, Problem
+from sparsemf.recovery.refine import Refined, Sample, refine
+from sparsemf.recovery.refit import refit
+from sparsemf.recovery.selection import Selection, select
+from sparsemf.recovery.staircase import Effort, Progress, UpperCurve, upper_curve
+
+__all__ = [
+    "Dictionary",
+    "Effort",
+    "EmpiricalGeometry",
+    "GaussianGeometry",
+    "Geometry",
+    "MergePath",
+    "Problem",
+    "Progress",
+    "Refined",
+    "Sample",
+    "Selection",
+    "UpperCurve",
+    "merge_path",
+    "refine",
+    "refit",
+    "select",
+    "upper_curve",
+]

@@ -1,0 +1,118 @@
+"""What a checkpoint file offers to the block finder: names, shapes and types of tensors, and one tensor at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemf.exceptions import InputError
+
+Array = NDArray[np.float64]
+
+FLOATS = ("bfloat16", "float16", "float32", "float64")  # by bits of precision, coarsest first
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor in a file, by its name there; ``dtype`` is "float32", "bfloat16", "int64", …"""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something in a file that is not a usable block, and why."""
+
+    name: str
+    reason: str
+
+
+class BadFile(InputError):
+    """A file that cannot be read as a checkpoint: its base name, what was expected, what came, how to mend it."""
+
+    def __init__(self, path: str | os.PathLike[str], message: str) -> None:
+        super().__init__(f"{Path(path).name or os.fspath(path)}: {message}")
+
+
+class TensorFile(ABC):
+    """One open checkpoint.  ``tensors`` maps names to infos; values are read one tensor at a time.
+
+    Attributes
+    ----------
+    format : what the file is ("safetensors", "npz", "torch", "sharded safetensors")
+    metadata : strings that came with the tensors ("activation", "scale", "format_version", …)
+    remarks : entries that were left aside, and why
+    """
+
+    format: str
+    path: Path
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+    remarks: tuple[Remark, ...] = ()
+
+    @abstractmethod
+    def _values(self, name: str) -> Array:
+        """The tensor's numbers, exactly, as float64."""
+
+    def read(self, name: str) -> Array:
+        """The finite numbers of one tensor as float64 (every float of up to 64 bits fits exactly)."""
+        info = self.tensors[name]
+        if info.dtype not in FLOATS:
+            raise BadFile(
+                self.path, f"tensor {name}: expected {', '.join(FLOATS)}, got {info.dtype}; save it as one of these"
+            )
+        values = self._values(name)
+        if not np.isfinite(values).all():
+            nan, infinite = int(np.isnan(values).sum()), int(np.isinf(values).sum())
+            what = "NaN" if nan else "infinite"
+            count = nan or infinite
+            raise BadFile(
+                self.path,
+                f"tensor {name}: expected finite numbers, got {count} {what} of {values.size} entries; "
+                "take a checkpoint from before the run diverged",
+            )
+        return values
+
+    def sha256(self, used: Iterable[str] | None = None) -> str:
+        """Hash of the file's bytes (of a sharded file: of the index and the shards that hold ``used``)."""
+        return file_sha256(self.path)
+
+    def close(self) -> None:
+        """Release what is open."""
+
+    def __enter__(self) -> TensorFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, streamed."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def decode(raw: Any, dtype: str, shape: tuple[int, ...]) -> Array:
+    """Little-endian bytes (or an array of them) of type ``dtype`` as float64 of the given shape."""
+    if dtype == "bfloat16":  # the upper half of a float32
+        widened = np.frombuffer(raw, dtype="<u2").astype(np.uint32) << np.uint32(16)
+        return widened.view(np.float32).astype(np.float64).reshape(shape)
+    kind = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}[dtype]
+    return np.frombuffer(raw, dtype=kind).astype(np.float64).reshape(shape)
+
+
+def coarsest(dtypes: Iterable[str]) -> str:
+    """The type with the fewest bits of precision among those given."""
+    return min(dtypes, key=FLOATS.index)

@@ -1,0 +1,101 @@
+"""Where the two layers of a block lie in a file: which tensors, and which of them are transposed.
+
+f(x) = outer·σ(inner·x + bias) + offset, in the file either as two linear layers of torch, y = W x with W of shape
+(out, in), or as x @ W with W of shape (in, out) (GPT-2's Conv1D, JAX).  The shapes decide where they can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One block: names of its tensors in the file and how to bring them to (N, d) and (N, m)."""
+
+    name: str
+    kind: str
+    inner: str
+    outer: str
+    inner_transposed: bool
+    outer_transposed: bool
+    width: int
+    d: int
+    m: int
+    bias: str | None = None
+    offset: str | None = None
+    affine: str | None = None
+    affine_transposed: bool = False
+    gain: str | None = None
+    shift: str | None = None
+    native: bool = False
+
+    @property
+    def tensors(self) -> dict[str, str]:
+        """Role → tensor name, of those present."""
+        roles = ("inner", "bias", "outer", "offset", "affine")
+        found = {role: getattr(self, role) for role in roles}
+        return {role: name for role, name in found.items() if name is not None}
+
+    @property
+    def layernorm(self) -> str | None:
+        """The name of the LayerNorm that feeds the block."""
+        return None if self.gain is None else self.gain.rsplit(".", 1)[0]
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Two tensors that do not make a block, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two weight matrices with their biases, as candidates for a block."""
+
+    first: str
+    second: str
+    bias: str | None
+    offset: str | None
+
+
+def fit(
+    name: str, kind: str, pair: Pair, shapes: Shapes, prefer: str | None = "linear", **extra: str | None
+) -> Layout | Misfit:
+    """The layout of a pair by its shapes, or why it has none.
+
+    ``prefer`` ("linear", "applied" or None) settles what shapes leave open; None calls it ambiguous.
+    """
+    first, second = shapes[pair.first], shapes[pair.second]
+    if len(first) != 2 or len(second) != 2:
+        return Misfit(f"{pair.first} {first} and {pair.second} {second}: expected two matrices")
+    bias = shapes[pair.bias] if pair.bias else None
+    offset = shapes[pair.offset] if pair.offset else None
+
+    def agrees(width: int, m: int) -> bool:
+        return bias in (None, (width,)) and offset in (None, (m,))
+
+    fits = {}
+    if first[0] == second[1] and agrees(first[0], second[0]):
+        fits["linear"] = (first[0], first[1], second[0])
+    if first[1] == second[0] and agrees(first[1], second[1]):
+        fits["applied"] = (first[1], first[0], second[1])
+    if not fits:
+        if first[0] == 2 * second[1]:
+            return Misfit(f"{pair.first} has twice the rows that {pair.second} takes: a gated block, not supported yet")
+        biases = "".join(f", {n} {shapes[n]}" for n in (pair.bias, pair.offset) if n)
+        return Misfit(f"the shapes do not chain: {pair.first} {first}, {pair.second} {second}{biases}")
+    if len(fits) == 2 and prefer is None:
+        return Misfit(f"{pair.first} {first} and {pair.second} {second} fit both ways; say it with --map and :T or :N")
+    way = next(iter(fits)) if len(fits) == 1 else str(prefer)
+    width, d, m = fits[way]
+    if min(width, d, m) < 1:
+        return Misfit(f"width {width}, d = {d}, m = {m}: expected at least 1 each")
+    linear = way == "linear"
+    return Layout(
+        name, kind, pair.first, pair.second, not linear, linear, width, d, m, pair.bias, pair.offset, **extra  # type: ignore[arg-type]
+    )

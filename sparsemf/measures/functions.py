@@ -1,0 +1,135 @@
+"""Norms of functions: ‖f‖ and ‖f − g‖ under a Gaussian or empirical law, and the sup over a ball.
+
+Every result is two-sided.  ``kind`` is "certificate" when both ends hold up to the stated float64 margin, and
+"estimate" for an end that is only a sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemf.measures.gaussian import UNIT, Atoms, affine_margin, affine_part, energy_beyond_affine
+from sparsemf.measures.laws import Ball, Empirical, Gaussian, InputLaw, InvalidLaw
+from sparsemf.measures.network import InvalidNetwork, Network
+
+Array = NDArray[np.float64]
+
+ARITHMETIC = "float64 with a stated rounding margin"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """lower ≤ truth ≤ upper, absolute in the norm at hand; ``method`` names what gave the ends."""
+
+    lower: float
+    upper: float
+    method: str
+    arithmetic: str = ARITHMETIC
+
+
+def difference(f: Network, g: Network) -> Network:
+    """f − g as one network (same activation, d and m); raises :class:`InvalidNetwork` otherwise."""
+    for what, a, b in (
+        ("activation", f.activation.name, g.activation.name),
+        ("input dimension d", f.d, g.d),
+        ("outputs m", f.m, g.m),
+    ):
+        if a != b:
+            raise InvalidNetwork(f"{what}: expected the same for both networks, got {a} and {b}")
+    return Network(
+        outer=np.concatenate([f.alpha, -g.alpha]),
+        inner=np.concatenate([f.inner, g.inner]),
+        bias=np.concatenate([f.bias, g.bias]),
+        activation=f.activation,
+        affine=f.affine - g.affine,
+        offset=f.offset - g.offset,
+    )
+
+
+def l2_norm(network: Network, law: InputLaw) -> Bounds:
+    """Bounds of ‖f‖ in L²(law), Euclidean over outputs."""
+    if isinstance(law, Empirical):
+        return _empirical_norm(network, law)
+    white = law.whiten(network)
+    slope, constant = affine_part(white)
+    affine, slack = float(np.hypot(np.linalg.norm(slope), np.linalg.norm(constant))), affine_margin(white)
+    rest = energy_beyond_affine(Atoms.of(white), white.alpha)
+    return Bounds(
+        lower=float(np.hypot(max(affine - slack, 0.0), np.sqrt(rest.lower))),
+        upper=float(np.hypot(affine + slack, np.sqrt(rest.upper))) * (1 + 4 * UNIT),
+        method="Hermite degrees 0 and 1 exactly, the rest by the Gaussian kernel",
+    )
+
+
+def l2_distance(f: Network, g: Network, law: InputLaw) -> Bounds:
+    """Bounds of ‖f − g‖ in L²(law) from the Gram form of the difference (cancels below about 1e-7·mass)."""
+    return l2_norm(difference(f, g), law)
+
+
+def evaluation_mass(network: Network, x: Array, block: int = 1 << 22) -> Array:
+    """Σ_i ‖α_i‖ (|σ(z_i)| + Lip·(|⟨w_i, x⟩| + |b_i|)) + ‖A‖‖x‖ + ‖c‖ row by row: what float64 rounding scales with."""
+    size = np.linalg.norm(x, axis=1)
+    out = np.linalg.norm(network.affine) * size + np.linalg.norm(network.offset)
+    weight = np.linalg.norm(network.alpha, axis=1)
+    lip = network.activation.lipschitz
+    norms = np.linalg.norm(network.inner, axis=1)
+    rows = max(1, block // max(network.width, 1))
+    for start in range(0, x.shape[0], rows):
+        part = slice(start, start + rows)
+        z = x[part] @ network.inner.T + network.bias
+        out[part] += np.abs(network.activation.value(z)) @ weight
+        out[part] += lip * (size[part] * float(weight @ norms) + float(weight @ np.abs(network.bias)))
+    return out
+
+
+def evaluation_error(network: Network, x: Array) -> Array:
+    """Stated margin of ‖f(x)‖ evaluated in float64: (N + d + 64)·UNIT·mass, shape (n,)."""
+    return (network.width + network.d + 64) * UNIT * evaluation_mass(network, x)
+
+
+def _empirical_norm(network: Network, law: Empirical) -> Bounds:
+    if network.d != law.d:
+        raise InvalidLaw(f"expected inputs of dimension {network.d}, got {law.d}")
+    size = np.linalg.norm(network(law.x), axis=1)
+    slack = evaluation_error(network, law.x)
+    def root_mean(v: Array) -> float:
+        return float(np.sqrt(np.mean(v * v)))
+
+    grow = (law.x.shape[0] + 8) * UNIT
+    return Bounds(
+        lower=root_mean(np.maximum(size - slack, 0.0)) * (1 - grow),
+        upper=root_mean(size + slack) * (1 + grow),
+        method="evaluation on every data row",
+    )
+
+
+def sup_norm(network: Network, ball: Ball, points: int = 4096, seed: int = 0) -> Bounds:
+    """Bounds of sup_{‖x‖ ≤ R} ‖f(x)‖.
+
+    Upper: Σ_i ‖α_i‖·sup|σ| over z ∈ [b − R‖w‖, b + R‖w‖], plus ‖A‖₂R + ‖c‖.  Lower: the largest value at
+    ``points`` random points of the sphere of radius R and of the ball.
+    """
+    radius = ball.radius
+    reach = radius * np.linalg.norm(network.inner, axis=1)
+    weight = np.linalg.norm(network.alpha, axis=1)
+    upper = float(weight @ network.activation.sup_abs(network.bias - reach, network.bias + reach))
+    upper += radius * float(np.linalg.norm(network.affine, 2)) + float(np.linalg.norm(network.offset))
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((points, network.d))
+    x *= radius / np.maximum(np.linalg.norm(x, axis=1), 1e-300)[:, None]
+    x[: points // 2] *= rng.random((points // 2, 1)) ** (1.0 / network.d)
+    x *= 1 - 4 * UNIT
+    value = np.linalg.norm(network(x), axis=1) - evaluation_error(network, x)
+    return Bounds(
+        lower=max(float(value.max(initial=0.0)), 0.0),
+        upper=upper * (1 + (network.width + 64) * UNIT),
+        method="interval bound per neuron above, evaluation at sampled points below",
+    )
+
+
+def standard_law(network: Network) -> Gaussian:
+    """N(0, I_d), the default law."""
+    return Gaussian.standard(network.d)

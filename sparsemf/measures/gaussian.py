@@ -1,0 +1,213 @@
+"""L²(N(0, I)) geometry of atoms: Hermite coefficients and the kernel beyond the affine part.
+
+In whitened coordinates an atom (w, b) with s = ‖w‖, û = w/s has normalised Hermite tensors
+T_k = c_k(s, b) û^{⊗k}, so ⟨φ_i, φ_j⟩ = Σ_k c_k(i) c_k(j) cos_{ij}^k.  The affine functions are the degrees 0 and
+1; what they leave is
+
+    K₂(i, j) = Σ_{k ≥ 2} c_k(i) c_k(j) cos_{ij}^k.
+
+Two ways to it: the closed form K − c₀c₀ᵀ − c₁c₁ᵀ∘cos, or the series up to a degree chosen from the exact tails
+t_i² = E σ_i² − Σ_{k ≤ K} c_k(i)² (K₂ − series is positive semi-definite with entries ≤ t_i t_j).  Quadratic
+forms come with a stated rounding margin (:func:`energy_beyond_affine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemf.activations import Activation
+from sparsemf.measures.network import Network
+
+Array = NDArray[np.float64]
+
+UNIT = float(np.finfo(np.float64).eps)
+"""The spacing of float64 at 1 (2u)."""
+
+#: Stated margin: entries of K₂ are trusted to (ENTRY_ULPS + d)·UNIT·‖φ_i‖‖φ_j‖.
+ENTRY_ULPS = 64
+_SERIES_DEGREES = (24, 48, 96, 192, 384, 768)
+_TAIL_TARGET = 1.5e-7
+_ROWS = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Atoms:
+    """Atoms of one activation in whitened coordinates: ``inner`` (n, k), ``bias`` (n,)."""
+
+    activation: Activation
+    inner: Array
+    bias: Array
+
+    @staticmethod
+    def of(network: Network) -> Atoms:
+        """The atoms of a network that is already whitened."""
+        return Atoms(network.activation, network.inner, network.bias)
+
+    @property
+    def n(self) -> int:
+        """Number of atoms."""
+        return self.bias.size
+
+    @cached_property
+    def norm(self) -> Array:
+        """s = ‖w‖, shape (n,)."""
+        return np.linalg.norm(self.inner, axis=1)
+
+    @cached_property
+    def unit(self) -> Array:
+        """û = w/‖w‖ (0 where w = 0), shape (n, k)."""
+        return self.inner / np.where(self.norm > 0, self.norm, 1.0)[:, None]
+
+    @cached_property
+    def second_moment(self) -> Array:
+        """‖φ_i‖² = E σ(s g + b)², shape (n,)."""
+        return self.activation.second_moment(self.norm, self.bias)
+
+    @cached_property
+    def length(self) -> Array:
+        """‖φ_i‖ rounded up, shape (n,)."""
+        return np.sqrt(np.maximum(self.second_moment, 0.0)) * (1 + 16 * UNIT)
+
+    @cached_property
+    def _cache(self) -> dict[str, Array]:
+        return {}
+
+    def hermite(self, degree: int) -> Array:
+        """c_k for k = 0 … degree, shape (n, degree + 1); c_k = 0 for k ≥ 1 where w = 0."""
+        known = self._cache.get("c")
+        if known is None or known.shape[1] <= degree:
+            known = self.activation.hermite(self.norm, self.bias, max(degree, 8))
+            known[self.norm == 0, 1:] = 0.0
+            self._cache["c"] = known
+        return known[:, : degree + 1]
+
+    def tail(self, degree: int) -> Array:
+        """Upper bound of t_i = ‖φ_i − Σ_{k ≤ degree}‖ in L², shape (n,), rounding margin included."""
+        rest = self.second_moment - np.sum(self.hermite(degree) ** 2, axis=1)
+        return np.sqrt(np.maximum(rest, 0.0) + 8 * UNIT * self.second_moment)
+
+    def take(self, rows: Array | slice) -> Atoms:
+        """Some of the atoms."""
+        return Atoms(self.activation, self.inner[rows], self.bias[rows])
+
+    @staticmethod
+    def joined(first: Atoms, second: Atoms) -> Atoms:
+        """Both, one after the other (same activation)."""
+        return Atoms(
+            first.activation,
+            np.concatenate([first.inner, second.inner]),
+            np.concatenate([first.bias, second.bias]),
+        )
+
+
+def cosines(first: Atoms, second: Atoms) -> Array:
+    """cos_{ij} = ⟨û_i, û_j⟩ clipped to [−1, 1]."""
+    return np.clip(first.unit @ second.unit.T, -1.0, 1.0)
+
+
+def series_degree(atoms: Atoms, weight: Array, budget: float = 6e9) -> int | None:
+    """The degree at which the Hermite series serves for atoms of total weight Σ weight_i‖φ_i‖, or None for the
+    closed form (kinked activations, or a smooth one whose series is too slow while a closed form exists)."""
+    if atoms.activation.strip == 0.0:
+        return None
+    mass = float(weight @ atoms.length)
+    degree = _SERIES_DEGREES[0]
+    for degree in _SERIES_DEGREES:
+        if weight @ atoms.tail(degree) <= _TAIL_TARGET * mass:
+            return degree
+        if atoms.n**2 * degree * 2 > budget:
+            break
+    return None if atoms.activation.kernel_closed else degree
+
+
+def beyond_affine(first: Atoms, second: Atoms, degree: int | None) -> Array:
+    """K₂ between two sets of atoms, shape (n₁, n₂): closed form for ``degree=None``, else Σ_{k=2}^{degree}."""
+    if degree is None:
+        low1, low2 = first.hermite(1), second.hermite(1)
+        covariance = first.inner @ second.inner.T
+        value = first.activation.kernel(
+            first.norm[:, None], first.bias[:, None], second.norm[None], second.bias[None], covariance
+        ).value
+        value -= np.outer(low1[:, 0], low2[:, 0])
+        value -= np.outer(low1[:, 1], low2[:, 1]) * cosines(first, second)
+        return value
+    out = np.empty((first.n, second.n))
+    c1, c2 = first.hermite(degree), second.hermite(degree).T.copy()
+    for start in range(0, first.n, _ROWS):  # small row blocks stay in cache through all degrees
+        rows = slice(start, start + _ROWS)
+        cos = np.clip(first.unit[rows] @ second.unit.T, -1.0, 1.0)
+        acc = np.outer(c1[rows, degree], c2[degree])
+        term = np.empty_like(acc)
+        for k in range(degree - 1, 1, -1):
+            acc *= cos
+            np.multiply(c1[rows, k, None], c2[k], out=term)
+            acc += term
+        acc *= cos
+        acc *= cos
+        out[rows] = acc
+    return out
+
+
+def beyond_affine_rows(
+    first: Atoms, second: Atoms, degree: int | None, rows: int = 1024
+) -> Iterator[tuple[slice, Array]]:
+    """K₂ in row blocks, so that no n₁×n₂ array need exist."""
+    for start in range(0, first.n, rows):
+        part = slice(start, min(start + rows, first.n))
+        yield part, beyond_affine(first.take(part), second, degree)
+
+
+def form_margin(n: int, d: int, absolute_form: float, mass: float) -> float:
+    """The stated rounding margin of a quadratic form γᵀK₂γ in float64.
+
+    Summation: (n + 64)·UNIT·|γ|ᵀ|K₂||γ|; entries: (64 + d)·UNIT·(Σ|γ_i|‖φ_i‖)².
+    """
+    return UNIT * ((n + 64) * absolute_form + (ENTRY_ULPS + d) * mass**2)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Two-sided bounds of a squared norm: ``value`` as computed, ``lower`` ≤ truth ≤ ``upper``."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+def energy_beyond_affine(atoms: Atoms, gamma: Array) -> Energy:
+    """Σ_{k ≥ 2} ‖T_k‖² of h = Σ_i γ_i φ_i (γ of shape (n, m)), with its margin; no n×n array exists."""
+    weight = np.linalg.norm(gamma, axis=1)
+    mass = float(weight @ atoms.length)
+    if mass == 0.0:
+        return Energy(0.0, 0.0, 0.0)
+    degree = series_degree(atoms, weight)
+    form = absolute = 0.0
+    for rows, block in beyond_affine_rows(atoms, atoms, degree):
+        form += float(np.sum(gamma[rows] * (block @ gamma)))
+        absolute += float(weight[rows] @ (np.abs(block) @ weight))
+    margin = form_margin(atoms.n, atoms.inner.shape[1], absolute, mass)
+    tail = 0.0 if degree is None else float(weight @ atoms.tail(degree)) ** 2
+    return Energy(form, max(form - margin, 0.0), max(form, 0.0) + margin + tail)
+
+
+def affine_part(network: Network) -> tuple[Array, Array]:
+    """Degrees 1 and 0 of a whitened network: T₁ (m, k) and T₀ (m,)."""
+    atoms = Atoms.of(network)
+    low = atoms.hermite(1)
+    return (
+        network.affine + (network.alpha * low[:, 1:]).T @ atoms.unit,
+        network.offset + network.alpha.T @ low[:, 0],
+    )
+
+
+def affine_margin(network: Network) -> float:
+    """Stated rounding margin of ‖(T₀, T₁)‖: (n + d + 64)·UNIT·(Σ‖α_i‖‖φ_i‖ + ‖A‖ + ‖c‖)."""
+    atoms = Atoms.of(network)
+    mass = float(np.linalg.norm(network.alpha, axis=1) @ atoms.length)
+    mass += float(np.linalg.norm(network.affine) + np.linalg.norm(network.offset))
+    return (network.width + network.d + 64) * UNIT * mass

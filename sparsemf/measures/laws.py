@@ -1,0 +1,138 @@
+"""Input laws ρ: where distances between functions are measured.
+
+Gaussian N(m, Σ) is kept as (mean, root) with Σ = root·rootᵀ, so that x = mean + root·g with g ~ N(0, I_k) and a
+neuron reads w′ = rootᵀw, b′ = b + ⟨w, mean⟩ in the coordinates of g (:meth:`Gaussian.whiten`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsemf.exceptions import InputError
+from sparsemf.measures.network import Network
+
+Array = NDArray[np.float64]
+
+
+class InvalidLaw(InputError):
+    """An input law that does not fit; the message says what was expected and what came."""
+
+
+def _finite(name: str, value: ArrayLike) -> Array:
+    array = np.array(value, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise InvalidLaw(f"{name}: expected finite numbers")
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """N(mean, root·rootᵀ); ``mean`` (d,), ``root`` (d, k), any factor of the covariance (singular allowed)."""
+
+    mean: Array
+    root: Array
+    name: str = "gaussian"
+
+    @staticmethod
+    def standard(d: int) -> Gaussian:
+        """N(0, I_d)."""
+        return Gaussian(np.zeros(d), np.eye(d))
+
+    @staticmethod
+    def of(mean: ArrayLike, covariance: ArrayLike, name: str = "gaussian") -> Gaussian:
+        """N(mean, covariance) from a (d, d) covariance; raises :class:`InvalidLaw` unless it is positive
+        semi-definite to rounding."""
+        mean, covariance = _finite("mean", mean), _finite("covariance", covariance)
+        if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
+            raise InvalidLaw(f"expected mean (d,) and covariance (d, d), got {mean.shape} and {covariance.shape}")
+        if not np.allclose(covariance, covariance.T, rtol=1e-10, atol=0):
+            raise InvalidLaw("covariance: expected a symmetric matrix")
+        values, vectors = np.linalg.eigh(covariance)
+        if values[0] < -1e-10 * max(values[-1], 0.0):
+            raise InvalidLaw(f"covariance: expected no negative eigenvalue, got {values[0]:.3g}")
+        return Gaussian(mean, vectors * np.sqrt(np.maximum(values, 0.0)), name)
+
+    @staticmethod
+    def layernorm(gain: ArrayLike, shift: ArrayLike) -> Gaussian:
+        """N(β, diag γ²): what a block behind a LayerNorm of gain γ and shift β sees, to leading order in d."""
+        gain, shift = _finite("LayerNorm gain", gain), _finite("LayerNorm shift", shift)
+        if gain.ndim != 1 or gain.shape != shift.shape:
+            raise InvalidLaw(f"expected LayerNorm gain and shift of one shape (d,), got {gain.shape}, {shift.shape}")
+        return Gaussian(shift, np.diag(gain), "layernorm")
+
+    @property
+    def d(self) -> int:
+        """Input dimension."""
+        return self.mean.size
+
+    def whiten(self, network: Network) -> Network:
+        """The same function in the coordinates g ~ N(0, I_k)."""
+        if network.d != self.d:
+            raise InvalidLaw(f"expected a law on R^{network.d}, got one on R^{self.d}")
+        if self.is_standard:
+            return network
+        return network.with_(
+            inner=network.inner @ self.root,
+            bias=network.bias + network.inner @ self.mean,
+            affine=network.affine @ self.root,
+            offset=network.offset + network.affine @ self.mean,
+        )
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether this is N(0, I_d)."""
+        return not self.mean.any() and np.array_equal(self.root, np.eye(self.d))
+
+    def unwhiten(self, inner: Array, bias: Array) -> tuple[Array, Array]:
+        """Atoms (w′, b′) of the coordinates g as atoms of x: w = (rootᵀ)⁺w′ (least norm), b = b′ − ⟨w, mean⟩.
+
+        Exact as functions of x on the support of ρ.
+        """
+        if self.is_standard:
+            return inner, bias
+        w = inner @ np.linalg.pinv(self.root)
+        return w, bias - w @ self.mean
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """n independent inputs, shape (n, d)."""
+        return self.mean + rng.standard_normal((n, self.root.shape[1])) @ self.root.T
+
+
+@dataclass(frozen=True, eq=False)
+class Empirical:
+    """The uniform law on the rows of ``x`` (n, d)."""
+
+    x: Array
+    name: str = field(default="empirical")
+
+    @staticmethod
+    def of(x: ArrayLike, name: str = "empirical") -> Empirical:
+        """Validated: (n, d), n ≥ 1, finite."""
+        x = _finite("inputs", x)
+        if x.ndim != 2 or x.shape[0] < 1:
+            raise InvalidLaw(f"inputs: expected a data matrix (n, d) with n ≥ 1, got shape {x.shape}")
+        return Empirical(x, name)
+
+    @property
+    def d(self) -> int:
+        """Input dimension."""
+        return self.x.shape[1]
+
+
+@dataclass(frozen=True)
+class Ball:
+    """The domain ‖x‖ ≤ radius of the sup norm."""
+
+    radius: float
+    name: str = field(default="ball")
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.radius) and self.radius > 0):
+            raise InvalidLaw(f"radius: expected a positive number, got {self.radius}")
+
+
+InputLaw = Gaussian | Empirical

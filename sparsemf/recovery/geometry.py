@@ -1,0 +1,137 @@
+"""Inner products of atoms with the free affine part projected out, under a Gaussian or an empirical law.
+
+⟨φ_i, φ_j⟩_⊥ = K₂(i, j) for N(0, I) (degrees ≥ 2), and (1/n)Φᵀ(I − Π)Φ on n data rows, Π the projection on span{1, x}.
+Recovery is written against this one interface; everything it returns is evaluated with the margins below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemf.measures import Atoms, Empirical, Network
+from sparsemf.measures.gaussian import (
+    UNIT,
+    affine_part,
+    beyond_affine,
+    form_margin,
+    series_degree,
+)
+
+Array = NDArray[np.float64]
+
+
+class Geometry(Protocol):
+    """Inner products ⟨φ_i, φ_j⟩_⊥ and what is needed to certify a quadratic form in them."""
+
+    def gram(self, first: Atoms, second: Atoms) -> Array:
+        """(n₁, n₂) inner products with the affine part projected out."""
+        ...
+
+    def tail(self, atoms: Atoms) -> Array:
+        """(n,) bounds t_i of what :meth:`gram` leaves out: the truth exceeds the form by ≤ (Σ‖γ_i‖t_i)²."""
+        ...
+
+    def length(self, atoms: Atoms) -> Array:
+        """(n,) upper bounds of ‖φ_i‖ that scale the rounding margin."""
+        ...
+
+    def margin(self, n: int, absolute_form: float, mass: float) -> float:
+        """Stated rounding margin of γᵀ·gram·γ."""
+        ...
+
+    def sample(self, count: int) -> Array:
+        """Inputs for the refinement's least-squares problem, (≤ count, d)."""
+        ...
+
+    def affine(self, network: Network, atoms: Atoms, beta: Array) -> tuple[Array, Array]:
+        """The best affine part (A, c) beside Σ β_s φ_s as an approximation of ``network``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianGeometry:
+    """N(0, I_k); ``degree`` of the Hermite series, None for the closed-form kernel."""
+
+    d: int
+    degree: int | None
+
+    @staticmethod
+    def of(white: Network) -> GaussianGeometry:
+        """The geometry that resolves the atoms of a whitened network."""
+        weight = np.linalg.norm(white.alpha, axis=1)
+        return GaussianGeometry(white.d, series_degree(Atoms.of(white), weight))
+
+    def gram(self, first: Atoms, second: Atoms) -> Array:
+        return beyond_affine(first, second, self.degree)
+
+    def tail(self, atoms: Atoms) -> Array:
+        return np.zeros(atoms.n) if self.degree is None else atoms.tail(self.degree)
+
+    def length(self, atoms: Atoms) -> Array:
+        return atoms.length
+
+    def margin(self, n: int, absolute_form: float, mass: float) -> float:
+        return form_margin(n, self.d, absolute_form, mass)
+
+    def sample(self, count: int) -> Array:
+        return np.random.default_rng(7).standard_normal((count, self.d))
+
+    def affine(self, network: Network, atoms: Atoms, beta: Array) -> tuple[Array, Array]:
+        slope, constant = affine_part(network)
+        low = atoms.hermite(1)
+        return slope - (beta * low[:, 1:]).T @ atoms.unit, constant - beta.T @ low[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class EmpiricalGeometry:
+    """The rows of ``x``; ``basis`` is an orthonormal basis of span{1, x} on them."""
+
+    x: Array
+    basis: Array = field(repr=False)
+
+    @staticmethod
+    def of(law: Empirical) -> EmpiricalGeometry:
+        """Orthonormal affine functions on the data (rank-deficient data allowed)."""
+        design = np.concatenate([np.ones((law.x.shape[0], 1)), law.x], axis=1)
+        u, s, _ = np.linalg.svd(design, full_matrices=False)
+        return EmpiricalGeometry(law.x, u[:, s > 1e-12 * s[0]])
+
+    def _features(self, atoms: Atoms) -> Array:
+        phi = atoms.activation.value(self.x @ atoms.inner.T + atoms.bias)
+        phi -= self.basis @ (self.basis.T @ phi)
+        return phi / np.sqrt(self.x.shape[0])
+
+    def gram(self, first: Atoms, second: Atoms) -> Array:
+        left = self._features(first)
+        return left.T @ (left if second is first else self._features(second))
+
+    def tail(self, atoms: Atoms) -> Array:
+        return np.zeros(atoms.n)
+
+    def length(self, atoms: Atoms) -> Array:
+        out = np.empty(atoms.n)
+        for start in range(0, atoms.n, 256):
+            part = atoms.take(slice(start, start + 256))
+            out[start : start + 256] = np.sqrt(
+                np.mean(part.activation.value(self.x @ part.inner.T + part.bias) ** 2, axis=0)
+            )
+        return out
+
+    def margin(self, n: int, absolute_form: float, mass: float) -> float:
+        rows, d = self.x.shape
+        return UNIT * ((n + 64) * absolute_form + (rows + d + 64) * mass**2)
+
+    def sample(self, count: int) -> Array:
+        if self.x.shape[0] <= count:
+            return self.x
+        return self.x[np.random.default_rng(7).choice(self.x.shape[0], count, replace=False)]
+
+    def affine(self, network: Network, atoms: Atoms, beta: Array) -> tuple[Array, Array]:
+        rest = network(self.x) - atoms.activation.value(self.x @ atoms.inner.T + atoms.bias) @ beta
+        design = np.concatenate([np.ones((self.x.shape[0], 1)), self.x], axis=1)
+        solution = np.linalg.lstsq(design, rest, rcond=None)[0]
+        return solution[1:].T, solution[0]
