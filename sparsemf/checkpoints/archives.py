@@ -16,7 +16,9 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise BadFile(path, f"expected a whole zip archive, got a truncated or broken one ({error}); copy it again") from None
+        raise BadFile(
+            path, f"expected a whole archive, got a truncated or broken one ({error}); copy it again"
+        ) from None
     try:
         _check(path, archive)
     except BadFile:
@@ -31,7 +33,7 @@ def _check(path: Path, archive: zipfile.ZipFile) -> None:
         raise BadFile(path, "expected an archive with distinct member names, got repeated ones; save it again")
     for member in members:
         if member.flag_bits & 1:
-            raise BadFile(path, f"expected an open archive, got an encrypted member {member.filename}; decrypt it first")
+            raise BadFile(path, f"expected plain members, got {member.filename} encrypted; decrypt it first")
         if member.file_size > _LARGE and member.file_size > _RATIO * max(member.compress_size, 1):
             raise BadFile(
                 path,

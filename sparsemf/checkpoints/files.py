@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -88,13 +87,13 @@ class TensorFile(ABC):
         """Hash of the file's bytes (of a sharded file: of the index and the shards that hold ``used``)."""
         return file_sha256(self.path)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a hook: many readers hold nothing open
         """Release what is open."""
 
     def __enter__(self) -> TensorFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -67,7 +67,9 @@ def _reader(path: Path, head: bytes, size: int) -> TensorFile:
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
             raise BadFile(path, f"expected {_KNOWN}, got {what}; save its arrays as npz or safetensors")
-    if (head[8:9] == b"{" and not _is_text(head[:8])) or (path.name.endswith(".safetensors") and not _is_text(head) and not _is_pickle(head)):
+    if (head[8:9] == b"{" and not _is_text(head[:8])) or (
+        path.name.endswith(".safetensors") and not _is_text(head) and not _is_pickle(head)
+    ):
         from sparsemf.checkpoints.safetensors_file import SafetensorsFile
 
         return SafetensorsFile(path)

@@ -63,9 +63,7 @@ class Pair:
     offset: str | None
 
 
-def fit(
-    name: str, kind: str, pair: Pair, shapes: Shapes, prefer: str | None = "linear", **extra: str | None
-) -> Layout | Misfit:
+def fit(name: str, kind: str, pair: Pair, shapes: Shapes, prefer: str | None = "linear") -> Layout | Misfit:
     """The layout of a pair by its shapes, or why it has none.
 
     ``prefer`` ("linear", "applied" or None) settles what shapes leave open; None calls it ambiguous.
@@ -82,7 +80,8 @@ def fit(
     fits = {}
     if first[0] == second[1] and agrees(first[0], second[0]):
         fits["linear"] = (first[0], first[1], second[0])
-    if first[1] == second[0] and agrees(first[1], second[1]):
+    # torch's modules hold (out, in): the other way needs a reason, a Conv1D or a bias that counts the neurons
+    if first[1] == second[0] and agrees(first[1], second[1]) and (prefer != "linear" or bias is not None):
         fits["applied"] = (first[1], first[0], second[1])
     if not fits:
         if first[0] == 2 * second[1]:
@@ -96,6 +95,4 @@ def fit(
     if min(width, d, m) < 1:
         return Misfit(f"width {width}, d = {d}, m = {m}: expected at least 1 each")
     linear = way == "linear"
-    return Layout(
-        name, kind, pair.first, pair.second, not linear, linear, width, d, m, pair.bias, pair.offset, **extra  # type: ignore[arg-type]
-    )
+    return Layout(name, kind, pair.first, pair.second, not linear, linear, width, d, m, pair.bias, pair.offset)

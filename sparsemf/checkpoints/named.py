@@ -7,6 +7,7 @@ BERT and ViT ``intermediate.dense/output.dense``, GPT-2 ``mlp.c_fc/c_proj``, Neo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sparsemf.checkpoints.layouts import Layout, Misfit, Pair, Shapes, fit
 from sparsemf.checkpoints.native import UNNAMED
@@ -116,8 +117,7 @@ def _block(prefix: str, kind: str, pair: Pair, shapes: Shapes) -> tuple[str, Lay
     used = {member for member in (pair.first, pair.second, pair.bias, pair.offset) if member}
     layout = fit(name, kind, pair, shapes, _preference(prefix, kind, pair, shapes))
     if isinstance(layout, Layout):
-        norm = find_norm(prefix, kind, layout.d, shapes)
-        layout = fit(name, kind, pair, shapes, _preference(prefix, kind, pair, shapes), **norm)
+        layout = replace(layout, **find_norm(prefix, kind, layout.d, shapes))
     return name, layout, used
 
 

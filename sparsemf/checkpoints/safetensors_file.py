@@ -47,8 +47,7 @@ class SafetensorsFile(TensorFile):
         self._start = 8 + size
         self._offsets = {name: tuple(entry["data_offsets"]) for name, entry in header.items()}
         self.tensors = {
-            name: TensorInfo(name, tuple(entry["shape"]), _DTYPES.get(entry["dtype"], entry["dtype"]))
-            for name, entry in header.items()
+            name: TensorInfo(name, tuple(entry["shape"]), _dtype_name(entry["dtype"])) for name, entry in header.items()
         }
 
     def _values(self, name: str) -> Array:
@@ -58,3 +57,7 @@ class SafetensorsFile(TensorFile):
             return np.zeros(info.shape)
         raw = np.memmap(self.path, dtype=np.uint8, mode="r", offset=self._start + begin, shape=(end - begin,))
         return decode(raw, info.dtype, info.shape)
+
+
+def _dtype_name(code: str) -> str:
+    return _DTYPES.get(code) or code

@@ -2,8 +2,8 @@
 
 Every consecutive pair of linear layers with an activation between them is a two-layer block (from the input of
 the first to the output of the second, before the next activation).  What says that there is *only* an activation
-between: the shapes chain; no layer with tensors of its own (a norm, a convolution, a PReLU) has a number between; and in
-an nn.Sequential, where layers that stand next to each other have consecutive numbers and an activation takes a
+between: the shapes chain; no layer with tensors of its own (a norm, a convolution, a PReLU) has a number between;
+and in an nn.Sequential, where layers that stand next to each other have consecutive numbers and an activation takes a
 number too, the numbers differ by two or more - unless all of them are consecutive, which is a ModuleList whose
 activations are applied in ``forward``.
 """
@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 
 from sparsemf.checkpoints.layouts import Layout, Misfit, Pair, Shapes, fit
 from sparsemf.checkpoints.named import find_norm, module_pair
@@ -21,9 +23,6 @@ from sparsemf.checkpoints.native import UNNAMED
 _NUMBERED = re.compile(r"^(?P<head>(?:.*\.)?)(?P<base>[^.]*?)(?P<index>\d+)$")
 _BARE_WEIGHT = re.compile(r"^(w|W|weight|weights|kernel)_?$")
 _BATCH_NORM = ("bn", "batchnorm", "batch_norm", "norm", "ln", "layernorm", "layer_norm")
-
-# where the feeding LayerNorm lies, seen from "prefix" of fc1/fc2: timm and CLIP keep them in a module "mlp"
-_FEED_KINDS = {"lin": "distilbert"}
 
 
 def find_sequences(shapes: Shapes) -> Iterator[tuple[str, Layout | Misfit, set[str]]]:
@@ -45,7 +44,7 @@ def _pairs_of(
     head: str, base: str, bare: bool, layers: dict[int, str], shapes: Shapes
 ) -> Iterator[tuple[str, Layout | Misfit, set[str]]]:
     indices = sorted(layers)
-    pairs = list(zip(indices, indices[1:], strict=False))
+    pairs = list(pairwise(indices))
     occupied = _occupied(head, base, shapes)
     is_list = base != "" or all(j - i == 1 for i, j in pairs)
     for i, j in pairs:
@@ -59,8 +58,7 @@ def _pairs_of(
             continue
         layout = fit(name, "layers", pair, shapes, None if bare else "linear")
         if isinstance(layout, Layout):
-            norm = _feeding_norm(head, base, i, layout, shapes)
-            layout = fit(name, "layers", pair, shapes, None if bare else "linear", **norm)
+            layout = replace(layout, **_feeding_norm(head, base, i, layout, shapes))
         yield name, layout, used
 
 
@@ -70,15 +68,13 @@ def _occupied(head: str, base: str, shapes: Shapes) -> set[int]:
     return {int(match[1]) for name in shapes if (match := pattern.match(name))}
 
 
-def _between(
-    head: str, base: str, i: int, j: int, is_list: bool, occupied: set[int], shapes: Shapes
-) -> str | None:
+def _between(head: str, base: str, i: int, j: int, is_list: bool, occupied: set[int], shapes: Shapes) -> str | None:
     """Why layers i and j are not joined by an activation alone, or None."""
     inside = sorted(k for k in occupied if i < k < j)
     if inside:
         return f"{head}{base}{inside[0]}, which has tensors of its own, stands between layers {i} and {j}"
     if not is_list and j - i == 1:
-        return f"layers {i} and {j} of {head.removesuffix('.') or 'the sequence'} follow each other without an activation"
+        return f"layers {head}{i} and {head}{j} follow each other without an activation"
     if base:
         for norm in _BATCH_NORM:
             if f"{head}{norm}{i}.running_mean" in shapes:

@@ -36,7 +36,7 @@ class ShardedFile(TensorFile):
             raise
         self.format = "sharded " + "/".join(sorted({shard.format for shard in self._shards.values()}))
         self.tensors = {name: shard.tensors[name] for name, shard in self._where.items()}
-        self.metadata: dict[str, str] = {}
+        self.metadata = {}
         self.remarks = tuple(remark for shard in self._shards.values() for remark in shard.remarks)
 
     def _values(self, name: str) -> Array:

@@ -14,7 +14,7 @@ from sparsemf.checkpoints.archives import open_archive
 from sparsemf.checkpoints.files import Array, BadFile, Remark, TensorFile, TensorInfo
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-_NOT_WEIGHTS = re.compile(r"^(optim|opt_|opt$|lr_sched|sched|scaler|grad_scaler|amp|rng|callbacks|loops)", re.IGNORECASE)
+_NOT_WEIGHTS = re.compile(r"^(optim|opt_|opt$|lr_sched|sched|(grad_)?scaler|amp|rng|callbacks|loops)", re.IGNORECASE)
 _MAX_ENTRIES = 1_000_000
 _MAX_DEPTH = 12
 _WAY_OUT = "save model.state_dict(), or a safetensors file, from the program that made it"
@@ -67,7 +67,11 @@ class TorchFile(TensorFile):
         elif isinstance(value, (list, tuple)):
             for index, item in enumerate(value):
                 self._walk(item, (*trail, str(index)), tensor_type)
-        elif isinstance(value, (str, int, float)) and trail and trail[-1] in ("activation", "scale", "format_version"):
+        elif (
+            isinstance(value, (str, int, float))
+            and 0 < len(trail) <= 2
+            and trail[-1] in ("activation", "scale", "format_version")
+        ):
             self._scalars.setdefault(trail[-1], str(value))
 
     def _strip_common_containers(self) -> None:

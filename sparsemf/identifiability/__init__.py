@@ -1,1 +1,16 @@
-""""""
+"""Hermite tensors: flattening spectra, the lower curve L(S), the threshold number S_up."""
+
+from sparsemf.identifiability.flattenings import Flattening, Spectrum, spectrum, symmetric_features
+from sparsemf.identifiability.lower import LowerCurve, lower_curve
+from sparsemf.identifiability.threshold import ThresholdNumber, s_up
+
+__all__ = [
+    "Flattening",
+    "LowerCurve",
+    "Spectrum",
+    "ThresholdNumber",
+    "lower_curve",
+    "s_up",
+    "spectrum",
+    "symmetric_features",
+]

@@ -60,10 +60,11 @@ class _State:
 def _evaluate(atoms: Atoms, sample: Sample, points: Array) -> _State:
     phi = atoms.activation.value(sample.inputs @ points.T)
     phi -= sample.basis @ (sample.basis.T @ phi)
-    # an SVD, so that atoms that have run into each other cost accuracy and not a failure
-    u, scale, vt = np.linalg.svd(phi, full_matrices=False)
+    # QR, then the SVD of R: atoms that have run into each other cost accuracy and not a failure
+    q, r = linalg.qr(phi, mode="economic", check_finite=False)
+    u, scale, vt = np.linalg.svd(r)
     kept = scale > 1e-12 * max(float(scale.max(initial=0.0)), 1e-300)
-    q = u[:, kept]
+    q = q @ u[:, kept]
     beta = (vt[kept].T / scale[kept]) @ (q.T @ sample.targets)
     residual = sample.targets - phi @ beta
     return _State(points, beta, residual, float(np.sum(residual**2)), q)

@@ -38,6 +38,7 @@ class MeanFieldGradient:
         self._kernel = kernel_for(activation)
         self._z = torch.empty(0)
         self._slope = torch.empty(0)
+        self._transposed = torch.empty(0, 0)
 
     def _buffers(self, rows: int, columns: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         size = rows * columns
@@ -62,52 +63,88 @@ class MeanFieldGradient:
         """
         width, samples = outer.shape[0], x.shape[0]
         grad_outer.zero_()
-        grad_inner.zero_()
+        if self._transposed.shape != (inner.shape[1], width) or self._transposed.dtype != x.dtype:
+            self._transposed = inner.new_empty(inner.shape[1], width)
+        transposed = self._transposed.zero_()
         loss = torch.zeros((), dtype=x.dtype, device=x.device)
         rows = min(samples, max(MIN_ROWS, self.block // width))
         columns = width if rows * width <= self.block else max(1, min(width, self.block // rows))
         for start in range(0, samples, rows):
             xb, yb = x[start : start + rows], y[start : start + rows]
             if columns == width:
-                loss += self._joint(outer, inner, xb, yb, grad_outer, grad_inner, 1.0 / samples)
+                loss += self._joint(outer, inner, xb, yb, grad_outer, transposed, 1.0 / samples)
             else:
-                loss += self._split(outer, inner, xb, yb, grad_outer, grad_inner, 1.0 / samples, columns)
+                loss += self._split(outer, inner, xb, yb, grad_outer, transposed, 1.0 / samples, columns)
+        # ⟨r, a_i⟩ = r·a_i with one output: the factor a_i once, at the very end
         if outer.shape[1] == 1:
-            grad_inner.mul_(outer)
+            torch.mul(transposed.T, outer, out=grad_inner)
+        else:
+            grad_inner.copy_(transposed.T)
         return loss.mul_(0.5 / samples)
 
-    def _joint(self, outer, inner, x, y, grad_outer, grad_inner, weight):
+    def _joint(
+        self,
+        outer: torch.Tensor,
+        inner: torch.Tensor,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        grad_outer: torch.Tensor,
+        transposed: torch.Tensor,
+        weight: float,
+    ) -> torch.Tensor:
         """All particles at once: σ and σ′ are evaluated once for the forward and the backward half."""
-        value, slope = self._buffers(x.shape[0], outer.shape[0], x)
-        torch.mm(x, inner.T, out=value)
-        self._kernel(value, slope)
+        value, slope = self._evaluate(inner, x)
         residual = torch.addmm(y, value, outer, beta=-1.0, alpha=1.0 / outer.shape[0])
-        self._accumulate(value, slope, residual, outer, x, grad_outer, grad_inner, weight)
+        _accumulate(value, slope, residual, outer, x, grad_outer, transposed, weight)
         return residual.square().sum()
 
-    def _split(self, outer, inner, x, y, grad_outer, grad_inner, weight, columns):
+    def _split(
+        self,
+        outer: torch.Tensor,
+        inner: torch.Tensor,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        grad_outer: torch.Tensor,
+        transposed: torch.Tensor,
+        weight: float,
+        columns: int,
+    ) -> torch.Tensor:
         """Particles in blocks: one sweep for f, a second one for the gradient."""
-        width, rows = outer.shape[0], x.shape[0]
+        width = outer.shape[0]
         residual = y.neg()
         parts = [slice(j, min(j + columns, width)) for j in range(0, width, columns)]
         for part in parts:
-            value, slope = self._buffers(rows, part.stop - part.start, x)
-            torch.mm(x, inner[part].T, out=value)
-            self._kernel(value, slope)
+            value, _ = self._evaluate(inner[part], x)
             residual.addmm_(value, outer[part], alpha=1.0 / width)
         for part in parts:
-            value, slope = self._buffers(rows, part.stop - part.start, x)
-            torch.mm(x, inner[part].T, out=value)
-            self._kernel(value, slope)
-            self._accumulate(value, slope, residual, outer[part], x, grad_outer[part], grad_inner[part], weight)
+            value, slope = self._evaluate(inner[part], x)
+            _accumulate(value, slope, residual, outer[part], x, grad_outer[part], transposed[:, part], weight)
         return residual.square().sum()
 
-    @staticmethod
-    def _accumulate(value, slope, residual, outer, x, grad_outer, grad_inner, weight):
-        grad_outer.addmm_(value.T, residual, alpha=weight)
-        if outer.shape[1] == 1:
-            # ⟨r, a_i⟩ = r·a_i factors: E[r σ′(z_i) x̃] here, the factor a_i once at the very end
-            grad_inner.addmm_(slope.T, x * residual, alpha=weight)
-        else:
-            slope.mul_(residual @ outer.T)
-            grad_inner.addmm_(slope.T, x, alpha=weight)
+    def _evaluate(self, inner: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """σ and σ′ at z = x̃ w̃ᵀ, shape (samples, particles), in the kept buffers."""
+        value, slope = self._buffers(x.shape[0], inner.shape[0], x)
+        torch.mm(x, inner.T, out=value)
+        self._kernel(value, slope)
+        return value, slope
+
+
+def _accumulate(
+    value: torch.Tensor,
+    slope: torch.Tensor,
+    residual: torch.Tensor,
+    outer: torch.Tensor,
+    x: torch.Tensor,
+    grad_outer: torch.Tensor,
+    transposed: torch.Tensor,
+    weight: float,
+) -> None:
+    """Add a block's share.  The inner gradient is kept as (k, N): (k × B)(B × N) is several times faster on a CPU
+    than the product (N × B)(B × k) that reads σ′ across its rows.
+    """
+    grad_outer.addmm_(value.T, residual, alpha=weight)
+    if outer.shape[1] == 1:
+        transposed.addmm_((x * residual).T, slope, alpha=weight)
+    else:
+        slope.mul_(residual @ outer.T)
+        transposed.addmm_(x.T, slope, alpha=weight)

@@ -1,0 +1,44 @@
+"""What ``inspect`` finds in a file, without deciding anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sparsemf.checkpoints.files import Remark, TensorInfo
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """A two-layer block f(x) = outer·σ(inner·x + bias) + offset, x ∈ R^d, f ∈ R^m, ``width`` neurons.
+
+    ``tensors`` maps roles (inner, bias, outer, offset, affine) to names in the file; ``activation`` is None when
+    nothing says it, ``activation_from`` says what does; ``layernorm`` names the LayerNorm that feeds the block;
+    ``problem`` says why the block cannot be loaded as things are (None: it can).
+    """
+
+    name: str
+    kind: str
+    width: int
+    d: int
+    m: int
+    tensors: dict[str, str]
+    transposed: tuple[str, ...]
+    precision: str
+    activation: str | None
+    activation_from: str
+    layernorm: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A file: its format, tensors, blocks, and what was left aside and why."""
+
+    source: str
+    format: str
+    size_bytes: int
+    sha256: str
+    metadata: dict[str, str]
+    tensors: tuple[TensorInfo, ...]
+    blocks: tuple[BlockInfo, ...]
+    not_understood: tuple[Remark, ...]
