@@ -1,1 +1,62 @@
-""""""
+"""sparsemf: sparse dictionaries of wide two-layer networks, with certificates.
+
+    net = sparsemf.load("model.safetensors", block="encoder.layer.0")
+    analysis = sparsemf.analyze(net)              # atoms, S* staircase
+    verdict = sparsemf.certify(net, other)        # equivalent / distinct / undecided, with bounds
+    run = sparsemf.train("planted-relu")          # a long-time μP measure
+
+Everything is imported on first use, so that ``import sparsemf`` and the checker cost nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparsemf.checkpoints import load, load_blocks, save
+    from sparsemf.measures import Ball, Empirical, Gaussian, Network
+    from sparsemf.pipeline.analyze import Analysis, analyze
+    from sparsemf.pipeline.certify import Equivalence, certify
+    from sparsemf.pipeline.verify import Verification, verify
+    from sparsemf.training import train
+
+_HOMES = {
+    "Analysis": "sparsemf.pipeline.analyze",
+    "Ball": "sparsemf.measures",
+    "Empirical": "sparsemf.measures",
+    "Equivalence": "sparsemf.pipeline.certify",
+    "Gaussian": "sparsemf.measures",
+    "Network": "sparsemf.measures",
+    "Verification": "sparsemf.pipeline.verify",
+    "analyze": "sparsemf.pipeline.analyze",
+    "certify": "sparsemf.pipeline.certify",
+    "load": "sparsemf.checkpoints",
+    "load_blocks": "sparsemf.checkpoints",
+    "save": "sparsemf.checkpoints",
+    "train": "sparsemf.training",
+    "verify": "sparsemf.pipeline.verify",
+}
+
+__all__ = [
+    "Analysis",
+    "Ball",
+    "Empirical",
+    "Equivalence",
+    "Gaussian",
+    "Network",
+    "Verification",
+    "analyze",
+    "certify",
+    "load",
+    "load_blocks",
+    "save",
+    "train",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sparsemf' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

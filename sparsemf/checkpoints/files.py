@@ -43,6 +43,16 @@ class BadFile(InputError):
     def __init__(self, path: str | os.PathLike[str], message: str) -> None:
         super().__init__(f"{Path(path).name or os.fspath(path)}: {message}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel from worker processes with their finished message."""
+        return _restored, (str(self),)
+
+
+def _restored(message: str) -> BadFile:
+    error = BadFile.__new__(BadFile)
+    error.args = (message,)
+    return error
+
 
 class TensorFile(ABC):
     """One open checkpoint.  ``tensors`` maps names to infos; values are read one tensor at a time.
@@ -59,6 +69,7 @@ class TensorFile(ABC):
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
     remarks: tuple[Remark, ...] = ()
+    _digest: str | None = None
 
     @abstractmethod
     def _values(self, name: str) -> Array:
@@ -85,7 +96,9 @@ class TensorFile(ABC):
 
     def sha256(self, used: Iterable[str] | None = None) -> str:
         """Hash of the file's bytes (of a sharded file: of the index and the shards that hold ``used``)."""
-        return file_sha256(self.path)
+        if self._digest is None:
+            self._digest = file_sha256(self.path)
+        return self._digest
 
     def close(self) -> None:  # noqa: B027 - a hook: many readers hold nothing open
         """Release what is open."""

@@ -13,7 +13,7 @@ class BlockInfo:
 
     ``tensors`` maps roles (inner, bias, outer, offset, affine) to names in the file; ``activation`` is None when
     nothing says it, ``activation_from`` says what does; ``layernorm`` names the LayerNorm that feeds the block;
-    ``problem`` says why the block cannot be loaded as things are (None: it can).
+    ``problem`` says what in the file prevents loading it (None: nothing does).
     """
 
     name: str

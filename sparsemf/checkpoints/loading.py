@@ -133,10 +133,8 @@ def _listed(layouts: list[Layout]) -> str:
 
 def _networks(file: TensorFile, layouts: list[Layout], activation: str | None) -> Iterator[Network]:
     with file:
-        used = [name for layout in layouts for name in layout.tensors.values()]
-        sha256 = file.sha256(used)
         for layout in layouts:
-            yield _network(file, layout, activation, sha256)
+            yield _network(file, layout, activation, file.sha256(layout.tensors.values()))
 
 
 def _network(file: TensorFile, layout: Layout, option: str | None, sha256: str) -> Network:
@@ -155,8 +153,9 @@ def _network(file: TensorFile, layout: Layout, option: str | None, sha256: str) 
     provenance = Provenance(
         source=file.path.name, sha256=sha256, block=layout.name, precision=_precision(file, layout), extra=extra
     )
+    scale = _scale(file, layout)
     try:
-        return Network(**values, activation=activation, scale=_scale(file, layout), provenance=provenance)
+        return Network(**values, activation=activation, scale=scale, provenance=provenance)
     except InputError as error:
         raise BadFile(file.path, f"block {layout.name}: {error}") from None
 
@@ -202,7 +201,6 @@ def _described(file: TensorFile, layout: Layout, option: str | None) -> BlockInf
             name = _network(file, layout, option, "").activation.name
         else:  # the values are worth a look all the same
             _network(file, layout, "relu", "")
-            problem = "the activation is not known; pass --activation"
     except InputError as error:
         problem = str(error).removeprefix(f"{file.path.name}: ")
     return BlockInfo(

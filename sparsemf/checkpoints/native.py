@@ -26,7 +26,7 @@ def find_native(shapes: Shapes) -> Iterator[tuple[str, Layout | Misfit, set[str]
 def _fit(name: str, present: dict[str, str], shapes: Shapes) -> Layout | Misfit:
     for role in ("inner", "outer"):
         if role not in present:
-            return Misfit(f"expected inner (N, d) and outer (N, m), found no {role}")
+            return Misfit(f"expected inner (N, d) and outer (N, m), found no {role}; save both")
     for role in _UNSUPPORTED:
         if role in present:
             kind = "quadratic parts" if role == "quadratic" else "gated blocks"

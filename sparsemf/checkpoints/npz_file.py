@@ -42,7 +42,8 @@ class NpzFile(TensorFile):
                 continue
             shape, dtype = self._describe(member)
             if name in _SCALARS and math.prod(shape) == 1 and member.file_size <= _MAX_TEXT:
-                metadata[name] = str(self._load(name, shape, dtype).reshape(())[()])
+                value = self._load(name, shape, dtype).item()
+                metadata[name] = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
                 continue
             tensors[name] = TensorInfo(name, shape, dtype.newbyteorder("=").name)
         self.tensors, self.metadata, self.remarks = tensors, metadata, tuple(remarks)

@@ -21,6 +21,7 @@ from sparsemf.checkpoints.named import find_norm, module_pair
 from sparsemf.checkpoints.native import UNNAMED
 
 _NUMBERED = re.compile(r"^(?P<head>(?:.*\.)?)(?P<base>[^.]*?)(?P<index>\d+)$")
+_NUMBERED_COMPONENT = re.compile(r"^(.*?)(\d+)$")
 _BARE_WEIGHT = re.compile(r"^(w|W|weight|weights|kernel)_?$")
 _BATCH_NORM = ("bn", "batchnorm", "batch_norm", "norm", "ln", "layernorm", "layer_norm")
 
@@ -36,16 +37,16 @@ def find_sequences(shapes: Shapes) -> Iterator[tuple[str, Layout | Misfit, set[s
         match = _NUMBERED.match(stem)
         if match and (not bare or _BARE_WEIGHT.match(match["base"])):
             groups[match["head"], match["base"], bare][int(match["index"])] = stem
+    occupied = _occupied(shapes)
     for (head, base, bare), layers in sorted(groups.items()):
-        yield from _pairs_of(head, base, bare, layers, shapes)
+        yield from _pairs_of(head, base, bare, layers, occupied[head, base], shapes)
 
 
 def _pairs_of(
-    head: str, base: str, bare: bool, layers: dict[int, str], shapes: Shapes
+    head: str, base: str, bare: bool, layers: dict[int, str], occupied: set[int], shapes: Shapes
 ) -> Iterator[tuple[str, Layout | Misfit, set[str]]]:
     indices = sorted(layers)
     pairs = list(pairwise(indices))
-    occupied = _occupied(head, base, shapes)
     is_list = base != "" or all(j - i == 1 for i, j in pairs)
     for i, j in pairs:
         label = f"{head}{base}{i}-{base}{j}"
@@ -62,10 +63,16 @@ def _pairs_of(
         yield name, layout, used
 
 
-def _occupied(head: str, base: str, shapes: Shapes) -> set[int]:
-    """Numbers under which the group has any tensor."""
-    pattern = re.compile(re.escape(head + base) + r"(\d+)(?:\.|$)")
-    return {int(match[1]) for name in shapes if (match := pattern.match(name))}
+def _occupied(shapes: Shapes) -> dict[tuple[str, str], set[int]]:
+    """(head, base) → the numbers under which there is any tensor, at whatever depth."""
+    found: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for name in shapes:
+        head = ""
+        for component in name.split("."):
+            if match := _NUMBERED_COMPONENT.match(component):
+                found[head, match[1]].add(int(match[2]))
+            head += component + "."
+    return found
 
 
 def _between(head: str, base: str, i: int, j: int, is_list: bool, occupied: set[int], shapes: Shapes) -> str | None:

@@ -118,12 +118,14 @@ def _load(path: Path) -> Any:
     else:
         stored = False
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as stream:
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=stored)
+            # by its name alone torch would take a renamed archive for a safetensors file
+            mapped = stored and path.suffix != ".safetensors"
+            return torch.load(path if mapped else stream, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        needed = re.search(r"(?:GLOBAL|global:?) ['`]?([\w.]+(?: [\w.]+)?)", str(error))
-        what = f" ({needed.group(1).replace(' ', '.')})" if needed else ""
+        needed = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({needed[1]})" if needed else ""
         raise BadFile(
             path, f"expected plain tensors, got a pickle that needs code{what}, which is never run; {_WAY_OUT}"
         ) from None

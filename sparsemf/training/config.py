@@ -43,17 +43,20 @@ class TrainConfig:
         Gaussian inputs of the fixed test set on which the population error is measured.
     block :
         Largest number of pre-activations in memory at a time; changes results by rounding only.
+    threads :
+        Threads of torch during the run.  0: one for small steps (width·batch ≤ 2¹⁸, where more threads wait longer than
+        they work), else torch's own number.  Sums depend on it in the last bit, so a run keeps its number.
     """
 
     activation: str
     width: int = 1024
     bias: bool = False
-    steps: int = 10_000
-    step_size: Schedule = field(default_factory=lambda: Schedule(0.2, 0.02, "cosine", 0.3, 1.0))
+    steps: int = 20_000
+    step_size: Schedule = field(default_factory=lambda: Schedule(0.3, 0.03, "cosine", 0.7, 1.0))
     temperature: Schedule = field(default_factory=lambda: Schedule(1e-3, 1e-8, "exponential", 0.0, 0.5))
-    weight_decay: Schedule = field(default_factory=lambda: Schedule(5e-3, 1e-6, "exponential", 0.4, 0.95))
+    weight_decay: Schedule = field(default_factory=lambda: Schedule(3e-2, 1e-5, "exponential", 0.05, 0.9))
     sampling: Sampling = "auto"
-    batch: int = 256
+    batch: int = 128
     samples: int | None = None
     init_outer: OuterInit = "gaussian"
     init_scale: float = 1.0
@@ -61,9 +64,10 @@ class TrainConfig:
     precision: Precision = "float32"
     device: str = "cpu"
     metrics_every: int = 100
-    checkpoint_every: int = 1000
+    checkpoint_every: int = 2000
     test_samples: int = 4096
     block: int = 1 << 18
+    threads: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "activation", get(self.activation).name)
@@ -71,8 +75,8 @@ class TrainConfig:
             object.__setattr__(self, name, Schedule.of(getattr(self, name)))
         for name in ("width", "steps", "batch", "metrics_every", "test_samples", "block"):
             self._at_least(name, 1)
-        self._at_least("checkpoint_every", 0)
-        self._at_least("seed", 0)
+        for name in ("checkpoint_every", "seed", "threads"):
+            self._at_least(name, 0)
         if self.samples is not None:
             self._at_least("samples", 1)
         for name, kind in (("sampling", Sampling), ("init_outer", OuterInit), ("precision", Precision)):

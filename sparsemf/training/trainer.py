@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +42,9 @@ from sparsemf.training.store import (
     write_state,
 )
 from sparsemf.training.task import Task, checked_data, describe
+
+SMALL_STEP = 1 << 18
+"""Pre-activations a step up to which one thread is the fastest choice."""
 
 Status = Literal["complete", "interrupted"]
 Progress = Callable[[Record, int], None]
@@ -122,11 +126,13 @@ def train(
         if (directory / STATE).exists():
             raise InputError(f"{directory} already holds a run; resume it or choose another folder")
         directory.mkdir(parents=True, exist_ok=True)
-    loop = _Loop(task, config, directory, stored)
-    try:
-        return loop.run(progress, interrupt)
-    finally:
-        loop.close()
+    config = _with_threads(task, config) if stored is None else stored.config
+    with _torch_threads(config.threads):
+        loop = _Loop(task, config, directory, stored)
+        try:
+            return loop.run(progress, interrupt)
+        finally:
+            loop.close()
 
 
 def _check_same(stored: StoredRun, task: Task, config: TrainConfig) -> None:
@@ -134,8 +140,27 @@ def _check_same(stored: StoredRun, task: Task, config: TrainConfig) -> None:
         raise InputError(f"resume: the run's task is {stored.task['name']!r} with other parameters or data than given")
     then, now = stored.config.to_dict(), config.to_dict()
     for name, value in now.items():
-        if then[name] != value:
+        if then[name] != value and (name, value) != ("threads", 0):
             raise InputError(f"resume: the run has {name} = {then[name]}, got {value}; a run keeps its configuration")
+
+
+def _with_threads(task: Task, config: TrainConfig) -> TrainConfig:
+    """``config`` with its number of threads decided."""
+    if config.threads:
+        return config
+    samples = config.samples if task.data is None else task.data[0].shape[0]
+    rows = config.batch if config.sampling != "full" or samples is None else samples
+    return replace(config, threads=1 if config.width * rows <= SMALL_STEP else torch.get_num_threads())
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def seeded(seed: int, purpose: str, device: torch.device | str) -> torch.Generator:
@@ -353,7 +378,7 @@ def _document(
         "metrics": METRICS,
         "final": asdict(records[-1]) if records else None,
         "stationarity": diagnosis.to_dict(),
-        "environment": {"torch": torch.__version__, "threads": torch.get_num_threads()},
+        "environment": {"torch": torch.__version__},
     }
 
 

@@ -1,0 +1,385 @@
+"""Analyze: network → active component → quotient → atoms → certified staircase → one document."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemf.atomic import header, input_record, plain
+from sparsemf.certificates.checker import check
+from sparsemf.certificates.equivalence import raw_of
+from sparsemf.certificates.sparsity import RESOLUTION, SStar, Staircase, staircase
+from sparsemf.certificates.witnesses import sparsity_claim
+from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
+from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
+from sparsemf.measures.gaussian import affine_part
+from sparsemf.pipeline.laws import describe
+from sparsemf.recovery import Effort, Progress, UpperCurve, upper_curve
+from sparsemf.symmetry import Quotient, Section, domain_reduction, point_distances, quotient
+
+Array = NDArray[np.float64]
+
+_ATOM_NUMBERS = 400_000
+_PROJECTED = 3000
+
+
+def _silent(_stage: str, _fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, eq=False)
+class AtomReport:
+    """One atom in input coordinates, and the particles of the source nearest to it in the quotient."""
+
+    w: Array
+    b: float
+    alpha: Array
+    particles: int
+    spread: float
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Everything ``analyze`` found; :meth:`document` is its JSON form."""
+
+    source: Network
+    law: InputLaw
+    rho: str
+    quotient: Quotient
+    domain_inactive: dict[str, int]
+    norm: Bounds
+    energy: dict[str, float]
+    staircase: Staircase
+    upper: UpperCurve
+    lower: LowerCurve | None
+    s_star: SStar
+    dictionary: Network
+    atoms: list[AtomReport]
+    projection: dict[str, Any]
+    threshold: ThresholdNumber | None
+    warnings: list[str]
+    config: dict[str, Any]
+    timing: dict[str, float] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document of `sparsemf analyze`."""
+        q, stairs = self.quotient, self.staircase
+        return {
+            **header("analyze", 1, input=input_record(self.source), config=self.config),
+            "arithmetic": ARITHMETIC,
+            "active": {
+                "width": q.active,
+                "inactive": q.inactive,
+                "domain_inactive": self.domain_inactive,
+            },
+            "quotient": {
+                "width": q.network.width,
+                "flips": q.flips,
+                "merged": q.merged,
+                "cancelled": q.cancelled,
+                "affine_norm": float(np.hypot(np.linalg.norm(q.network.affine), np.linalg.norm(q.network.offset))),
+                "error": q.error,
+            },
+            "function_norm": 0.5 * (self.norm.lower + self.norm.upper),
+            "function_norm_bounds": {"lower": self.norm.lower, "upper": self.norm.upper},
+            "norm_beyond_affine": stairs.norm_beyond_affine,
+            "energy": self.energy,
+            "dictionary": {
+                "size": self.dictionary.width,
+                "atoms": [
+                    {
+                        "w": a.w.tolist(),
+                        "b": a.b,
+                        "alpha": a.alpha.tolist(),
+                        "particles": a.particles,
+                        "spread": a.spread,
+                    }
+                    for a in self.atoms
+                ],
+                "affine": {"A": self.dictionary.affine.tolist(), "c": self.dictionary.offset.tolist()}
+                if self.dictionary.affine.size <= _ATOM_NUMBERS
+                else None,
+                "error": float(stairs.upper[min(self.s_star.value, stairs.upper.size - 1)]),
+            },
+            "s_star": {
+                "value": self.s_star.value,
+                "certified": self.s_star.certified,
+                "lower": self.s_star.lower,
+                "upper": self.s_star.upper,
+                "eps": [self.s_star.eps[0], _finite(self.s_star.eps[1])],
+                "rel_eps": [self.s_star.eps[0] / self._scale, _finite(self.s_star.eps[1] / self._scale)],
+                "strength": _finite(self.s_star.strength),
+                "counts": self.s_star.counts,
+                "kind": "certificate" if self.s_star.certified else "bracket",
+            },
+            "staircase": [
+                {
+                    "S": size,
+                    "upper": float(stairs.upper[size]),
+                    "lower": float(stairs.lower[size]),
+                    "lower_directions": float(stairs.lower_directions[size]),
+                }
+                for size in range(stairs.upper.size)
+            ],
+            "plateaus": [
+                {"S": p.size, "eps": [p.low, _finite(p.high)], "strength": _finite(p.strength)}
+                for p in stairs.plateaus()
+            ],
+            "resolution": stairs.resolution,
+            "spectra": [
+                {
+                    "p": s.flattening.p,
+                    "degrees": [s.flattening.low, s.flattening.high],
+                    "counts": s.flattening.counts,
+                    "singular_values": np.sqrt(s.energy[:512]).tolist(),
+                    "margin": float(np.sqrt(s.margin)),
+                }
+                for s in (self.lower.spectra if self.lower else [])
+            ],
+            "s_up": None
+            if self.threshold is None
+            else {
+                "value": self.threshold.value,
+                "lambda": self.threshold.threshold,
+                "degree": self.threshold.degree,
+                "kind": "a reading that fails: no bound of S*",
+                "reason": self.threshold.reason,
+            },
+            "projection": self.projection,
+            "warnings": self.warnings,
+            "timing_s": self.timing,
+        }
+
+    @property
+    def _scale(self) -> float:
+        return self.norm.upper or 1.0
+
+    def certificate(self) -> dict[str, Any]:
+        """The sparsity certificate, sealed; its numbers are those the independent checker proves."""
+        groups = self.lower.groups if self.lower is not None else []
+        at = self.s_star.lower - 1
+        body = sparsity_claim(
+            self.source,
+            self.law,
+            self.s_star,
+            self.dictionary,
+            groups[at] if 0 <= at < len(groups) else (),
+        )
+        document = {
+            **header("sparsity", 1, config=self.config),
+            "inputs": {"a": {**input_record(self.source), "arrays_sha256": raw_of(self.source).sha256}},
+            "arithmetic": ARITHMETIC,
+            **body,
+        }
+        document = plain(document)
+        return {**document, "seal": check.seal(document)}
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def analyze(
+    network: Network,
+    law: InputLaw | None = None,
+    rho: str = "gaussian",
+    eps: float | None = None,
+    rel_eps: float | None = None,
+    resolution: float = RESOLUTION,
+    effort: Effort | None = None,
+    progress: Progress = _silent,
+) -> Analysis:
+    """The sparse dictionary and certified S* staircase of a network.
+
+    ``law`` defaults to N(0, I); ``eps`` (absolute) or ``rel_eps`` (of ‖f‖) asks for S* at that error instead of the
+    longest certified plateau; ``resolution`` is the least error, relative to ‖f‖ without its affine part, on which
+    plateaus are compared.
+    """
+    law = law or Gaussian.standard(network.d)
+    clock = _Clock()
+    whole = quotient(network)
+    clock("quotient")
+    warnings: list[str] = []
+    domain_inactive: dict[str, int] = {}
+    if isinstance(law, Empirical):
+        reduced = domain_reduction(whole.network, law)
+        domain_inactive = {"always_off": reduced.always_off, "always_on": reduced.always_on}
+        seen = quotient(reduced.network)
+        reach = float(np.sqrt(np.mean(np.sum(law.x**2, axis=1)) + 1.0))
+        floor = (whole.error + seen.error) * max(reach, 1.0)
+        warnings.append("empirical input law: no lower bound L(S) is known, so S* is not certified")
+    else:
+        seen = quotient(law.whiten(network))
+        floor = seen.error
+    canonical = seen.network
+    norm = l2_norm(canonical, law if isinstance(law, Empirical) else Gaussian.standard(canonical.d))
+    norm = Bounds(max(norm.lower - floor, 0.0), norm.upper + floor, norm.method)
+    progress("lower curve", 0.05)
+    lower = None if isinstance(law, Empirical) else lower_curve(canonical)
+    clock("lower curve")
+    upper = upper_curve(
+        canonical,
+        law if isinstance(law, Empirical) else None,
+        floor=floor,
+        effort=effort,
+        resolution=resolution,
+        progress=progress,
+    )
+    clock("upper curve")
+    stairs = staircase(upper, lower, norm.upper, floor, network.provenance.precision, resolution)
+    at = eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower
+    found = stairs.s_star(at)
+    dictionary = _input_coordinates(upper.network(found.value), law)
+    labels, distance = _assign(canonical, upper.dictionary(found.value).atoms)
+    atoms = _atom_reports(dictionary, seen, labels, distance)
+    if len(atoms) < dictionary.width:
+        warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
+    if not found.certified:
+        warnings.append(f"S* is between {found.lower} and {found.upper} at ε = {found.eps[0]:.3g}: not certified")
+    warnings += _conditioning(canonical, norm.upper)
+    threshold = None
+    if isinstance(law, Gaussian):
+        threshold = s_up(canonical, 1e-2 * norm.upper)
+    clock("atoms")
+    return Analysis(
+        source=network,
+        law=law,
+        rho=rho,
+        quotient=whole,
+        domain_inactive=domain_inactive,
+        norm=norm,
+        energy=_energy(canonical, law, norm),
+        staircase=stairs,
+        upper=upper,
+        lower=lower,
+        s_star=found,
+        dictionary=dictionary,
+        atoms=atoms,
+        projection=_projection(canonical, upper.dictionary(found.value).atoms, labels),
+        threshold=threshold,
+        warnings=warnings,
+        config={**describe(law, rho), "eps": eps, "rel_eps": rel_eps, "resolution": stairs.resolution},
+        timing=clock.laps,
+    )
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = self._start = time.perf_counter()
+
+    def __call__(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self.laps["total"] = now - self._start
+        self._last = now
+
+
+def _input_coordinates(network: Network, law: InputLaw) -> Network:
+    """A dictionary in the problem's coordinates as a network of x, on the section when σ is homogeneous."""
+    if isinstance(law, Gaussian) and not law.is_standard:
+        inner, bias = law.unwhiten(network.inner, network.bias)
+        affine, offset = law.unwhiten(network.affine, network.offset)
+        network = Network(network.alpha, inner, bias, network.activation, affine=affine, offset=offset,
+                          provenance=network.provenance)
+    if network.activation.homogeneous == 1 and network.width:
+        section = Section.of(network)
+        network = network.with_(
+            outer=section.kappa, inner=section.points[:, :-1], bias=section.points[:, -1], scale=1.0
+        )
+    return network
+
+
+def _assign(canonical: Network, atoms: Atoms) -> tuple[NDArray[np.int64], Array]:
+    """The nearest atom of each canonical neuron and its distance in the quotient metric."""
+    if atoms.n == 0 or canonical.width == 0:
+        return np.full(canonical.width, -1, dtype=np.int64), np.zeros(canonical.width)
+    points = Section.of(canonical).points
+    target = Section.of(Network(np.ones((atoms.n, 1)), atoms.inner, atoms.bias, atoms.activation)).points
+    label, distance = np.empty(canonical.width, dtype=np.int64), np.empty(canonical.width)
+    flips = canonical.activation.relation is not None
+    for start in range(0, canonical.width, 1024):
+        rows = slice(start, start + 1024)
+        found, _ = point_distances(points[rows], target, flips)
+        label[rows] = np.argmin(found, axis=1)
+        distance[rows] = np.min(found, axis=1)
+    return label, distance
+
+
+def _atom_reports(dictionary: Network, seen: Quotient, labels: NDArray[np.int64], distance: Array) -> list[AtomReport]:
+    """Atoms by descending size, each with the number of source neurons nearest to it and their weighted RMS
+    distance (weights: the neurons' coefficients on the section)."""
+    weight = np.linalg.norm(Section.of(seen.network).kappa, axis=1)
+    copies = np.bincount(seen.label[seen.label >= 0], minlength=seen.network.width)
+    size = np.linalg.norm(dictionary.alpha, axis=1)
+    most = max(1, _ATOM_NUMBERS // (dictionary.d + dictionary.m + 3))
+    reports = []
+    for k in np.argsort(-size)[:most]:
+        mine = labels == k
+        total = float(weight[mine].sum())
+        spread = float(np.sqrt(weight[mine] @ distance[mine] ** 2 / total)) if total > 0 else 0.0
+        reports.append(
+            AtomReport(
+                w=dictionary.inner[k],
+                b=float(dictionary.bias[k]),
+                alpha=dictionary.alpha[k],
+                particles=int(copies[mine].sum()),
+                spread=spread,
+            )
+        )
+    return reports
+
+
+def _energy(canonical: Network, law: InputLaw, norm: Bounds) -> dict[str, float]:
+    """Shares of ‖f‖²: constant, linear, beyond affine (computed, not certified)."""
+    total = norm.upper**2
+    if isinstance(law, Empirical) or total == 0.0:
+        return {}
+    slope, constant = affine_part(canonical)
+    shares = {"constant": float(np.sum(constant**2)) / total, "linear": float(np.sum(slope**2)) / total}
+    shares["beyond_affine"] = max(1.0 - sum(shares.values()), 0.0)
+    return shares
+
+
+def _conditioning(canonical: Network, norm: float) -> list[str]:
+    """Near-dipoles: coefficients that cancel (Σ‖α_i‖‖φ_i‖ ≫ ‖f‖) are reported, never merged silently."""
+    if canonical.width == 0 or norm == 0.0:
+        return []
+    mass = float(np.linalg.norm(canonical.alpha, axis=1) @ Atoms.of(canonical).length)
+    if mass > 1e4 * norm:
+        return [f"ill-conditioned: Σ‖α‖‖φ‖ is {mass / norm:.3g} times ‖f‖ (near-dipoles); bounds lose as many digits"]
+    return []
+
+
+def _projection(canonical: Network, atoms: Atoms, labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Particles and atoms on the two leading principal axes of the atoms' (else particles') points, flipped alike."""
+    if canonical.width == 0:
+        return {"particles": [], "atoms": []}
+    section = Section.of(canonical)
+    points = section.points
+    if atoms.n:
+        heads = Section.of(Network(np.ones((atoms.n, 1)), atoms.inner, atoms.bias, atoms.activation)).points
+    else:
+        heads = np.zeros((0, points.shape[1]))
+    if atoms.n and section.flips:
+        side = np.einsum("id,id->i", points, heads[labels])
+        points = points * np.where(side < 0, -1.0, 1.0)[:, None]
+    base = heads if atoms.n >= 2 else points
+    weight = np.linalg.norm(section.kappa, axis=1)
+    _, scale, axes = np.linalg.svd(base, full_matrices=False)
+    plane = axes[:2] if axes.shape[0] >= 2 else np.eye(2, points.shape[1])
+    shown = np.argsort(-weight)[:_PROJECTED]
+    flat = points[shown] @ plane.T
+    return {
+        "particles": np.round(flat, 6).tolist(),
+        "weight": weight[shown].tolist(),
+        "atom": labels[shown].tolist(),
+        "atoms": np.round(heads @ plane.T, 6).tolist(),
+        "explained": float(np.sum(scale[:2] ** 2) / max(float(np.sum(scale**2)), 1e-300)),
+        "shown": int(shown.size),
+        "of": canonical.width,
+    }

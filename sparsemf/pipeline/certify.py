@@ -1,0 +1,64 @@
+"""Certify: two networks → verdict with its certificate."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sparsemf.atomic import header, input_record, plain
+from sparsemf.certificates.checker import check
+from sparsemf.certificates.equivalence import Equivalence, certify_pair, encode_law, raw_of
+from sparsemf.measures import ARITHMETIC, InputLaw, Network
+from sparsemf.pipeline.laws import describe
+
+
+def certify(
+    a: Network,
+    b: Network,
+    law: InputLaw | None = None,
+    norm: str = "l2",
+    radius: float | None = None,
+    eps: float | None = None,
+    rel_eps: float | None = None,
+    seed: int = 0,
+) -> Equivalence:
+    """The verdict on ‖f_A − f_B‖ ≤ ε; see :func:`sparsemf.certificates.equivalence.certify_pair`."""
+    if norm not in ("l2", "sup"):
+        raise ValueError(f"norm: expected 'l2' or 'sup', got {norm!r}")
+    return certify_pair(a, b, law, norm, radius, eps, rel_eps, seed)  # type: ignore[arg-type]
+
+
+def document(found: Equivalence, a: Network, b: Network, rho: str, seed: int, started: float) -> dict[str, Any]:
+    """The JSON document of `sparsemf certify`, which is the certificate, sealed."""
+    body = {
+        **header("certify", 1, config={**describe(found.law, rho), "seed": seed}),
+        "inputs": {
+            name: {**input_record(network), "arrays_sha256": raw_of(network).sha256}
+            for name, network in (("a", a), ("b", b))
+        },
+        "arithmetic": ARITHMETIC,
+        "verdict": found.verdict,
+        "norm": found.norm,
+        "radius": found.radius,
+        "law": encode_law(found.law),
+        "eps": found.eps,
+        "eps_distinct": found.eps_distinct,
+        "rel_eps": found.rel_eps,
+        "bounds": {"lower": found.lower, "upper": found.upper},
+        "matching": {
+            "matched": found.matching.matched,
+            "unmatched_a": found.matching.unmatched_a,
+            "unmatched_b": found.matching.unmatched_b,
+            "max_distance": found.matching.max_distance,
+        },
+        "orbit_distance": {
+            "value": found.orbit_distance.value,
+            "dual_gap": found.orbit_distance.dual_gap,
+            "method": found.orbit_distance.method,
+        },
+        "witness": None if found.witness is None else {"x": found.witness.tolist(), "gap": found.gap},
+        "separation_degree": found.separation_degree,
+        "evidence": found.evidence,
+    }
+    body = plain(body)
+    return {**body, "seal": check.seal(body), "timing_s": {"total": time.perf_counter() - started}}
