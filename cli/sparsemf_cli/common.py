@@ -145,7 +145,8 @@ def output_options(*, file: bool = True) -> Callable[[Command], Command]:
         def packed(
             *args: Any, json_: bool, quiet: bool, debug: bool, seed: int, device: str, threads: Any, **kwargs: Any
         ) -> Any:
-            target = _checked_target(kwargs.pop("file_", None))
+            name = kwargs.pop("file_", None)
+            target = None if name is None else writable("-o", name)
             with ExitStack() as stack:
                 guard = stack.enter_context(StdoutGuard(to_stderr=debug))
                 stack.enter_context(_thread_limit(threads))
@@ -213,19 +214,17 @@ def _decorated(command: Any, options: Any) -> Any:
     return command
 
 
-def _checked_target(name: str | None) -> Path | None:
-    """The file of -o, checked before any work is done."""
-    if name is None:
-        return None
+def writable(option: str, name: str) -> Path:
+    """The file that ``option`` names, checked before any work is done; InputError when it cannot be written."""
     from sparsemf.exceptions import InputError
 
     target = Path(name)
     if target.is_dir():
-        raise InputError(f"-o {name}: expected a file to write, got a folder")
+        raise InputError(f"{option} {name}: expected a file to write, got a folder")
     if not target.parent.is_dir():
-        raise InputError(f"-o {name}: the folder {target.parent} does not exist; make it first")
+        raise InputError(f"{option} {name}: the folder {target.parent} does not exist; make it first")
     if not os.access(target.parent, os.W_OK):
-        raise InputError(f"-o {name}: no permission to write in the folder {target.parent}")
+        raise InputError(f"{option} {name}: no permission to write in the folder {target.parent}")
     return target
 
 

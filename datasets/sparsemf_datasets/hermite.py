@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.exceptions import InputError
-
 from sparsemf_datasets.tasks import PopulationTask
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from sparsemf.activations import get, torch_ops
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Network, Provenance
-
 from sparsemf_datasets.tasks import PopulationTask
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-_TRIALS = 2000
+_CANDIDATES = 16
+"""A handful a direction: they should be separated, not nearly orthogonal."""
 
 
 def separated_directions(rng: np.random.Generator, atoms: int, d: int) -> Array:
-    """Unit vectors (atoms, d), best of many random draws: the largest |⟨u_i, u_j⟩|, i ≠ j, is small.
+    """Unit vectors (atoms, d), well separated as lines: the largest |⟨u_i, u_j⟩|, i ≠ j, is small.
 
     Atom by atom, the candidate farthest (as a line) from those chosen before is taken among random ones.
     """
@@ -30,16 +31,11 @@ def separated_directions(rng: np.random.Generator, atoms: int, d: int) -> Array:
         return rng.choice([-1.0, 1.0], size=(atoms, 1))
     chosen = np.empty((0, d))
     for _ in range(atoms):
-        candidates = rng.standard_normal((_candidates(len(chosen)), d))
+        candidates = rng.standard_normal((_CANDIDATES, d))
         candidates /= np.linalg.norm(candidates, axis=1, keepdims=True)
         overlap = np.abs(candidates @ chosen.T).max(axis=1) if len(chosen) else np.zeros(len(candidates))
         chosen = np.vstack([chosen, candidates[np.argmin(overlap)]])
     return chosen
-
-
-def _candidates(chosen: int) -> int:
-    """A handful is enough: the directions should be separated, not nearly orthogonal."""
-    return 1 if chosen == 0 else 16
 
 
 def planted_network(
@@ -87,7 +83,7 @@ def planted_network(
     )
 
 
-def network_target(teacher: Network):
+def network_target(teacher: Network) -> Callable[[torch.Tensor], torch.Tensor]:
     """x ↦ teacher(x) on tensors: (n, d) → (n, m), on the inputs' device and in their dtype."""
     import torch
 

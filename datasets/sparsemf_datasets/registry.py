@@ -10,7 +10,6 @@ from typing import Any
 
 from sparsemf.activations import get, names
 from sparsemf.exceptions import InputError
-
 from sparsemf_datasets.hermite import multi_index_task, single_index_task
 from sparsemf_datasets.planted import planted_task
 from sparsemf_datasets.tabular import diabetes_task, digits_task
@@ -68,7 +67,13 @@ def entries() -> tuple[TaskEntry, ...]:
     return (
         *(_planted_entry(name) for name in names()),
         TaskEntry(
-            "hermite-single-index", "he_k of one direction", "gaussian", 8, 1, _defaults(single_index_task), single_index_task
+            "hermite-single-index",
+            "he_k of one direction",
+            "gaussian",
+            8,
+            1,
+            _defaults(single_index_task),
+            single_index_task,
         ),
         TaskEntry(
             "hermite-multi-index",

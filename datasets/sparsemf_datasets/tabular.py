@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.exceptions import InputError
-
 from sparsemf_datasets.tasks import DataTask
 
 Array = NDArray[np.float64]
@@ -28,9 +28,8 @@ def digits_task() -> DataTask:
     """1797 images of 8 × 8 pixels, ten outputs: standardised inputs, one-hot labels minus their mean."""
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    x, label = np.asarray(bunch["data"], dtype=np.float64), np.asarray(bunch["target"])
-    one_hot = np.eye(10)[label]
+    inputs, labels = load_digits(return_X_y=True)
+    x, one_hot = np.asarray(inputs, dtype=np.float64), np.eye(10)[np.asarray(labels, dtype=np.int64)]
     return DataTask("digits", {}, (standardised(x), one_hot - one_hot.mean(axis=0)), activation="relu")
 
 
@@ -38,8 +37,8 @@ def diabetes_task() -> DataTask:
     """442 patients, ten measurements, one disease-progression score: inputs and output standardised."""
     from sklearn.datasets import load_diabetes
 
-    bunch = load_diabetes()
-    x, y = np.asarray(bunch["data"], dtype=np.float64), np.asarray(bunch["target"], dtype=np.float64)
+    inputs, labels = load_diabetes(return_X_y=True)
+    x, y = np.asarray(inputs, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     return DataTask("diabetes", {}, (standardised(x), standardised(y[:, None])), activation="relu")
 
 
@@ -53,9 +52,10 @@ def file_task(path: str | os.PathLike[str]) -> DataTask:
         raise InputError(f"{path}: expected an npz file with arrays X and y; there is no such file")
     try:
         content = source.read_bytes()
-        with np.load(source, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: expected an npz archive with arrays X and y, got a single array")
+        loaded = np.load(io.BytesIO(content), allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise InputError(f"{path}: expected an npz archive with arrays X and y, got a single array")
+        with loaded as archive:
             if missing := [key for key in ("X", "y") if key not in archive]:
                 found = ", ".join(archive.files[:8]) or "none"
                 raise InputError(f"{path}: expected arrays X and y; {missing[0]} is missing (found: {found})")
@@ -68,7 +68,8 @@ def file_task(path: str | os.PathLike[str]) -> DataTask:
     x, y = _real(path, "X", x), _real(path, "y", y)
     y = y[:, None] if y.ndim == 1 else y
     if x.ndim != 2 or y.ndim != 2 or x.shape[0] != y.shape[0] or min(*x.shape, *y.shape) < 1:
-        raise InputError(f"{path}: expected X of shape (n, d) and y of shape (n,) or (n, m), got {x.shape} and {y.shape}")
+        shapes = f"{x.shape} and {y.shape}"
+        raise InputError(f"{path}: expected X of shape (n, d) and y of shape (n,) or (n, m), got {shapes}")
     digest = hashlib.sha256(content).hexdigest()
     return DataTask("data", {"file": source.name, "sha256": digest}, (x, y))
 

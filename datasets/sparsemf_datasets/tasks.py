@@ -61,6 +61,7 @@ class DataTask:
     def outputs(self) -> int:
         return self.data[1].shape[1]
 
-    def target(self, x: torch.Tensor) -> torch.Tensor:
+    def target(self, x: torch.Tensor, /) -> torch.Tensor:
         """A data set knows labels at its own points only."""
-        raise InputError(f"task {self.name!r} is a fixed data set of {self.data[0].shape[0]} samples (got {x.shape[0]} other points)")
+        have, want = self.data[0].shape[0], x.shape[0]
+        raise InputError(f"task {self.name!r} is a fixed data set of {have} samples, got {want} other points")

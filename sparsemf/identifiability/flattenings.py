@@ -93,17 +93,22 @@ def feature_count(d: int, p: int) -> int:
     return out
 
 
-def spectrum(network: Network, flattening: Flattening) -> Spectrum:
-    """The spectrum of one flattening of a whitened network; no n×n array when the row space is smaller than n."""
+def spectrum(network: Network, flattening: Flattening, known: Trace | None = None) -> Spectrum:
+    """The spectrum of one flattening of a whitened network; no n×n array when the row space is smaller than n.
+
+    ``known`` is the trace of the flattening's degrees, where the caller has it already.
+    """
     atoms = Atoms.of(network)
     n, d, m = network.width, network.d, network.m
     rows_dimension = feature_count(d, flattening.p) * (m if flattening.outputs_in_rows else 1)
     solve = _explicit if rows_dimension <= n else _implicit
     energy, eigen_margin = solve(network, atoms, flattening)
     energy = np.maximum(np.sort(energy)[::-1], 0.0)
-    total, absolute, mass = _trace(network, atoms, flattening)
-    margin = eigen_margin + UNIT * ((8 * n + 64) * (total + absolute) + (ENTRY_ULPS + d) * mass**2)
-    return Spectrum(flattening, energy, total, margin)
+    found = known or trace(network, flattening.low, flattening.high)
+    margin = eigen_margin + UNIT * (
+        (8 * n + 64) * (found.total + found.absolute) + (ENTRY_ULPS + d) * found.mass**2
+    )
+    return Spectrum(flattening, energy, found.total, margin)
 
 
 def _q_rows(network: Network, atoms: Atoms, flattening: Flattening, rows: slice) -> Array:
@@ -159,13 +164,23 @@ def _implicit(network: Network, atoms: Atoms, flattening: Flattening) -> tuple[A
     return linalg.eigvalsh(0.5 * (image + image.T), check_finite=False), margin
 
 
-def _trace(network: Network, atoms: Atoms, flattening: Flattening) -> tuple[float, float, float]:
-    """(Σ_k ‖T_k‖², the same with absolute values, Σ‖α_i‖‖φ_i‖) over the flattening's degrees."""
+@dataclass(frozen=True)
+class Trace:
+    """``total`` = Σ_k ‖T_k‖² over some degrees, ``absolute`` the same with absolute values, ``mass`` = Σ‖α_i‖‖φ_i‖."""
+
+    total: float
+    absolute: float
+    mass: float
+
+
+def trace(network: Network, low: int, high: int) -> Trace:
+    """Σ_{k=low}^{high} ‖T_k‖² of a whitened network, in row blocks."""
+    atoms = Atoms.of(network)
     weight = np.linalg.norm(network.alpha, axis=1)
-    every = Flattening(0, flattening.low, flattening.high, outputs_in_rows=True)
+    every = Flattening(0, low, high, outputs_in_rows=True)
     total = absolute = 0.0
     for rows in _blocks(network.width):
         block = _q_rows(network, atoms, every, rows)
         total += float(np.sum(network.alpha[rows] * (block @ network.alpha)))
         absolute += float(weight[rows] @ np.abs(block) @ weight)
-    return max(total, 0.0), absolute, float(weight @ atoms.length)
+    return Trace(max(total, 0.0), absolute, float(weight @ atoms.length))

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.identifiability.flattenings import Flattening, Spectrum, feature_count, spectrum
+from sparsemf.identifiability.flattenings import Flattening, Spectrum, Trace, feature_count, spectrum, trace
 from sparsemf.measures import Network
 
 Array = NDArray[np.float64]
 
+_MOST_IMPLICIT = 4096
 FREE_DEGREE = 1
 """Degrees up to this one are free (the affine part)."""
 
@@ -46,8 +47,12 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
         return LowerCurve(zero, zero, [()], [], degree)
     spectra: list[Spectrum] = []
 
+    traces: dict[tuple[int, int], Trace] = {}
+
     def curve(p: int, low: int, high: int, rows: bool) -> tuple[Array, Spectrum]:
-        found = spectrum(network, Flattening(p, low, high, rows))
+        if (low, high) not in traces:
+            traces[low, high] = trace(network, low, high)
+        found = spectrum(network, Flattening(p, low, high, rows), traces[low, high])
         spectra.append(found)
         return found.tails(n), found
 
@@ -58,7 +63,7 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
     for rows in (False, True):
         if rows and network.m == 1:
             continue  # the two kinds coincide
-        for p in (orders if not rows else _row_orders(orders)):
+        for p in (orders if not rows else _row_orders(orders, n)):
             low = max(FREE_DEGREE + 1, p)
             tails, main = curve(p, low, degree, rows)
             groups: list[Flattening] = [main.flattening]
@@ -86,14 +91,12 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
 
 
 def _default_orders(n: int, d: int) -> tuple[int, ...]:
-    """p = 1 … 4 where the work is small, 1 … 3 up to 2048 atoms, and beyond that those with an explicit row space."""
+    """p = 1 … 4 for up to 600 atoms; beyond, p ≤ 2 and those whose row space C(d+p−1, p) is smaller than n."""
     if n <= 600:
         return (1, 2, 3, 4)
-    if n <= 2048:
-        return (1, 2, 3)
-    return tuple(p for p in (1, 2, 3) if p == 1 or feature_count(d, p) <= 2048)
+    return tuple(p for p in (1, 2, 3, 4) if (p <= 2 and n <= _MOST_IMPLICIT) or feature_count(d, p) <= min(n, 2048))
 
 
-def _row_orders(orders: tuple[int, ...]) -> tuple[int, ...]:
-    """With the outputs in the rows p = 0 counts too; p beyond 2 gains little there."""
-    return (0, *(p for p in orders if p <= 2))
+def _row_orders(orders: tuple[int, ...], n: int) -> tuple[int, ...]:
+    """With the outputs in the rows p = 0 counts too; p = 2 gains little and is tried where it is cheap."""
+    return tuple(p for p in (0, 1, 2) if p == 0 or (p in orders and (p == 1 or n <= 600)))

@@ -28,8 +28,19 @@ def certify(
     return certify_pair(a, b, law, norm, radius, eps, rel_eps, seed)  # type: ignore[arg-type]
 
 
-def document(found: Equivalence, a: Network, b: Network, rho: str, seed: int, started: float) -> dict[str, Any]:
-    """The JSON document of `sparsemf certify`, which is the certificate, sealed."""
+def document(
+    found: Equivalence,
+    a: Network,
+    b: Network,
+    rho: str = "gaussian",
+    seed: int = 0,
+    started: float | None = None,
+    mapping: str | None = None,
+) -> dict[str, Any]:
+    """The JSON document of `sparsemf certify`, which is the certificate, sealed.
+
+    ``started`` is the ``time.perf_counter()`` of the start, ``mapping`` the tensor names the files were read with.
+    """
     body = {
         **header("certify", 1, config={**describe(found.law, rho), "seed": seed}),
         "inputs": {
@@ -58,7 +69,8 @@ def document(found: Equivalence, a: Network, b: Network, rho: str, seed: int, st
         },
         "witness": None if found.witness is None else {"x": found.witness.tolist(), "gap": found.gap},
         "separation_degree": found.separation_degree,
+        "map": mapping,
         "evidence": found.evidence,
     }
     body = plain(body)
-    return {**body, "seal": check.seal(body), "timing_s": {"total": time.perf_counter() - started}}
+    return {**body, "seal": check.seal(body), "timing_s": {"total": 0.0 if started is None else time.perf_counter() - started}}

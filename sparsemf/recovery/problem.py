@@ -60,7 +60,8 @@ class Problem:
         return float(self.weight @ self.geometry.tail(self.atoms))
 
     @cached_property
-    def _gram(self) -> Array | None:
+    def gram(self) -> Array | None:
+        """K = (⟨φ_i, φ_j⟩_⊥), kept for up to 5000 atoms, else None (rows are formed when needed)."""
         return self.geometry.gram(self.atoms, self.atoms) if self.n <= _CACHE_WIDTH else None
 
     @cached_property
@@ -69,7 +70,7 @@ class Problem:
         image, diagonal, absolute = np.empty((self.n, self.network.m)), np.empty(self.n), np.empty(self.n)
         for start in range(0, self.n, _ROWS):
             rows = slice(start, min(start + _ROWS, self.n))
-            block = self._gram[rows] if self._gram is not None else self.geometry.gram(
+            block = self.gram[rows] if self.gram is not None else self.geometry.gram(
                 self.atoms.take(rows), self.atoms
             )
             image[rows] = block @ self.network.alpha
@@ -99,15 +100,15 @@ class Problem:
 
     def columns(self, index: Integers) -> Array:
         """K[:, index], shape (n, len(index))."""
-        if self._gram is not None:
-            return self._gram[:, index]
+        if self.gram is not None:
+            return self.gram[:, index]
         return self.geometry.gram(self.atoms, self.atoms.take(index))
 
     def subset_error(self, index: Integers, beta: Array) -> float:
         """Certified ‖f − Σ_{i ∈ index} β_i φ_i‖_⊥; atoms of f reused, so γ = α − β cancels before the form."""
         gamma = self.network.alpha.copy()
         gamma[index] -= beta
-        return self._form_error(self.atoms, gamma, self._gram)
+        return self._form_error(self.atoms, gamma, self.gram)
 
     def dictionary_error(self, atoms: Atoms, beta: Array) -> float:
         """Certified ‖f − Σ_s β_s φ_s‖_⊥ for any atoms."""

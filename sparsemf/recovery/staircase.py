@@ -18,11 +18,13 @@ from sparsemf.recovery.cluster import MergePath, merge_path
 from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geometry
 from sparsemf.recovery.problem import Dictionary, Problem
 from sparsemf.recovery.refine import Sample, refine
-from sparsemf.recovery.refit import refit
-from sparsemf.recovery.selection import Selection, select
+from sparsemf.recovery.refit import refit, solve
+from sparsemf.recovery.selection import Selection, eliminate, select
 
 Array = NDArray[np.float64]
 Progress = Callable[[str, float], None]
+
+_MOST_ELIMINATED = 2048
 
 
 def _silent(_stage: str, _fraction: float) -> None:
@@ -46,7 +48,8 @@ class Effort:
 class UpperCurve:
     """``upper[S]`` ≥ ‖f − f_S‖ for S = 0 … n (certified), and the explicit dictionaries behind it.
 
-    ``norm`` is ‖f‖_⊥ (the free affine part removed); ``source[S]`` the size of the dictionary that gives upper[S].
+    ``norm`` is ‖f‖_⊥ (the free affine part removed); ``source[S]`` the size of the dictionary that gives upper[S];
+    ``refined`` holds the dictionaries that are not a beginning of the ``selection`` path.
     """
 
     problem: Problem
@@ -106,6 +109,7 @@ def upper_curve(
     _certify_path(problem, selection, upper, effort, progress)
     upper[n] = 0.0
     refined: dict[int, Dictionary] = {}
+    _eliminate(problem, upper, refined, effort)
     if n > 1:
         _refine(problem, selection, upper, refined, effort, resolution * norm, progress)
     source = np.arange(n + 1)
@@ -127,6 +131,25 @@ def _certify_path(
         index = selection.order[:size]
         upper[size] = min(upper[size], problem.subset_error(index, selection.coefficients(size)))
         progress("certifying the selection path", 0.1 + 0.4 * done / len(sizes))
+
+
+def _eliminate(problem: Problem, upper: Array, kept: dict[int, Dictionary], effort: Effort) -> None:
+    """Certified errors along backward elimination, from n − 1 down to n/2 atoms, where it beats the greedy path."""
+    n = problem.n
+    if problem.gram is None or not 4 <= n <= _MOST_ELIMINATED:
+        return
+    removed = eliminate(problem, problem.gram, n // 2)
+    if removed is None:
+        return
+    dropped = np.unique(np.geomspace(1, removed.size, effort.certify // 2).astype(int))
+    for count in dropped:
+        size = n - int(count)
+        index = np.setdiff1d(np.arange(n), removed[:count])
+        beta = solve(problem.gram[np.ix_(index, index)], problem.image[index])
+        error = problem.subset_error(index, beta)
+        if error < min(upper[: size + 1]):
+            upper[size] = error
+            kept[size] = Dictionary(problem.atoms.take(index), beta, error)
 
 
 def _refine(

@@ -66,7 +66,7 @@ class TrainConfig:
     metrics_every: int = 100
     checkpoint_every: int = 2000
     test_samples: int = 4096
-    block: int = 1 << 18
+    block: int = 1 << 22
     threads: int = 0
 
     def __post_init__(self) -> None:

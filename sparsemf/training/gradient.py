@@ -15,6 +15,9 @@ import torch
 from sparsemf.activations import Activation
 from sparsemf.training.kernels import kernel_for
 
+CACHED = 1 << 19
+"""Preferred number of pre-activations in a block: z and σ′ stay in a core's cache."""
+
 MIN_ROWS = 32
 """Below this many samples a block, matrix products lose their efficiency; then particles are blocked too."""
 
@@ -67,7 +70,7 @@ class MeanFieldGradient:
             self._transposed = inner.new_empty(inner.shape[1], width)
         transposed = self._transposed.zero_()
         loss = torch.zeros((), dtype=x.dtype, device=x.device)
-        rows = min(samples, max(MIN_ROWS, self.block // width))
+        rows = min(samples, max(MIN_ROWS, min(CACHED, self.block) // width))
         columns = width if rows * width <= self.block else max(1, min(width, self.block // rows))
         for start in range(0, samples, rows):
             xb, yb = x[start : start + rows], y[start : start + rows]

@@ -38,7 +38,7 @@ class Schedule:
         if self.kind != "constant" and self.final is None:
             raise InputError(f"schedule: a {self.kind} schedule needs a final value")
         if self.kind == "constant" and self.final is not None and self.final != self.initial:
-            raise InputError("schedule: a constant schedule has no other final value; choose linear, cosine or exponential")
+            raise InputError("schedule: a constant one has no other final value; choose linear, cosine or exponential")
         for value in (self.initial, self.last):
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"schedule: expected a finite number ≥ 0, got {value}")

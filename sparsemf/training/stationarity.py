@@ -3,10 +3,10 @@
 The last quarter of the steps is cut into two windows of equal length.  The run is called stationary when
 
 1. no schedule still moved in the windows,
-2. each window lasts at least one relaxation time of the decay: Σ ηλ over it ≥ 1 (a shorter one cannot see the
-   slow modes, and an annealed run that has frozen would pass the other tests),
-3. for the loss, m_2 and m_4 the window means differ by at most 3 standard errors or 0.1 %; standard errors by
-   five batch means a window, so that correlation within a batch does no harm,
+2. each window lasts at least ten relaxation times 1/λ of the decay, Σ ηλ ≥ 10 (a shorter one cannot see the slow
+   modes, and an annealed run that has frozen would pass the other tests),
+3. for the loss, m_2 and m_4 the window means differ by at most 3.5 standard errors or 0.1 %; the standard error is
+   that of ten batch means a window, each over at least one relaxation time (false alarms: below 1 % in all),
 4. those standard errors resolve at least 10 % of the mean,
 5. the mean energy balance (see :class:`~sparsemf.training.records.Record`) in the last window is below 0.1.
 
@@ -27,8 +27,8 @@ from sparsemf.training.records import Record
 
 QUANTITIES = ("loss", "m2", "m4")
 FRACTION = 0.75
-BATCHES = 5
-SIGMAS = 3.0
+BATCHES = 10
+SIGMAS = 3.5
 RELATIVE = 1e-3
 RESOLUTION = 0.1
 BALANCE = 0.1
@@ -91,11 +91,12 @@ def diagnose(records: Sequence[Record], config: TrainConfig) -> Stationarity:
     ]
     spacing = (second[-1].step - first[-1].step) / half
     times = spacing * min(sum(r.step_size * r.weight_decay for r in window) for window in (first, second))
-    if times < 1.0:
-        reasons.append(f"a window lasts {times:.2g} relaxation times 1/λ, at least 1 is needed")
+    if times < BATCHES:
+        reasons.append(f"a window lasts {times:.2g} relaxation times 1/λ, at least {BATCHES} are needed")
     tests = tuple(_window_test(name, first, second) for name in QUANTITIES)
     reasons += [
-        f"{t.quantity} went from {t.first:.4g} to {t.second:.4g} (allowed {t.threshold:.2g}, s.e. {t.standard_error:.2g})"
+        f"{t.quantity} went from {t.first:.4g} to {t.second:.4g} "
+        f"(allowed {t.threshold:.2g}, s.e. {t.standard_error:.2g})"
         for t in tests
         if not t.passed
     ]

@@ -31,7 +31,7 @@ STATE_VERSION = "1"
 
 def canonical_safetensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
     """A safetensors file whose bytes depend on its content only (the library writes metadata in random order)."""
-    raw = save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata=dict(metadata))
+    raw = save({name: np.asarray(value, order="C") for name, value in tensors.items()}, metadata=dict(metadata))
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

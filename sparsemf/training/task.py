@@ -52,7 +52,7 @@ class Task(Protocol):
     @property
     def data(self) -> tuple[Array, Array] | None: ...
 
-    def target(self, x: torch.Tensor) -> torch.Tensor:
+    def target(self, x: torch.Tensor, /) -> torch.Tensor:
         """Labels (n, outputs) at standard Gaussian inputs (n, inputs), on the inputs' device and dtype."""
         ...
 

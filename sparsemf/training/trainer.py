@@ -25,7 +25,7 @@ from sparsemf.exceptions import InputError
 from sparsemf.measures import Network
 from sparsemf.training.batches import make_batches, resolved_sampling, with_ones
 from sparsemf.training.config import TrainConfig
-from sparsemf.training.gradient import MeanFieldGradient
+from sparsemf.training.gradient import CACHED, MeanFieldGradient
 from sparsemf.training.particles import Particles, langevin_step
 from sparsemf.training.records import Record, energy_balance, moments
 from sparsemf.training.stationarity import Stationarity, diagnose
@@ -80,9 +80,7 @@ class Run:
 
     def to_document(self) -> dict[str, Any]:
         """The content of run.json."""
-        return _document(
-            self.config, self.task, self.status, self.step, self.records, self.stationarity, self.seconds
-        )
+        return _document(self.config, self.task, self.status, self.step, self.records, self.stationarity, self.seconds)
 
 
 def train(
@@ -299,7 +297,7 @@ class _Loop:
     def _test_norms(self) -> tuple[float, float]:
         """(mean‖f_N − f‖², mean‖f‖²) on the test set."""
         p = self.particles
-        rows = max(1, self.config.block // p.width)
+        rows = max(1, min(CACHED, self.config.block) // p.width)
         ops = torch_ops()
         error = 0.0
         for start in range(0, self.test_x.shape[0], rows):

@@ -39,7 +39,15 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, case, precision):
     name, parameters, options = CASES[case]
     task = load_task(name, **parameters)
     config = TrainConfig(
-        "gelu", width=48, steps=60, batch=30, metrics_every=7, checkpoint_every=20, precision=precision, seed=3, **options
+        "gelu",
+        width=48,
+        steps=60,
+        batch=30,
+        metrics_every=7,
+        checkpoint_every=20,
+        precision=precision,
+        seed=3,
+        **options,
     )
     whole = train(task, config, tmp_path / "whole")
     half = train(task, config, tmp_path / "half", interrupt=stop_after(33))
@@ -75,8 +83,11 @@ def test_a_killed_run_continues_from_its_checkpoint(tmp_path):
 
 def test_divergence_names_the_step_and_keeps_the_last_good_state(tmp_path):
     task = load_task("planted-relu")
-    config = TrainConfig("relu", width=16, steps=2000, step_size=30.0, weight_decay=0.0, metrics_every=5, checkpoint_every=5)
-    with pytest.raises(Diverged, match=r"diverged between steps \d+ and \d+.*smaller step size \(now 30, try 7.5\)") as caught:
+    config = TrainConfig(
+        "relu", width=16, steps=2000, step_size=30.0, weight_decay=0.0, metrics_every=5, checkpoint_every=5
+    )
+    message = r"diverged between steps \d+ and \d+.*smaller step size \(now 30, try 7.5\)"
+    with pytest.raises(Diverged, match=message) as caught:
         train(task, config, tmp_path)
     assert isinstance(caught.value, InputError)
     document = json.loads((tmp_path / "run.json").read_text())
@@ -163,7 +174,7 @@ def test_seeds_matter_and_repeat():
 def test_a_student_finds_the_planted_directions():
     """A short run of the default schedules: the function within 2 %, nine tenths of the mass on the five directions."""
     task = load_task("planted-relu")
-    run = train(task, TrainConfig("relu", width=256, steps=4000))
+    run = train(task, TrainConfig("relu", width=256, steps=4000, metrics_every=40))
     assert run.records[-1].rel_error < 0.02
     w, teacher = run.network.inner, task.teacher.inner
     norms = np.linalg.norm(w, axis=1)

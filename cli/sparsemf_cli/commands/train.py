@@ -23,14 +23,21 @@ _KINDS = ["constant", "linear", "cosine", "exponential"]
 _FRACTION = click.FloatRange(0.0, 1.0)
 
 
-def _annealed(flag: str, letter: str, default: str) -> list[Any]:
+def _annealed(flag: str, letter: str, meaning: str, default: str) -> list[Any]:
     """--X, --X-final, --X-schedule, --X-window of an annealed quantity."""
     return [
-        click.option(f"--{flag}", type=float, metavar=letter, show_default=default, help=f"{flag.capitalize()} {letter}."),
-        click.option(f"--{flag}-final", type=float, metavar=letter, help=f"Its final value (with --{flag}: default, no change)."),
-        click.option(f"--{flag}-schedule", type=click.Choice(_KINDS), help="How it gets there.  [default: exponential]"),
         click.option(
-            f"--{flag}-window", type=(_FRACTION, _FRACTION), metavar="FROM TO", help="Fractions of the run.  [default: 0 1]"
+            f"--{flag}", type=float, metavar=letter, show_default=default, help=meaning
+        ),
+        click.option(f"--{flag}-final", type=float, metavar=letter, help="Its final value."),
+        click.option(
+            f"--{flag}-schedule", type=click.Choice(_KINDS), help="How it gets there.  [default: exponential]"
+        ),
+        click.option(
+            f"--{flag}-window",
+            type=(_FRACTION, _FRACTION),
+            metavar="FROM TO",
+            help="Fractions of the run.  [default: 0 1]",
         ),
     ]
 
@@ -38,14 +45,14 @@ def _annealed(flag: str, letter: str, default: str) -> list[Any]:
 def _options(command: Any) -> Any:
     options = [
         click.option("--task", "task_name", metavar="NAME", help="A task of `sparsemf tasks`."),
-        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the task; repeatable."),
+        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the task."),
         click.option("--data", metavar="X.npz", help="Your own data: arrays X (n, d) and y (n,) or (n, m)."),
         click.option("--activation", metavar="A", help="Activation of the student.  [default: the task's]"),
         click.option("--width", type=int, metavar="N", show_default="1024", help="Number of particles."),
         click.option("--bias/--no-bias", default=None, help="Train biases.  [default: as the task's teacher has]"),
-        *_annealed("temperature", "T", "1e-3, annealed to 1e-8"),
-        *_annealed("weight-decay", "L", "3e-2, annealed to 1e-5"),
-        *_annealed("step-size", "E", "0.3, annealed to 0.03"),
+        *_annealed("temperature", "T", "Temperature τ.", "1e-3, annealed to 1e-8"),
+        *_annealed("weight-decay", "L", "Weight decay λ.", "3e-2, annealed to 1e-5"),
+        *_annealed("step-size", "E", "Step size η of the mean-field update.", "0.3, annealed to 0.03"),
         click.option("--steps", type=int, metavar="K", show_default="20000", help="Number of updates."),
         click.option(
             "--sampling",
@@ -55,15 +62,23 @@ def _options(command: Any) -> Any:
         ),
         click.option("--batch", type=int, metavar="B", show_default="128", help="Samples a step."),
         click.option("--samples", type=int, metavar="n", help="Size of the training set drawn from a Gaussian task."),
-        click.option("--init-outer", type=click.Choice(["sign", "gaussian"]), show_default="gaussian", help="Law of a."),
+        click.option(
+            "--init-outer", type=click.Choice(["sign", "gaussian"]), show_default="gaussian", help="Law of a."
+        ),
         click.option("--init-scale", type=float, show_default="1", help="Standard deviation of w, times √d."),
-        click.option("--precision", type=click.Choice(["float32", "float64"]), show_default="float32", help="Arithmetic."),
+        click.option(
+            "--precision", type=click.Choice(["float32", "float64"]), show_default="float32", help="Arithmetic."
+        ),
         click.option("--metrics-every", type=int, metavar="K", show_default="100", help="Steps between records."),
-        click.option("--checkpoint-every", type=int, metavar="K", show_default="2000", help="Steps between checkpoints."),
+        click.option(
+            "--checkpoint-every", type=int, metavar="K", show_default="2000", help="Steps between checkpoints."
+        ),
         click.option("--test-samples", type=int, metavar="n", show_default="4096", help="Inputs of the test error."),
-        click.option("--block", type=int, metavar="n", show_default="262144", help="Pre-activations in memory at a time."),
+        click.option(
+            "--block", type=int, metavar="n", show_default="4194304", help="Pre-activations in memory at a time."
+        ),
         click.option("-o", "--output", "folder", metavar="RUN/", help="Folder of the run; made if needed."),
-        click.option("--resume", metavar="RUN/", help="Continue this run from its last checkpoint; takes no other setting."),
+        click.option("--resume", metavar="RUN/", help="Continue this run from its last checkpoint."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -90,7 +105,9 @@ def train(
     """
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None:
-        _refuse(given | {"task": task_name, "set": settings, "output": folder}, "--resume takes its settings from the run")
+        _refuse(
+            given | {"task": task_name, "set": settings, "output": folder}, "--resume takes its settings from the run"
+        )
     elif folder is None:
         raise click.UsageError("expected -o RUN/ (a folder for the run) or --resume RUN/")
     elif (task_name is None) == (data is None):
@@ -173,7 +190,9 @@ def _config(task: Task, given: dict[str, Any], output: OutputOptions) -> TrainCo
     bias = given.pop("bias", None)
     if bias is None:
         bias = task.teacher is not None and bool(task.teacher.bias.any())
-    config = TrainConfig(activation, bias=bias, seed=output.seed, device=output.torch_device(), threads=output.threads or 0)
+    config = TrainConfig(
+        activation, bias=bias, seed=output.seed, device=output.torch_device(), threads=output.threads or 0
+    )
     for name in ("temperature", "weight_decay", "step_size"):
         given |= _schedule(name, given, getattr(config, name))
     return replace(config, **given)

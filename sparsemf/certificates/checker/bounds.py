@@ -17,8 +17,9 @@ Integers = NDArray[np.int64]
 
 UNIT = 2.0**-52
 _ROWS = 256
-_DEGREES = (32, 64, 128)
+_DEGREES = (32, 64, 128, 256, 512)
 _MOST_PAIRS = 3e7
+_MOST_TERMS = 1.2e9
 
 
 def active(h: Raw) -> Raw:
@@ -196,6 +197,8 @@ def _coefficients(sigma: Function, norm: Array, b: Array, weight: Array) -> tupl
         c, moment = hermite_and_moment(sigma, norm, b, 1)
         return c, moment, np.zeros_like(norm)
     for degree in _DEGREES:
+        if degree > _DEGREES[0] and float(b.size) ** 2 * degree > _MOST_TERMS:
+            break
         c, moment = hermite_and_moment(sigma, norm, b, degree)
         tail = np.sqrt(np.maximum(moment - np.sum(c * c, axis=1), 0.0) + 16 * UNIT * moment)
         if float(weight @ tail) <= 1.5e-7 * float(weight @ np.sqrt(moment)):

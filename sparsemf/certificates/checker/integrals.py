@@ -21,7 +21,7 @@ from sparsemf.certificates.checker.functions import Function
 Array = NDArray[np.float64]
 
 REACH = 13.0
-_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(24)  # resolves he_k up to k = 512 on unit panels
 _BLOCK = 256
 
 

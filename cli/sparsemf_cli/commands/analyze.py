@@ -1,0 +1,152 @@
+"""``sparsemf analyze``: sparse dictionary and certified S* staircase of every matching block."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from sparsemf_cli.common import (
+    CheckpointOptions,
+    OutputOptions,
+    checkpoint_options,
+    emit,
+    output_options,
+    progress,
+    writable,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sparsemf.measures import Network
+    from sparsemf.pipeline.analyze import Analysis
+
+
+@click.command()
+@click.argument("checkpoint", metavar="CKPT")
+@click.option("--eps", type=float, metavar="E", help="S* at this error, absolute in L²(ρ), instead of the plateau.")
+@click.option("--rel-eps", type=float, metavar="E", help="The same relative to ‖f‖.")
+@click.option(
+    "--resolution",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=1e-6,
+    show_default=True,
+    help="Least error, relative to ‖f‖ without its affine part, on which plateaus are compared.",
+)
+@click.option("--cert", metavar="FILE", help="Write the sparsity certificate, for `sparsemf verify`.")
+@click.option("--html", metavar="FILE", help="Write the HTML report.")
+@checkpoint_options
+@output_options()
+def analyze(
+    checkpoint: str,
+    eps: float | None,
+    rel_eps: float | None,
+    resolution: float,
+    cert: str | None,
+    html: str | None,
+    source: CheckpointOptions,
+    output: OutputOptions,
+) -> None:
+    """Active component, quotient, atoms and certified S* staircase of a checkpoint."""
+    from sparsemf import atomic
+    from sparsemf.exceptions import InputError
+    from sparsemf.pipeline.analyze import analyze as run
+    from sparsemf.pipeline.laws import law_of
+    from sparsemf.reports import training_curves
+
+    if eps is not None and rel_eps is not None:
+        raise click.UsageError("--eps and --rel-eps exclude each other")
+    for name, value in (("--eps", eps), ("--rel-eps", rel_eps)):
+        if value is not None and not (value > 0 and value < float("inf")):
+            raise click.UsageError(f"{name}: expected a positive number, got {value}")
+    cert_file, html_file = (None if name is None else writable(option, name) for option, name in
+                            (("--cert", cert), ("--html", html)))
+
+    def one(network: Network, bar: Any) -> Analysis:
+        task = bar.add_task(network.provenance.block or network.provenance.source, total=100)
+
+        def show(stage: str, fraction: float) -> None:
+            bar.update(task, description=stage, completed=int(100 * fraction))
+
+        found = run(network, law_of(source.rho, network), source.rho, eps, rel_eps, resolution, progress=show)
+        bar.update(task, completed=100)
+        return found
+
+    documents, certificates = [], []
+    with progress(output) as bar:
+        for network in source.load_blocks(checkpoint):
+            found = one(network, bar)
+            documents.append({**found.document(), **_training(Path(checkpoint), training_curves)})
+            if cert_file is not None:
+                certificates.append({**found.certificate(), "map": source.map})
+    if not documents:
+        raise InputError(f"{Path(checkpoint).name}: no block to analyze")
+    document = documents[0] if len(documents) == 1 else {"schema": "sparsemf/analyze/1", "results": documents}
+    if cert_file is not None:
+        atomic.write_json(cert_file, _sealed(certificates))
+    if html_file is not None:
+        from sparsemf.reports import write
+
+        write(document, html_file)
+    emit(output, document, lambda console: _render(console, documents))
+
+
+def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
+    from sparsemf.certificates.checker.check import seal
+
+    certificates = [{**c, "seal": seal(c)} for c in certificates]
+    return certificates[0] if len(certificates) == 1 else {"schema": "sparsemf/sparsity/1", "results": certificates}
+
+
+def _training(checkpoint: Path, curves: Any) -> dict[str, Any]:
+    found = curves(checkpoint.parent) if (checkpoint.parent / "metrics.jsonl").exists() else None
+    return {} if found is None else {"training": found}
+
+
+def _render(console: Console, documents: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(title=None, show_edge=False, pad_edge=False)
+    for name in ("block", "σ", "width", "active", "atoms", "S*", "certified for ε/‖f‖ in", "strength", "affine energy"):
+        table.add_column(name, overflow="fold")
+    for doc in documents:
+        s, norm = doc["s_star"], doc["function_norm"] or 1.0
+        low, high = s["eps"]
+        span = f"[{low / norm:.2e}, {'∞' if high is None else f'{high / norm:.2e}'})" if s["certified"] else (
+            f"no: in [{s['lower']}, {s['upper']}] at {low / norm:.2e}"
+        )
+        energy = doc["energy"]
+        table.add_row(
+            doc["input"]["block"] or doc["input"]["path"],
+            doc["input"]["activation"],
+            str(doc["input"]["width"]),
+            str(doc["active"]["width"]),
+            str(doc["quotient"]["width"]),
+            str(s["value"]),
+            span,
+            "–" if s["strength"] is None else f"{s['strength']:.3g}",
+            f"{100 * (energy['constant'] + energy['linear']):.1f} %" if energy else "–",
+        )
+    console.print(table)
+    for doc in documents:
+        for warning in doc["warnings"]:
+            console.print(f"note: {doc['input']['block'] or doc['input']['path']}: {warning}")
+    if len(documents) == 1:
+        _render_staircase(console, documents[0])
+
+
+def _render_staircase(console: Console, doc: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    stairs, value = doc["staircase"], doc["s_star"]["value"]
+    norm = doc["function_norm"] or 1.0
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("S", "some network of S atoms comes within", "none comes closer than"):
+        table.add_column(name)
+    shown = sorted({*range(min(9, len(stairs))), *range(max(value - 1, 0), min(value + 2, len(stairs)))})
+    for row in (stairs[i] for i in shown):
+        style = "bold" if row["S"] == value else None
+        table.add_row(str(row["S"]), f"{row['upper'] / norm:.3e} ‖f‖", f"{row['lower'] / norm:.3e} ‖f‖", style=style)
+    console.print(table)

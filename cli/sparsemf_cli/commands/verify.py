@@ -1,0 +1,133 @@
+"""``sparsemf verify CERT.json``: does the claim follow from the checkpoints?  No solver is asked."""
+
+from __future__ import annotations
+
+import glob
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from sparsemf_cli.common import OutputOptions, emit, output_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sparsemf.measures import Empirical, Network
+
+
+@click.command()
+@click.argument("certificate", metavar="CERT.json")
+@click.option("--a", "path_a", metavar="A", help="The first checkpoint, when it is not beside the certificate.")
+@click.option("--b", "path_b", metavar="B", help="The second checkpoint, likewise.")
+@click.option("--data", "path_data", metavar="DATA.npz", help="The data of an empirical law, likewise.")
+@output_options()
+def verify(
+    certificate: str, path_a: str | None, path_b: str | None, path_data: str | None, output: OutputOptions
+) -> int:
+    """Check a certificate of `certify` or `analyze --cert` from its inputs.  Exit 0 valid, 1 invalid."""
+    from sparsemf import atomic
+
+    path = Path(certificate)
+    documents = _read(path)
+    results = [_one(document, path.parent, {"a": path_a, "b": path_b}, path_data) for document in documents]
+    valid = all(result["valid"] for result in results)
+    summary = {
+        **atomic.header("verify", 1),
+        "certificate": path.name,
+        "valid": valid,
+        "results": results,
+    }
+    emit(output, summary, lambda console: _render(console, path.name, results))
+    return 0 if valid else 1
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    from sparsemf.certificates.checker.check import SCHEMAS
+    from sparsemf.exceptions import InputError
+
+    if not path.exists():
+        raise InputError(f"{path.name}: no such certificate")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise InputError(f"{path.name}: expected a JSON certificate: {error}") from None
+    results = document.get("results", [document]) if isinstance(document, dict) else None
+    if not isinstance(results, list) or not results or not all(isinstance(r, dict) for r in results):
+        raise InputError(f"{path.name}: expected a certificate (a JSON object), got something else")
+    if not any(isinstance(r.get("schema"), str) and r["schema"] in SCHEMAS for r in results):
+        raise InputError(
+            f"{path.name}: expected a certificate of {' or '.join(SCHEMAS)}, got {document.get('schema')!r}; "
+            "make one with `sparsemf certify -o` or `sparsemf analyze --cert`"
+        )
+    return results
+
+
+def _one(
+    document: dict[str, Any], folder: Path, given: dict[str, str | None], path_data: str | None
+) -> dict[str, Any]:
+    from sparsemf.pipeline.verify import verify as run
+
+    names = [name for name in ("a", "b") if isinstance(document.get("inputs"), dict) and name in document["inputs"]]
+    networks: dict[str, Network] = {}
+    for name in names:
+        entry = document["inputs"][name]
+        loaded = _load(entry, folder, given[name], name, document.get("map"))
+        if isinstance(loaded, str):
+            return {"valid": False, "reason": loaded, "facts": {}}
+        networks[name] = loaded
+    data = _data(document, folder, path_data)
+    if isinstance(data, str):
+        return {"valid": False, "reason": data, "facts": {}}
+    found = run(document, networks, data)
+    return {"valid": found.valid, "reason": found.reason, "facts": found.facts}
+
+
+def _load(entry: Any, folder: Path, given: str | None, name: str, mapping: Any) -> Network | str:
+    """The input network, or the reason why the certificate is invalid for it."""
+    from sparsemf.checkpoints import file_sha256, load
+    from sparsemf.exceptions import InputError
+
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+        return f"malformed certificate: no input {name}"
+    path = Path(given) if given is not None else folder / Path(entry["path"]).name
+    if not path.exists():
+        raise InputError(
+            f"input {name}: {path.name} is not in the certificate's folder; give it with --{name}"
+            if given is None
+            else f"--{name} {given}: no such file"
+        )
+    if entry.get("sha256") is not None and file_sha256(path) != entry["sha256"]:
+        return f"input {name}: the SHA-256 of {path.name} is not the one in the certificate"
+    block = glob.escape(str(entry["block"])) if entry.get("block") else None
+    return load(path, block, activation=str(entry.get("activation")), map=mapping)
+
+
+def _data(document: dict[str, Any], folder: Path, given: str | None) -> Empirical | str | None:
+    import hashlib
+
+    import numpy as np
+
+    from sparsemf.exceptions import InputError
+    from sparsemf.pipeline.laws import empirical_law
+
+    config = document.get("config")
+    if not isinstance(config, dict) or config.get("rho") != "empirical":
+        return None
+    path = Path(given) if given is not None else folder / Path(str(config.get("data"))).name
+    if not path.exists():
+        raise InputError(f"data: {path.name} is not in the certificate's folder; give it with --data")
+    law = empirical_law(path, int(document["inputs"]["a"]["d"]))
+    if hashlib.sha256(np.ascontiguousarray(law.x).tobytes()).hexdigest() != config.get("rows_sha256"):
+        return f"the rows of {path.name} are not those in the certificate"
+    return law
+
+
+def _render(console: Console, name: str, results: list[dict[str, Any]]) -> None:
+    for result in results:
+        word = "[green]valid[/green]" if result["valid"] else "[red]invalid[/red]"
+        console.print(f"{name}: {word}: ", end="")
+        console.print(result["reason"], markup=False)
+        for key, value in result["facts"].items():
+            console.print(f"  proved here: {key} = {value:.6g}", markup=False)
