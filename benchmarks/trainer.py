@@ -2,9 +2,10 @@
 
     python benchmarks/trainer.py [--quick] [--threads T] [--device cpu|cuda]
 
-Both sides do θ ← θ − η(N∇R_N + λθ) + √(2τη)ξ.  Before anything is timed they run a few steps in float64 and must end at
-the same parameters.  Each timing (float32) is the median of repeated batches of steps in a process of its own; memory is
-the growth of that process's peak resident size (CUDA: the peak of torch's allocator) over the loaded problem.
+Both sides do θ ← θ − η(N∇R_N + λθ) + √(2τη)ξ.  Before anything is timed they run a few float64 steps and must end at
+the same parameters.  Each timing (float32) is the fastest of ten batches of steps in a process of its own, since other work
+on the machine only ever adds; memory is the growth of that process's peak resident size (CUDA: the peak of torch's
+allocator) over the loaded problem.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -133,7 +133,7 @@ def measure(side: str, problem: Problem, device: str, threads: int, seconds: flo
             step()
         _wait(device)
         samples.append((time.perf_counter() - started) / repeat)
-    return statistics.median(samples), _peak(device) - before
+    return min(samples), _peak(device) - before
 
 
 def _wait(device: str) -> None:

@@ -111,7 +111,8 @@ class Activation(ABC):
 
         Default: tensor Gauss–Hermite quadrature, error estimated from two orders.
         """
-        return quadrature.kernel_2d(self, *np.broadcast_arrays(s1, m1, s2, m2, c))
+        s1, m1, s2, m2, c = np.broadcast_arrays(s1, m1, s2, m2, c)
+        return quadrature.kernel_2d(self, s1, m1, s2, m2, c)
 
     def __repr__(self) -> str:
         return f"Activation({self.name})"

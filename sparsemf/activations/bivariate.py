@@ -38,9 +38,7 @@ def _owen_term(h: Array, slope: Array) -> Array:
 
 def bivariate_normal_cdf(h: Array, k: Array, rho: Array) -> Array:
     """Φ₂(h, k; ρ) = P(X ≤ h, Y ≤ k) for standard normals of correlation ρ ∈ [−1, 1]; broadcasts."""
-    h, k, rho = np.broadcast_arrays(
-        np.asarray(h, float), np.asarray(k, float), np.asarray(rho, float)
-    )
+    h, k, rho = np.broadcast_arrays(np.asarray(h, float), np.asarray(k, float), np.asarray(rho, float))
     q = np.sqrt((1.0 - rho) * (1.0 + rho))
     product = h * k
     half = 0.5 * ((product < 0) | ((product == 0) & (h + k < 0)))

@@ -55,10 +55,10 @@ def _nodes(activation: Activation, r_max: float, degree: int) -> tuple[Array, fl
         frequency = max(frequency, np.sqrt(degree) + 40.0 * r_max / activation.strip)
     half = int(min(np.ceil(HALF_RANGE * frequency / (2 * np.pi)), _MAX_NODES // 2))
     step = HALF_RANGE / half
-    return step * np.arange(-half, half + 1), step
+    return step * np.arange(-half, half + 1, dtype=np.float64), step
 
 
-def _octaves(r: Array) -> list[Array]:
+def _octaves(r: Array) -> list[NDArray[np.intp]]:
     """Indices grouped by the power of two above r, so that one wild neuron does not refine them all."""
     octave = np.ceil(np.log2(np.maximum(r, 1.0))).astype(int)
     return [np.flatnonzero(octave == level) for level in np.unique(octave)]

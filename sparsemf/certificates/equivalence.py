@@ -1,9 +1,9 @@
 """Are two networks the same function?  Two-sided bounds of ‖f_A − f_B‖, a witness, a matching; never a guess.
 
-Upper bounds: grouping (linear in the distances, so exact copies give rounding) and the Gram form (tight when every weight is
-perturbed).  Lower bounds: Gram form; Bessel's inequality on the affine functions and one ridge direction (linear, so it does
-not cancel); in the sup norm a witness in ball arithmetic.  Every published number is one that the independent checker proved
-too, widened by ``SLACK``.
+Upper bounds: grouping (linear in the distances, so exact copies give rounding) and the Gram form (tight when every
+weight is perturbed).  Lower bounds: Gram form; Bessel's inequality on the affine functions and one ridge direction
+(linear, so it does not cancel); in the sup norm a witness in ball arithmetic.  Every published number is one that the
+independent checker proved too, widened by ``SLACK``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from sparsemf.certificates.checker import balls, check
 from sparsemf.certificates.checker.raw import Raw, encode
 from sparsemf.certificates.orbit import OrbitDistance, orbit_distance
-from sparsemf.exceptions import InputError
-from sparsemf.measures import Atoms, Ball, Empirical, Gaussian, InputLaw, Network, difference, l2_norm
+from sparsemf.measures import Atoms, Ball, Empirical, Gaussian, InputLaw, Network, difference
 from sparsemf.measures.gaussian import affine_part
 from sparsemf.symmetry import Grouping, Section, group, grouped_bound, point_distances, quotient
 
@@ -65,9 +64,7 @@ class Equivalence:
 
 def raw_of(network: Network) -> Raw:
     """A network as the checker sees it."""
-    return Raw(
-        network.activation.name, network.alpha, network.inner, network.bias, network.affine, network.offset
-    )
+    return Raw(network.activation.name, network.alpha, network.inner, network.bias, network.affine, network.offset)
 
 
 def encode_law(law: InputLaw) -> dict[str, Any]:
@@ -89,8 +86,8 @@ def certify_pair(
 ) -> Equivalence:
     """The verdict on ‖f_A − f_B‖ ≤ ε in L²(law) or in the sup norm over ‖x‖ ≤ radius.
 
-    ``rel_eps`` (default 1e-3 when no ``eps`` is given) is relative to ‖f_A‖ in the same norm, by its certified lower
-    bound for *equivalent* and its upper bound for *distinct*.
+    ``rel_eps`` (default 1e-3 when no ``eps`` is given) is relative to ‖f_A‖ in the same norm, by its certified
+    lower bound for *equivalent* and its upper bound for *distinct*.
     """
     law = law or Gaussian.standard(a.d)
     if norm == "sup":
@@ -109,16 +106,21 @@ def certify_pair(
         "leader": encode(grouping.leader.astype(np.int32)),
         "sign": encode(grouping.sign.astype(np.int8)),
     }
-    matching = match(a if domain or isinstance(law, Empirical) else law.whiten(a),
-                     b if domain or isinstance(law, Empirical) else law.whiten(b))
+    if domain is None and isinstance(law, Gaussian):
+        matching = match(law.whiten(a), law.whiten(b))
+    else:
+        matching = match(a, b)
     x, gap = _witness(raw_a, raw_b, h, law, domain, seed)
     if x is not None:
         evidence["witness"] = encode(x)
     if domain is not None:
         evidence["norm_point"] = encode(_best_point(a, law, domain, seed))
     norm_low, norm_high = check.norm_bounds(shell, raw_a, data, evidence) if rel_eps is not None else (0.0, 0.0)
-    at, at_distinct = (eps, eps) if eps is not None else ((rel_eps or 0) * norm_low, (rel_eps or 0) * norm_high)
-    at, at_distinct = (at, at_distinct) if eps is not None else (at * (1 - check.SLACK), at_distinct * (1 + check.SLACK))
+    if eps is not None:
+        at = at_distinct = eps
+    else:
+        at = (rel_eps or 0.0) * norm_low * (1 - check.SLACK)
+        at_distinct = (rel_eps or 0.0) * norm_high * (1 + check.SLACK)
 
     separation = None
     if domain is None and isinstance(law, Gaussian):
@@ -226,8 +228,10 @@ def _ridge(white: Network) -> tuple[Array | None, int | None]:
     """The direction u with the largest ridge energy of h, among the heaviest atoms of its canonical form, and the
     lowest Hermite degree at which h is nonzero beyond the margin."""
     h = quotient(white).network
-    slack = (white.width + white.d + 64) * 2.0**-52 * float(
-        np.linalg.norm(white.alpha, axis=1) @ Atoms.of(white).length + np.linalg.norm(white.affine)
+    slack = (
+        (white.width + white.d + 64)
+        * 2.0**-52
+        * float(np.linalg.norm(white.alpha, axis=1) @ Atoms.of(white).length + np.linalg.norm(white.affine))
     )
     slope, constant = affine_part(h)
     if h.width == 0:
@@ -299,23 +303,8 @@ def _best_point(h: Network, law: InputLaw, domain: Ball | None, seed: int) -> Ar
     return top[int(np.argmax(np.linalg.norm(h(top), axis=1)))]
 
 
-def _witness(
-    a: Raw, b: Raw, h: Network, law: InputLaw, domain: Ball | None, seed: int
-) -> tuple[Array | None, float]:
+def _witness(a: Raw, b: Raw, h: Network, law: InputLaw, domain: Ball | None, seed: int) -> tuple[Array | None, float]:
     """A point with a gap confirmed in ball arithmetic, or (None, 0)."""
     x = _best_point(h, law, domain, seed)
     gap = balls.gap(a, b, x)
     return (x, gap) if gap > 0 else (None, 0.0)
-
-
-def require_same_kind(a: Network, b: Network) -> None:
-    """Raise :class:`InputError` unless the two can be compared."""
-    difference(a, b)
-    if a.activation.name != b.activation.name:
-        raise InputError("networks of different activations cannot be compared yet")
-
-
-def function_norm(network: Network, law: InputLaw) -> tuple[float, float]:
-    """Certified (lower, upper) of ‖f‖ in L²(law)."""
-    found = l2_norm(network, law)
-    return found.lower, found.upper

@@ -1,13 +1,13 @@
 """Orbit distance: the bounded-Lipschitz (flat) norm of the difference of two dictionary measures, on the double cover.
 
-With masses κ_i ∈ R^m at section points v_i (A's with +, B's with −), costs d_ij = ‖v_i − v_j‖ and d⁺_ij = ‖v_i + v_j‖, and s
-the sign of the flip relation:
+With masses κ_i ∈ R^m at section points v_i (A's with +, B's with −), costs d_ij = ‖v_i − v_j‖ and
+d⁺_ij = ‖v_i + v_j‖, and s the sign of the flip relation:
 
     primal  min Σ d_ij‖F_ij‖ + Σ d⁺_ij‖G_ij‖ + Σ c_i‖r_i‖,   r_i = κ_i − Σ_j (F_ij − F_ji) − Σ_j (G_ij − s G_ji),
     dual    max Σ ⟨κ_i, φ_i⟩  with  ‖φ_i‖ ≤ c_i, ‖φ_i − φ_j‖ ≤ d_ij, ‖φ_i − s φ_j‖ ≤ d⁺_ij.
 
-F moves mass, G moves it across the flip, r creates or destroys it (c_i = 1; for odd covers also c_i ≤ ‖v_i‖, since a unit at v
-and its image at −v cancel).  Without a flip there is no G.  To this the flip-invariant affine difference
+F moves mass, G moves it across the flip, r creates or destroys it (c_i = 1; for odd covers also c_i ≤ ‖v_i‖, since a
+unit at v and its image at −v cancel).  Without a flip there is no G.  To this the flip-invariant affine difference
 ‖ΔA‖_F + ‖Δc‖ is added, A + ½ p₁ Σ α_i w_iᵀ and c + ½ Σ α_i (p₀ + p₁ b_i).
 
 Solved by cvxpy (HIGHS for one output, CLARABEL for several); both sides are then made feasible by hand, so
@@ -69,9 +69,9 @@ def orbit_distance(h: Network) -> OrbitDistance:
         lower = 0.0
         if not (section.flips and section.flip_sign < 0):
             lower = float(np.linalg.norm(kappa.sum(axis=0)))
-        return OrbitDistance(affine + upper, upper - lower, "creation and destruction only (too many points to transport)")
+        return OrbitDistance(affine + upper, upper - lower, "creation and destruction only (too many points)")
     upper, lower = _transport(points, kappa, cost, section.flips, section.flip_sign)
-    return OrbitDistance(affine + upper + dust, upper - lower + dust, "transport plan and potential, both made feasible")
+    return OrbitDistance(affine + upper + dust, upper - lower + dust, "transport plan and potential, made feasible")
 
 
 def _transport(points: Array, kappa: Array, cost: Array, flips: bool, sign: int) -> tuple[float, float]:

@@ -105,9 +105,7 @@ def spectrum(network: Network, flattening: Flattening, known: Trace | None = Non
     energy, eigen_margin = solve(network, atoms, flattening)
     energy = np.maximum(np.sort(energy)[::-1], 0.0)
     found = known or trace(network, flattening.low, flattening.high)
-    margin = eigen_margin + UNIT * (
-        (8 * n + 64) * (found.total + found.absolute) + (ENTRY_ULPS + d) * found.mass**2
-    )
+    margin = eigen_margin + UNIT * ((8 * n + 64) * (found.total + found.absolute) + (ENTRY_ULPS + d) * found.mass**2)
     return Spectrum(flattening, energy, found.total, margin)
 
 

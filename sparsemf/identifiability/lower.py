@@ -63,7 +63,7 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
     for rows in (False, True):
         if rows and network.m == 1:
             continue  # the two kinds coincide
-        for p in (orders if not rows else _row_orders(orders, n)):
+        for p in orders if not rows else _row_orders(orders, n):
             low = max(FREE_DEGREE + 1, p)
             tails, main = curve(p, low, degree, rows)
             groups: list[Flattening] = [main.flattening]
@@ -84,7 +84,9 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
     return LowerCurve(
         atoms=np.sqrt(np.minimum.accumulate(atoms)),
         directions=np.sqrt(np.minimum.accumulate(directions)),
-        groups=[r if w > c else g for r, g, w, c in zip(row_groups, direction_groups, rowwise, directions, strict=True)],
+        groups=[
+            r if w > c else g for r, g, w, c in zip(row_groups, direction_groups, rowwise, directions, strict=True)
+        ],
         spectra=spectra,
         degree=degree,
     )

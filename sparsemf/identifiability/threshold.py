@@ -47,9 +47,8 @@ def s_up(network: Network, threshold: float, degree: int = 12, first: int = 2) -
         if np.sqrt(max(energy, 0.0)) * abs(sigma[k]) <= threshold:
             continue
         if feature_count(network.d, k) > _MAX_INDICES:
-            return ThresholdNumber(
-                None, threshold, degree, f"degree {k} has {feature_count(network.d, k)} multi-indices in d = {network.d}"
-            )
+            count = feature_count(network.d, k)
+            return ThresholdNumber(None, threshold, degree, f"degree {k} has {count} multi-indices")
         tensor = symmetric_features(atoms.unit, k).T @ scaled
         count += int(np.sum(np.linalg.norm(tensor, axis=1) * abs(sigma[k]) > threshold))
     return ThresholdNumber(count, threshold, degree)

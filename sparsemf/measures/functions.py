@@ -38,7 +38,7 @@ def difference(f: Network, g: Network) -> Network:
         ("outputs m", f.m, g.m),
     ):
         if a != b:
-            raise InvalidNetwork(f"{what}: expected the same for both networks, got {a} and {b}")
+            raise InvalidNetwork(f"{what}: expected the same for both networks, got {a} and {b}; they cannot be compared")
     return Network(
         outer=np.concatenate([f.alpha, -g.alpha]),
         inner=np.concatenate([f.inner, g.inner]),
@@ -95,6 +95,7 @@ def _empirical_norm(network: Network, law: Empirical) -> Bounds:
         raise InvalidLaw(f"expected inputs of dimension {network.d}, got {law.d}")
     size = np.linalg.norm(network(law.x), axis=1)
     slack = evaluation_error(network, law.x)
+
     def root_mean(v: Array) -> float:
         return float(np.sqrt(np.mean(v * v)))
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ class Atoms:
         rest = self.second_moment - np.sum(self.hermite(degree) ** 2, axis=1)
         return np.sqrt(np.maximum(rest, 0.0) + 8 * UNIT * self.second_moment)
 
-    def take(self, rows: Array | slice) -> Atoms:
+    def take(self, rows: NDArray[Any] | slice) -> Atoms:
         """Some of the atoms."""
         return Atoms(self.activation, self.inner[rows], self.bias[rows])
 

@@ -284,8 +284,9 @@ def _input_coordinates(network: Network, law: InputLaw) -> Network:
     if isinstance(law, Gaussian) and not law.is_standard:
         inner, bias = law.unwhiten(network.inner, network.bias)
         affine, offset = law.unwhiten(network.affine, network.offset)
-        network = Network(network.alpha, inner, bias, network.activation, affine=affine, offset=offset,
-                          provenance=network.provenance)
+        network = Network(
+            network.alpha, inner, bias, network.activation, affine=affine, offset=offset, provenance=network.provenance
+        )
     if network.activation.homogeneous == 1 and network.width:
         section = Section.of(network)
         network = network.with_(

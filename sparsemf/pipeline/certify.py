@@ -73,4 +73,5 @@ def document(
         "evidence": found.evidence,
     }
     body = plain(body)
-    return {**body, "seal": check.seal(body), "timing_s": {"total": 0.0 if started is None else time.perf_counter() - started}}
+    total = 0.0 if started is None else time.perf_counter() - started
+    return {**body, "seal": check.seal(body), "timing_s": {"total": total}}

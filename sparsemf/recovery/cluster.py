@@ -27,7 +27,7 @@ _BLOCK = 1024
 
 @dataclass(frozen=True, eq=False)
 class MergePath:
-    """``parent[i]`` the nearest heavier particle (itself for the heaviest), ``cost[i]`` of moving there (inf there)."""
+    """``parent[i]``: the nearest heavier particle (itself for the heaviest); ``cost[i]`` of moving there, or inf."""
 
     section: Section
     weight: Array
@@ -81,9 +81,7 @@ def merge_path(problem: Problem) -> MergePath:
     """The forest of nearest heavier particles; O(n²d) in blocks."""
     section = Section.of(problem.network)
     mass = np.linalg.norm(section.kappa, axis=1)
-    weight = mass * problem.geometry.length(
-        Atoms(section.activation, section.points[:, :-1], section.points[:, -1])
-    )
+    weight = mass * problem.geometry.length(Atoms(section.activation, section.points[:, :-1], section.points[:, -1]))
     order = np.argsort(-weight, kind="stable")
     points = section.points[order]
     n = order.size

@@ -70,9 +70,7 @@ class Problem:
         image, diagonal, absolute = np.empty((self.n, self.network.m)), np.empty(self.n), np.empty(self.n)
         for start in range(0, self.n, _ROWS):
             rows = slice(start, min(start + _ROWS, self.n))
-            block = self.gram[rows] if self.gram is not None else self.geometry.gram(
-                self.atoms.take(rows), self.atoms
-            )
+            block = self.gram[rows] if self.gram is not None else self.geometry.gram(self.atoms.take(rows), self.atoms)
             image[rows] = block @ self.network.alpha
             diagonal[rows] = block[np.arange(block.shape[0]), np.arange(rows.start, rows.stop)]
             absolute[rows] = np.abs(block) @ self.weight
@@ -114,7 +112,8 @@ class Problem:
         """Certified ‖f − Σ_s β_s φ_s‖_⊥ for any atoms."""
         cross, own = self.geometry.gram(self.atoms, atoms), self.geometry.gram(atoms, atoms)
         size = np.linalg.norm(beta, axis=1)
-        form = self.energy - 2.0 * float(np.sum(self.network.alpha * (cross @ beta))) + float(np.sum(beta * (own @ beta)))
+        mixed, square = float(np.sum(self.network.alpha * (cross @ beta))), float(np.sum(beta * (own @ beta)))
+        form = self.energy - 2.0 * mixed + square
         absolute = self.absolute_energy + float(2.0 * self.weight @ (np.abs(cross) @ size) + size @ np.abs(own) @ size)
         mass = self.mass + float(size @ self.geometry.length(atoms))
         tail = self.tail + float(size @ self.geometry.tail(atoms))

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from sparsemf.measures import Atoms
 
@@ -61,7 +60,7 @@ def _evaluate(atoms: Atoms, sample: Sample, points: Array) -> _State:
     phi = atoms.activation.value(sample.inputs @ points.T)
     phi -= sample.basis @ (sample.basis.T @ phi)
     # QR, then the SVD of R: atoms that have run into each other cost accuracy and not a failure
-    q, r = linalg.qr(phi, mode="economic", check_finite=False)
+    q, r = np.linalg.qr(phi)
     u, scale, vt = np.linalg.svd(r)
     kept = scale > 1e-12 * max(float(scale.max(initial=0.0)), 1e-300)
     q = q @ u[:, kept]
@@ -91,21 +90,23 @@ def refine(atoms: Atoms, sample: Sample, with_bias: bool, iterations: int = 40, 
         correlation = (jacobian.T @ state.residual).reshape(count, free, -1)
         gradient = np.einsum("sfm,sm->sf", correlation, state.beta).ravel()
         diagonal = np.diag(normal)
-        diagonal = np.maximum(diagonal, 1e-9 * float(diagonal.max(initial=0.0)) + 1e-300)
-        improved = False
+        root = np.sqrt(np.maximum(diagonal, 1e-9 * float(diagonal.max(initial=0.0)) + 1e-300))
+        trial = None
         for _ in range(6):
-            step = linalg.solve(normal + damping * np.diag(diagonal), gradient, assume_a="sym", check_finite=False)
+            # in units of the diagonal the damped matrix has condition number ≤ P/damping
+            damped = normal / np.outer(root, root) + damping * np.eye(root.size)
+            step = np.linalg.solve(damped, gradient / root) / root
             points = state.points.copy()
             points[:, :free] += step.reshape(count, free)
             if atoms.activation.homogeneous == 1:
                 points /= np.maximum(np.linalg.norm(points, axis=1), 1e-300)[:, None]
-            trial = _evaluate(atoms, sample, points)
-            if trial.value < state.value:
-                improved = True
-                damping = max(damping / 5, 1e-12)
+            candidate = _evaluate(atoms, sample, points)
+            if candidate.value < state.value:
+                trial = candidate
+                damping = max(damping / 5, 1e-10)
                 break
             damping *= 6
-        if not improved:
+        if trial is None:
             break
         gain = (state.value - trial.value) / max(state.value, 1e-300)
         state = trial

@@ -32,7 +32,7 @@ def solve(gram: Array, image: Array) -> Array:
             shift *= 100.0  # rounding made it indefinite
             continue
         return linalg.cho_solve(factor, image, check_finite=False)
-    return linalg.lstsq(gram, image)[0]
+    return np.asarray(np.linalg.lstsq(gram, image, rcond=None)[0], dtype=np.float64)
 
 
 def refit(problem: Problem, atoms: Atoms) -> Dictionary:

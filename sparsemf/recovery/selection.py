@@ -32,7 +32,7 @@ class Selection:
     def coefficients(self, size: int) -> Array:
         """Best coefficients on the first ``size`` atoms of the path, (size, m)."""
         lower = self.factor[self.order[:size], :size]
-        return linalg.solve_triangular(lower, self.coordinates[:size], lower=True, trans="T", check_finite=False)
+        return linalg.solve_triangular(lower, self.coordinates[:size], lower=True, trans=1, check_finite=False)
 
 
 def select(problem: Problem, limit: int, floor: float) -> Selection:

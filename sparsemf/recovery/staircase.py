@@ -75,7 +75,12 @@ class UpperCurve:
         network = self.problem.network
         affine, offset = self.problem.geometry.affine(network, found.atoms, found.beta)
         return Network(
-            found.beta, found.atoms.inner, found.atoms.bias, network.activation, affine=affine, offset=offset,
+            found.beta,
+            found.atoms.inner,
+            found.atoms.bias,
+            network.activation,
+            affine=affine,
+            offset=offset,
             provenance=network.provenance,
         )
 
@@ -119,9 +124,7 @@ def upper_curve(
     return UpperCurve(problem, norm, upper + floor, source, refined, selection)
 
 
-def _certify_path(
-    problem: Problem, selection: Selection, upper: Array, effort: Effort, progress: Progress
-) -> None:
+def _certify_path(problem: Problem, selection: Selection, upper: Array, effort: Effort, progress: Progress) -> None:
     """Certified errors along the greedy path: every S up to 64, then log-spaced sizes (U is monotone between)."""
     steps = selection.order.size
     sizes = set(range(1, min(steps, 64) + 1))

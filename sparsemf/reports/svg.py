@@ -115,7 +115,7 @@ class Drawing:
 
     def text(self, x: float, y: float, text: str, css: str = "", *, anchor: str = "start", turn: bool = False) -> None:
         """A line of text; ``turn`` makes it read upwards."""
-        turned = f" rotate(-90)" if turn else ""
+        turned = " rotate(-90)" if turn else ""
         self.add('<text class="{}" text-anchor="{}" transform="translate({} {}){}">{}</text>',
                  css, anchor, _px(x), _px(y), turned, text)
 

@@ -103,9 +103,7 @@ class Quotient:
         full = np.zeros((source.width, target.m))
         full[kept] = outer
         # constant and cancelled neurons stay silent: the offset already carries what they said
-        return Network(
-            full, inner, bias, source.activation, affine=affine, offset=offset, provenance=source.provenance
-        )
+        return Network(full, inner, bias, source.activation, affine=affine, offset=offset, provenance=source.provenance)
 
 
 def half_space_sign(points: Array) -> Integers:

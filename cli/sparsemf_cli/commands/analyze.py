@@ -61,8 +61,9 @@ def analyze(
     for name, value in (("--eps", eps), ("--rel-eps", rel_eps)):
         if value is not None and not (value > 0 and value < float("inf")):
             raise click.UsageError(f"{name}: expected a positive number, got {value}")
-    cert_file, html_file = (None if name is None else writable(option, name) for option, name in
-                            (("--cert", cert), ("--html", html)))
+    cert_file, html_file = (
+        None if name is None else writable(option, name) for option, name in (("--cert", cert), ("--html", html))
+    )
 
     def one(network: Network, bar: Any) -> Analysis:
         task = bar.add_task(network.provenance.block or network.provenance.source, total=100)
@@ -114,8 +115,10 @@ def _render(console: Console, documents: list[dict[str, Any]]) -> None:
     for doc in documents:
         s, norm = doc["s_star"], doc["function_norm"] or 1.0
         low, high = s["eps"]
-        span = f"[{low / norm:.2e}, {'∞' if high is None else f'{high / norm:.2e}'})" if s["certified"] else (
-            f"no: in [{s['lower']}, {s['upper']}] at {low / norm:.2e}"
+        span = (
+            f"[{low / norm:.2e}, {'∞' if high is None else f'{high / norm:.2e}'})"
+            if s["certified"]
+            else (f"no: in [{s['lower']}, {s['upper']}] at {low / norm:.2e}")
         )
         energy = doc["energy"]
         table.add_row(

@@ -23,7 +23,7 @@ _WORST = ("distinct", "undecided", "equivalent")
 @click.argument("b", metavar="B")
 @click.option("--eps", type=float, metavar="E", help="Threshold, absolute in the norm.")
 @click.option("--rel-eps", type=float, metavar="E", help="Threshold relative to ‖f_A‖ (default 1e-3).")
-@click.option("--norm", type=click.Choice(["l2", "sup"]), default="l2", show_default=True, help="L²(ρ), or sup on a ball.")
+@click.option("--norm", type=click.Choice(["l2", "sup"]), default="l2", show_default=True, help="L²(ρ), or sup.")
 @click.option("--radius", type=float, metavar="R", help="Radius of the ball for --norm sup (default √d).")
 @checkpoint_options
 @output_options()

@@ -26,9 +26,7 @@ _FRACTION = click.FloatRange(0.0, 1.0)
 def _annealed(flag: str, letter: str, meaning: str, default: str) -> list[Any]:
     """--X, --X-final, --X-schedule, --X-window of an annealed quantity."""
     return [
-        click.option(
-            f"--{flag}", type=float, metavar=letter, show_default=default, help=meaning
-        ),
+        click.option(f"--{flag}", type=float, metavar=letter, show_default=default, help=meaning),
         click.option(f"--{flag}-final", type=float, metavar=letter, help="Its final value."),
         click.option(
             f"--{flag}-schedule", type=click.Choice(_KINDS), help="How it gets there.  [default: exponential]"

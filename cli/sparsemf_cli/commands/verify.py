@@ -64,9 +64,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return results
 
 
-def _one(
-    document: dict[str, Any], folder: Path, given: dict[str, str | None], path_data: str | None
-) -> dict[str, Any]:
+def _one(document: dict[str, Any], folder: Path, given: dict[str, str | None], path_data: str | None) -> dict[str, Any]:
     from sparsemf.pipeline.verify import verify as run
 
     names = [name for name in ("a", "b") if isinstance(document.get("inputs"), dict) and name in document["inputs"]]

@@ -38,7 +38,8 @@ def mass(h: Raw, radius: float | None = None) -> float:
     size = np.hypot(norm, h.b) if radius is None else radius * norm + np.abs(h.b)
     at_zero = float(np.abs(sigma.value(np.zeros(1)))[0])
     total = float(np.linalg.norm(h.alpha, axis=1) @ (at_zero + sigma.lipschitz * size))
-    return total + float(np.linalg.norm(h.affine)) * (1.0 if radius is None else radius) + float(np.linalg.norm(h.offset))
+    slope = float(np.linalg.norm(h.affine)) * (1.0 if radius is None else radius)
+    return total + slope + float(np.linalg.norm(h.offset))
 
 
 def grouped_upper(h: Raw, leader: Integers, sign: Integers, radius: float | None = None) -> float:
@@ -144,9 +145,9 @@ def merged(h: Raw) -> tuple[Raw, float]:
     kappa[flipped] *= sigma.sign
     sums = np.zeros((head.size, h.alpha.shape[1]))
     np.add.at(sums, label, kappa)
-    error = sigma.lipschitz * float(
-        np.linalg.norm(kappa, axis=1) @ np.linalg.norm(u - u[head][label], axis=1)
-    ) + (n + h.w.shape[1] + 64) * UNIT * mass(h)
+    error = sigma.lipschitz * float(np.linalg.norm(kappa, axis=1) @ np.linalg.norm(u - u[head][label], axis=1)) + (
+        n + h.w.shape[1] + 64
+    ) * UNIT * mass(h)
     return Raw(h.activation, sums, u[head, :-1], u[head, -1], affine, offset), error
 
 
@@ -196,18 +197,24 @@ def _coefficients(sigma: Function, norm: Array, b: Array, weight: Array) -> tupl
     if sigma.slopes is not None:
         c, moment = hermite_and_moment(sigma, norm, b, 1)
         return c, moment, np.zeros_like(norm)
-    for degree in _DEGREES:
-        if degree > _DEGREES[0] and float(b.size) ** 2 * degree > _MOST_TERMS:
-            break
-        c, moment = hermite_and_moment(sigma, norm, b, degree)
-        tail = np.sqrt(np.maximum(moment - np.sum(c * c, axis=1), 0.0) + 16 * UNIT * moment)
+    affordable = [k for k in _DEGREES[1:] if float(b.size) ** 2 * k <= _MOST_TERMS]
+    c, moment = hermite_and_moment(sigma, norm, b, _DEGREES[0])
+    tail = _tail(c, moment)
+    for degree in affordable:
         if float(weight @ tail) <= 1.5e-7 * float(weight @ np.sqrt(moment)):
             break
+        c, moment = hermite_and_moment(sigma, norm, b, degree)
+        tail = _tail(c, moment)
     return c, moment, tail
 
 
+def _tail(c: Array, moment: Array) -> Array:
+    """Upper bounds of t_i with t_i² = E σ_i² − Σ_k c_k(i)²."""
+    return np.sqrt(np.maximum(moment - np.sum(c * c, axis=1), 0.0) + 16 * UNIT * moment)
+
+
 def empirical_bounds(h: Raw, x: Array) -> tuple[float, float]:
-    """(lower, upper) of the root mean square of ‖h‖ over the rows of x.  Margin a row: (n + d + 64)·UNIT·mass at ‖x‖."""
+    """(lower, upper) of the root mean square of ‖h‖ over the rows of x; margin of a row (n + d + 64)·UNIT·mass."""
     h = active(h)
     size = np.linalg.norm(h(x, function(h.activation).value), axis=1)
     slack = np.array([mass(h, float(r)) for r in np.linalg.norm(x, axis=1)])
@@ -222,9 +229,7 @@ def interval_upper(f: Raw, radius: float) -> float:
     return mass(f, radius) * (1 + (f.b.size + 64) * UNIT)
 
 
-def flattening_tail(
-    f: Raw, size: int, groups: list[tuple[int, int, int, bool]]
-) -> float:
+def flattening_tail(f: Raw, size: int, groups: list[tuple[int, int, int, bool]]) -> float:
     """√Σ_groups Σ_{j > size} σ_j(M_group)², a lower bound of the distance from f to any network of ``size`` atoms.
 
     A group is (p, low, high, outputs in the rows), the degree intervals disjoint and ≥ 2.  Eigenvalues of BᵀQB with

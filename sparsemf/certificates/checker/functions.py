@@ -20,12 +20,12 @@ _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 def erf(z: Array) -> Array:
     """erf, elementwise."""
-    return _erf(z).astype(np.float64)
+    return np.asarray(_erf(z), dtype=np.float64)
 
 
 def normal_cdf(z: Array) -> Array:
     """Φ(z) = erfc(−z/√2)/2."""
-    return 0.5 * _erfc(-np.asarray(z) / math.sqrt(2)).astype(np.float64)
+    return 0.5 * np.asarray(_erfc(-np.asarray(z) / math.sqrt(2)), dtype=np.float64)
 
 
 def logistic(z: Array) -> Array:

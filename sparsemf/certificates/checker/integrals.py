@@ -1,7 +1,8 @@
 """One-dimensional Gaussian integrals and the ReLU kernel, by composite Gauss–Legendre rules.
 
 Hermite coefficients c_k(s, b) = ∫ σ(sg + b) he_k(g) φ(g) dg are integrated on panels whose ends include the neuron's
-centre g* = −b/s (its kink, or the middle of its transition) and g* ± 2^j/s, so that kinked and steep neurons are resolved.
+centre g* = −b/s (its kink, or the middle of its transition) and g* ± 2^j/s, so that kinked and steep neurons are
+resolved.
 The ReLU kernel beyond the affine part is one integral,
 
     K₂(α, β, r) = s₁s₂ ∫₀^r (r − ρ) φ₂(α, β; ρ) dρ,  ρ = sin θ,

@@ -1,0 +1,1 @@
+"""A document as the page shows it: typed fields, what the answer is, and how to say it."""

@@ -1,0 +1,401 @@
+"""The document of ``sparsemf analyze`` as the page shows it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sparsemf.reports.fields import Fields
+from sparsemf.reports.views.staircase import Plateau, StaircaseView
+
+SHORT_PLATEAU = 2.0
+"""A plateau whose ends differ by less than this factor is called short."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a network came from."""
+
+    path: str
+    block: str
+    activation: str
+    width: int | None
+    d: int | None
+    m: int | None
+    precision: str
+    sha256: str
+    arrays_sha256: str = ""
+
+    @classmethod
+    def of(cls, fields: Fields) -> Source:
+        """From an ``input`` record."""
+        return cls(
+            path=fields.text("path"),
+            block=fields.text("block"),
+            activation=fields.text("activation"),
+            width=fields.count("width"),
+            d=fields.count("d"),
+            m=fields.count("m"),
+            precision=fields.text("precision"),
+            sha256=fields.text("sha256"),
+            arrays_sha256=fields.text("arrays_sha256"),
+        )
+
+    @property
+    def title(self) -> str:
+        """File and block."""
+        return " · ".join(part for part in (self.path, self.block) if part) or "unnamed network"
+
+
+@dataclass(frozen=True)
+class SStarView:
+    """The reported S*; ``case`` says which sentence is true of it.
+
+    "plateau": certified on an interval · "short": so, but the interval is short · "affine": S* = 0 · "at": certified at
+    the ε that was asked for · "bracket": between two numbers · "upper": no lower bound exists · "unreachable": ε is
+    below what can be proved of the largest dictionary · "none": the document has no S*.
+    """
+
+    case: str
+    value: int | None
+    lower: int | None
+    upper: int | None
+    eps: float | None
+    eps_end: float | None
+    rel_eps: float | None
+    rel_eps_end: float | None
+    strength: float | None
+    noun: str
+
+    @classmethod
+    def of(cls, fields: Fields, stairs: StaircaseView, norm: float | None) -> SStarView:
+        """From the field ``s_star``."""
+        value, lower, upper = fields.count("value"), fields.count("lower"), fields.count("upper")
+        eps, end = (fields.numbers("eps") + [None, None])[:2]
+        rel, rel_end = (fields.numbers("rel_eps") + [None, None])[:2]
+        if rel is None and norm:
+            rel = None if eps is None else eps / norm
+            rel_end = None if end is None else end / norm
+        strength = fields.number("strength")
+        certified = fields.flag("certified")
+        if value is None:
+            case = "none"
+        elif certified:
+            if eps == end:
+                case = "at"
+            elif value == 0:
+                case = "affine"
+            else:
+                case = "short" if strength is not None and strength < SHORT_PLATEAU else "plateau"
+        elif stairs.sizes and not stairs.has_lower:
+            case = "upper"
+        else:
+            case = "unreachable" if lower == upper else "bracket"
+        noun = fields.text("counts", "atoms").removesuffix("s") or "atom"
+        return cls(case, value, lower, upper, eps, end, rel, rel_end, strength, noun)
+
+    @property
+    def certified(self) -> bool:
+        """Whether the number itself is proved."""
+        return self.case in ("plateau", "short", "affine", "at")
+
+    @property
+    def shown(self) -> str:
+        """The big number: "5", "20 … 140", "≤ 30"."""
+        if self.case == "none":
+            return "?"
+        if self.case == "bracket":
+            return f"{self.lower} … {self.upper}"
+        if self.case == "unreachable":
+            return f"≥ {self.lower}"
+        return f"≤ {self.upper}" if self.case == "upper" else str(self.value)
+
+
+@dataclass(frozen=True)
+class AtomView:
+    """One row of the table: ``index`` as numbered on the page (1 is the largest)."""
+
+    index: int
+    w: list[float]
+    b: float
+    alpha: list[float]
+    particles: int | None
+    spread: float | None
+
+    @property
+    def size(self) -> float:
+        """‖α‖."""
+        return math.hypot(*self.alpha)
+
+    @property
+    def length(self) -> float:
+        """‖w‖."""
+        return math.hypot(*self.w)
+
+
+@dataclass(frozen=True)
+class SpectrumView:
+    """Singular values of one flattening."""
+
+    p: int
+    degrees: tuple[int, int]
+    counts: str
+    values: list[float]
+    margin: float | None
+
+
+@dataclass(frozen=True)
+class ProjectionView:
+    """Particles and atoms in a plane; ``row[k]`` is the page's index of the projection's atom k, or None."""
+
+    particles: list[tuple[float, float]]
+    weight: list[float]
+    atom: list[int]
+    atoms: list[tuple[float, float]]
+    row: list[int | None]
+    explained: float | None
+    shown: int
+    of: int
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """Curves of the run that made the checkpoint."""
+
+    step: list[float | None]
+    curves: dict[str, list[float | None]]
+    settings: list[tuple[str, str]]
+    task: str
+    stationary: str
+    reasons: list[str]
+    final: dict[str, float]
+
+
+@dataclass(frozen=True)
+class AnalysisView:
+    """Everything the page of one block shows."""
+
+    name: str
+    source: Source
+    law: str
+    law_name: str
+    s_star: SStarView
+    stairs: StaircaseView
+    chosen: Plateau | None
+    function_norm: float | None
+    norm_low: float | None
+    norm_high: float | None
+    norm_beyond_affine: float | None
+    error: float | None
+    resolution: float | None
+    energy: list[tuple[str, float]]
+    inactive: list[tuple[str, int]]
+    domain_inactive: list[tuple[str, int]]
+    active: int | None
+    quotient: Fields
+    atoms: list[AtomView]
+    dictionary_size: int | None
+    affine_shape: str
+    spectra: list[SpectrumView]
+    projection: ProjectionView | None
+    s_up: Fields
+    training: TrainingView | None
+    warnings: list[str]
+    config: list[tuple[str, str]]
+    timing: list[tuple[str, float]]
+    arithmetic: str
+    version: str
+    command: str
+
+    @property
+    def resolution_error(self) -> float | None:
+        """The least ε on which plateaus are compared, absolute."""
+        if self.resolution is None or self.norm_beyond_affine is None:
+            return None
+        return self.resolution * self.norm_beyond_affine
+
+    @property
+    def certified_elsewhere(self) -> Plateau | None:
+        """The longest certified plateau when it is not the one reported."""
+        if self.s_star.case in ("plateau", "short", "affine") or not self.stairs.plateaus:
+            return None
+        return max(self.stairs.plateaus, key=lambda p: math.inf if p.strength is None else p.strength)
+
+
+def analysis_view(document: Mapping[str, Any], name: str) -> AnalysisView:
+    """Read a document of ``sparsemf analyze``; ``name`` makes the ids of the page unique."""
+    fields = Fields(document)
+    stairs = StaircaseView.of(fields)
+    source = Source.of(fields.sub("input"))
+    bounds = fields.sub("function_norm_bounds")
+    norm = fields.number("function_norm")
+    s_star = SStarView.of(fields.sub("s_star"), stairs, bounds.number("upper") or norm)
+    dictionary, config = fields.sub("dictionary"), fields.sub("config")
+    atoms = _atoms(dictionary)
+    quotient = fields.sub("quotient")
+    affine = dictionary.sub("affine")
+    chosen = None
+    if s_star.case in ("plateau", "short", "affine") and s_star.value is not None and s_star.eps is not None:
+        chosen = Plateau(s_star.value, s_star.eps, s_star.eps_end, s_star.strength)
+    return AnalysisView(
+        name=name,
+        source=source,
+        law=law_symbol(config),
+        law_name=law_words(config),
+        s_star=s_star,
+        stairs=stairs,
+        chosen=chosen,
+        function_norm=norm,
+        norm_low=bounds.number("lower"),
+        norm_high=bounds.number("upper"),
+        norm_beyond_affine=fields.number("norm_beyond_affine"),
+        error=dictionary.number("error"),
+        resolution=fields.number("resolution"),
+        energy=_counts(fields.sub("energy"), ("constant", "linear", "beyond_affine")),
+        inactive=[(k, int(v)) for k, v in _counts(fields.sub("active").sub("inactive"))],
+        domain_inactive=[(k, int(v)) for k, v in _counts(fields.sub("active").sub("domain_inactive"))],
+        active=fields.sub("active").count("width"),
+        quotient=quotient,
+        atoms=atoms,
+        dictionary_size=dictionary.count("size") if dictionary.count("size") is not None else len(atoms),
+        affine_shape=" × ".join(str(n) for n in (source.m, source.d) if n) if affine else "",
+        spectra=_spectra(fields),
+        projection=_projection(fields.sub("projection"), atoms, quotient),
+        s_up=fields.sub("s_up"),
+        training=_training(fields.sub("training")),
+        warnings=[str(item) for item in fields.items("warnings")],
+        config=config.plain(),
+        timing=_counts(fields.sub("timing_s")),
+        arithmetic=fields.text("arithmetic"),
+        version=fields.text("version"),
+        command=_command(source, config),
+    )
+
+
+def law_words(config: Fields) -> str:
+    """The input law ρ in words."""
+    rho = config.text("rho", "gaussian")
+    if rho == "gaussian":
+        return "the standard Gaussian N(0, I)"
+    if rho == "layernorm":
+        return "the Gaussian N(β, diag γ²) of the block's own LayerNorm"
+    rows = config.count("rows")
+    named = config.text("data") or rho
+    return f"the {rows} rows of {named}" if rows else named
+
+
+def law_symbol(config: Fields) -> str:
+    """The norm's name on an axis."""
+    return "L²(data)" if config.text("rho") == "empirical" else "L²(ρ)"
+
+
+def _counts(fields: Fields, order: tuple[str, ...] = ()) -> list[tuple[str, float]]:
+    names = [name for name in order if name in fields.data] + [name for name in fields.data if name not in order]
+    return [(name, value) for name in names if (value := fields.number(name)) is not None]
+
+
+def _atoms(dictionary: Fields) -> list[AtomView]:
+    return [
+        AtomView(
+            index=i + 1,
+            w=row.vector("w"),
+            b=(row.number("b") or 0.0) + 0.0,
+            alpha=row.vector("alpha"),
+            particles=row.count("particles"),
+            spread=row.number("spread"),
+        )
+        for i, row in enumerate(dictionary.rows("atoms"))
+    ]
+
+
+def _spectra(fields: Fields) -> list[SpectrumView]:
+    """Each flattening once, those that count directions first, by p."""
+    found: dict[tuple[Any, ...], SpectrumView] = {}
+    for row in fields.rows("spectra"):
+        degrees = [int(k) for k in row.vector("degrees")]
+        values = [value for value in row.vector("singular_values") if value > 0]
+        if len(degrees) == 2 and values:
+            counts = row.text("counts", "directions")
+            view = SpectrumView(row.count("p") or 0, (degrees[0], degrees[1]), counts, values, row.number("margin"))
+            found.setdefault((counts != "directions", degrees[0] == degrees[1], view.p, *degrees), view)
+    return [found[key] for key in sorted(found)]
+
+
+def _projection(fields: Fields, atoms: list[AtomView], quotient: Fields) -> ProjectionView | None:
+    particles = fields.points("particles")
+    if not particles:
+        return None
+    count = len(particles)
+    weight, label = fields.vector("weight"), [int(k) for k in fields.vector("atom")]
+    heads = fields.points("atoms")
+    of = fields.count("of") or count
+    rank = fields.vector("rank")
+    if len(rank) == len(heads):
+        row = [int(r) + 1 if r >= 0 else None for r in rank]
+    else:
+        row = _rows_by_count(label, len(heads), atoms) if of == count else [None] * len(heads)
+    return ProjectionView(
+        particles=particles,
+        weight=weight if len(weight) == count else [1.0] * count,
+        atom=label if len(label) == count else [-1] * count,
+        atoms=heads,
+        row=row,
+        explained=fields.number("explained"),
+        shown=fields.count("shown") or count,
+        of=of,
+    )
+
+
+def _rows_by_count(label: list[int], heads: int, atoms: list[AtomView]) -> list[int | None]:
+    """Which row each projected atom is, by the number of its particles where that number is unique."""
+    projected, listed = Counter(label), Counter(atom.particles for atom in atoms)
+    shared = Counter(projected[k] for k in range(heads))
+    rows = {atom.particles: atom.index for atom in atoms}
+    return [
+        rows[projected[k]] if listed.get(projected[k]) == 1 and shared[projected[k]] == 1 else None
+        for k in range(heads)
+    ]
+
+
+_CURVE_NAMES = ("loss", "test_error", "temperature", "weight_decay", "step_size")
+
+
+def _training(fields: Fields) -> TrainingView | None:
+    curves = fields.sub("curves")
+    step = curves.numbers("step")
+    if not step:
+        return None
+    found = {name: curves.numbers(name) for name in _CURVE_NAMES}
+    found = {name: values for name, values in found.items() if len(values) == len(step)}
+    stationary = fields.sub("stationary")
+    config, task = fields.sub("config"), fields.sub("task")
+    final = {name: values[-1] for name, values in found.items() if values and values[-1] is not None}
+    return TrainingView(
+        step=step,
+        curves=found,
+        settings=config.plain(),
+        task=task.text("name"),
+        stationary=str(stationary.data.get("stationary", "")),
+        reasons=[str(reason) for reason in stationary.items("reasons")],
+        final={name: value for name, value in final.items() if value is not None},
+    )
+
+
+def _command(source: Source, config: Fields) -> str:
+    words = ["sparsemf", "analyze", source.path or "CKPT"]
+    if source.block and source.block != "main":
+        words += ["--block", source.block]
+    if source.activation:
+        words += ["--activation", source.activation]
+    rho = config.text("data") or config.text("rho", "gaussian")
+    if rho != "gaussian":
+        words += ["--rho", rho]
+    for option in ("eps", "rel_eps"):
+        value = config.number(option)
+        if value is not None:
+            words += [f"--{option.replace('_', '-')}", repr(value)]
+    return " ".join(shlex.quote(word) for word in words) + " --html report.html"
