@@ -3,9 +3,9 @@
     python benchmarks/trainer.py [--quick] [--threads T] [--device cpu|cuda]
 
 Both sides do θ ← θ − η(N∇R_N + λθ) + √(2τη)ξ.  Before anything is timed they run a few float64 steps and must end at
-the same parameters.  Each timing (float32) is the fastest of ten batches of steps in a process of its own, since other work
-on the machine only ever adds; memory is the growth of that process's peak resident size (CUDA: the peak of torch's
-allocator) over the loaded problem.
+the same parameters.  Each timing (float32) is the fastest of ten batches of steps in a process of its own: other work
+only adds.  Memory is the growth of that process's peak resident size (CUDA: the peak of torch's allocator)
+over the loaded problem.
 """
 
 from __future__ import annotations

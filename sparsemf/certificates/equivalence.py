@@ -106,10 +106,8 @@ def certify_pair(
         "leader": encode(grouping.leader.astype(np.int32)),
         "sign": encode(grouping.sign.astype(np.int8)),
     }
-    if domain is None and isinstance(law, Gaussian):
-        matching = match(law.whiten(a), law.whiten(b))
-    else:
-        matching = match(a, b)
+    seen = (law.whiten(a), law.whiten(b)) if domain is None and isinstance(law, Gaussian) else (a, b)
+    matching = match(*seen)
     x, gap = _witness(raw_a, raw_b, h, law, domain, seed)
     if x is not None:
         evidence["witness"] = encode(x)

@@ -69,6 +69,12 @@ def axis_floor(view: AnalysisView) -> float:
     return max(resolution / 3, least / 30, 1e-16 * top)
 
 
+def beyond_axis(view: AnalysisView) -> bool:
+    """Whether a positive error is too small to be drawn."""
+    floor = axis_floor(view)
+    return any(0 < value < floor for value in view.stairs.upper + view.stairs.lower)
+
+
 def _top(stairs: StaircaseView) -> float:
     return max([*stairs.upper, *stairs.lower, 1e-300])
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparsemf.reports.fields import Fields
-from sparsemf.reports.views.staircase import Plateau, StaircaseView
+from sparsemf.reports.views.staircase import Bracket, Plateau, StaircaseView
 
 SHORT_PLATEAU = 2.0
 """A plateau whose ends differ by less than this factor is called short."""
@@ -44,6 +44,20 @@ class Source:
             sha256=fields.text("sha256"),
             arrays_sha256=fields.text("arrays_sha256"),
         )
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """For a table of provenance."""
+        named = (
+            ("file", self.path),
+            ("block", self.block),
+            ("activation", self.activation),
+            ("d → width → m", f"{self.d} → {self.width} → {self.m}"),
+            ("stored as", self.precision),
+            ("sha256 of the file", self.sha256),
+            ("sha256 of its arrays", self.arrays_sha256),
+        )
+        return [(name, text) for name, text in named if text]
 
     @property
     def title(self) -> str:
@@ -210,6 +224,7 @@ class AnalysisView:
     arithmetic: str
     version: str
     command: str
+    h: int
 
     @property
     def resolution_error(self) -> float | None:
@@ -219,6 +234,42 @@ class AnalysisView:
         return self.resolution * self.norm_beyond_affine
 
     @property
+    def norm(self) -> float | None:
+        """What relative errors are relative to."""
+        return self.norm_high or self.function_norm
+
+    @property
+    def glance(self) -> list[Bracket]:
+        """S*(ε) at round relative errors."""
+        return self.stairs.glance(self.norm, self.resolution_error or 0.0)
+
+    @property
+    def glance_for_words(self) -> list[Bracket]:
+        """A few of :attr:`glance`, for a sentence."""
+        return [b for b in self.glance if b.relative in (0.2, 0.1, 0.01)]
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the projected atoms carry the numbers of the table."""
+        return self.projection is not None and any(self.projection.row)
+
+    @property
+    def varied_lengths(self) -> bool:
+        """Whether ‖w‖ tells anything (homogeneous activations have it normalised with the bias)."""
+        return any(abs(atom.length**2 + atom.b**2 - 1) > 1e-6 for atom in self.atoms)
+
+    @property
+    def energy_words(self) -> list[tuple[str, float]]:
+        """The shares of the energy with their names in words."""
+        words = {"constant": "constant", "linear": "linear", "beyond_affine": "beyond affine (what atoms are for)"}
+        return [(words.get(name, name), share) for name, share in self.energy]
+
+    @property
+    def provenance(self) -> list[tuple[str, str]]:
+        """Where the input came from and how it was computed with."""
+        return [*self.source.rows, ("arithmetic", self.arithmetic), ("sparsemf", self.version)]
+
+    @property
     def certified_elsewhere(self) -> Plateau | None:
         """The longest certified plateau when it is not the one reported."""
         if self.s_star.case in ("plateau", "short", "affine") or not self.stairs.plateaus:
@@ -226,8 +277,8 @@ class AnalysisView:
         return max(self.stairs.plateaus, key=lambda p: math.inf if p.strength is None else p.strength)
 
 
-def analysis_view(document: Mapping[str, Any], name: str) -> AnalysisView:
-    """Read a document of ``sparsemf analyze``; ``name`` makes the ids of the page unique."""
+def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> AnalysisView:
+    """Read a document of ``sparsemf analyze``; ``name`` makes the ids of the page unique, ``h`` is the heading level."""
     fields = Fields(document)
     stairs = StaircaseView.of(fields)
     source = Source.of(fields.sub("input"))
@@ -273,6 +324,7 @@ def analysis_view(document: Mapping[str, Any], name: str) -> AnalysisView:
         arithmetic=fields.text("arithmetic"),
         version=fields.text("version"),
         command=_command(source, config),
+        h=h,
     )
 
 

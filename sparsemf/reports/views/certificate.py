@@ -40,9 +40,17 @@ class CertificateView:
     config: list[tuple[str, str]]
     timing: float | None
     version: str
+    h: int
+
+    @property
+    def provenance(self) -> list[tuple[str, str]]:
+        """How the certificate was made, and its seal."""
+        timing = "" if self.timing is None else f"{self.timing:.3g} s"
+        rows = [*self.config, ("arithmetic", self.arithmetic), ("seal", self.seal), ("sparsemf", self.version)]
+        return [(name, text) for name, text in [*rows, ("time", timing)] if text]
 
 
-def certificate_view(document: Mapping[str, Any], name: str) -> CertificateView:
+def certificate_view(document: Mapping[str, Any], name: str, h: int = 2) -> CertificateView:
     """Read a document of ``sparsemf certify``."""
     fields = Fields(document)
     inputs, bounds, witness = fields.sub("inputs"), fields.sub("bounds"), fields.sub("witness")
@@ -76,4 +84,5 @@ def certificate_view(document: Mapping[str, Any], name: str) -> CertificateView:
         config=config.plain(),
         timing=fields.sub("timing_s").number("total"),
         version=fields.text("version"),
+        h=h,
     )

@@ -1,0 +1,123 @@
+"""Documents → views → one self-contained HTML page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from sparsemf.atomic import tool_version, write_bytes
+from sparsemf.exceptions import InputError
+from sparsemf.reports import numerals
+from sparsemf.reports.documents import kind_of
+from sparsemf.reports.fields import Fields
+from sparsemf.reports.figures import bars, bounds, curves, particles, spectra, staircase
+from sparsemf.reports.views.analysis import AnalysisView, analysis_view
+from sparsemf.reports.views.certificate import CertificateView, certificate_view
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+View = AnalysisView | CertificateView
+
+ROWS_SHOWN = 30
+"""Longer tables start collapsed after this many rows."""
+
+
+def render(document: Mapping[str, Any]) -> str:
+    """The HTML page of a document of ``analyze`` or ``certify``, of several in one, or of a batch (see ``read``).
+
+    The page needs no network and no script.  Raises :class:`InputError` when the document is none of these, or when a
+    field has a wrong type.
+    """
+    kind = kind_of(document)
+    template = _environment().get_template(f"{kind}.html.j2")
+    if kind == "analyze":
+        return template.render(v=analysis_view(document, "a1"))
+    if kind == "certify":
+        return template.render(v=certificate_view(document, "c1"))
+    views = _views(Fields(document))
+    analyses = [view for view in views if isinstance(view, AnalysisView)]
+    pairs = [view for view in views if isinstance(view, CertificateView)]
+    return template.render(
+        views=views,
+        analyses=analyses,
+        pairs=pairs,
+        failures=[_failure(row) for row in Fields(document).rows("failures")],
+        name=Fields(document).text("name"),
+    )
+
+
+def write(document: Mapping[str, Any], path: str | os.PathLike[str]) -> int:
+    """Write the page of ``document`` to ``path``, atomically; returns its size in bytes."""
+    data = render(document).encode("utf-8")
+    write_bytes(path, data)
+    return len(data)
+
+
+def _views(document: Fields) -> list[View]:
+    views: list[View] = []
+    for i, row in enumerate(document.rows("results"), start=1):
+        kind = kind_of(row.data)
+        if kind == "analyze":
+            views.append(analysis_view(row.data, f"a{i}", 3))
+        elif kind == "certify":
+            views.append(certificate_view(row.data, f"c{i}", 3))
+        else:
+            raise InputError(f"results[{i - 1}]: expected a document of one block or one pair, got one of kind {kind}")
+    return views
+
+
+def _failure(row: Fields) -> tuple[str, str, str]:
+    """(file, block, what went wrong) of a line of failures.jsonl, whatever it calls them."""
+
+    def first(*keys: str) -> str:
+        return next((str(row.data[key]) for key in keys if row.data.get(key) is not None), "")
+
+    return first("path", "file", "source", "id"), first("block"), first("message", "error", "reason")
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sparsemf.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "num": numerals.marked,
+        "pct": numerals.marked_percent,
+        "plural": numerals.plural,
+        "rel": _relative,
+    }
+    environment.globals |= {
+        "staircase": staircase.staircase,
+        "axis_floor": staircase.axis_floor,
+        "beyond_axis": staircase.beyond_axis,
+        "miniature": staircase.miniature,
+        "spectra": spectra.spectra,
+        "particles": particles.particles,
+        "share_bar": bars.share_bar,
+        "strip": bars.strip,
+        "most_components": bars.MOST_COMPONENTS,
+        "curves": curves.curves,
+        "bounds": bounds.bounds,
+        "rows_shown": ROWS_SHOWN,
+        "tool_version": tool_version(),
+    }
+    return environment
+
+
+def _relative(value: float | None, towards: str = "near") -> Markup:
+    """A relative error: as a percentage where that is easier to read."""
+    if value is None or not 1e-3 <= value < 10:
+        return numerals.marked(value, towards=towards)
+    text = numerals.number(100 * value, towards=towards) + "\u202f%"
+    return Markup('<data value="{0}" title="{0}">{1}</data>').format(repr(value), text)
