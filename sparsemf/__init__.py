@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sparsemf.pipeline.analyze import Analysis, analyze
     from sparsemf.pipeline.certify import Equivalence, certify
     from sparsemf.pipeline.verify import Verification, verify
-    from sparsemf.training import train
+    from sparsemf.api import train
 
 _HOMES = {
     "Analysis": "sparsemf.pipeline.analyze",
@@ -34,7 +34,7 @@ _HOMES = {
     "load": "sparsemf.checkpoints",
     "load_blocks": "sparsemf.checkpoints",
     "save": "sparsemf.checkpoints",
-    "train": "sparsemf.training",
+    "train": "sparsemf.api",
     "verify": "sparsemf.pipeline.verify",
 }
 

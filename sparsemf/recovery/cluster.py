@@ -54,7 +54,7 @@ class MergePath:
         return label
 
     def centres(self, size: int) -> Atoms:
-        """One atom per cluster: the weighted coordinatewise median of its particles after flipping them onto the heaviest."""
+        """One atom per cluster: the weighted coordinatewise median of its particles, flipped onto the heaviest."""
         label = self.clusters(size)
         points = []
         for k in range(int(label.max()) + 1):

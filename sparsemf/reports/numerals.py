@@ -32,10 +32,17 @@ def number(value: float | int | None, digits: int = 3, towards: str = "near") ->
     rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - digits + 1), rounding=_ROUNDING[towards])
     exponent = rounded.adjusted()
     if -3 <= exponent < 5:
-        text = f"{rounded:f}"
-        return text.rstrip("0").rstrip(".") if "." in text and exponent >= digits - 1 else text
+        return f"{rounded:.{max(digits - 1 - exponent, 0)}f}".replace("-", "−")
     mantissa = f"{rounded.scaleb(-exponent):.{digits - 1}f}"
     return f"{mantissa} × {power_of_ten(exponent)}".replace("-", "−")
+
+
+def given(value: float | int | None) -> Markup:
+    """A number that somebody typed (1e-3, 0.05), with no more digits than it has."""
+    if value is None:
+        return Markup("–")
+    digits = len(Decimal(repr(value)).normalize().as_tuple().digits)
+    return marked(value, min(digits, 6))
 
 
 def percent(share: float | None, digits: int = 3) -> str:

@@ -88,11 +88,10 @@ def _environment() -> Environment:
         loader=PackageLoader("sparsemf.reports"),
         autoescape=True,
         undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
     environment.filters |= {
         "num": numerals.marked,
+        "given": numerals.given,
         "pct": numerals.marked_percent,
         "plural": numerals.plural,
         "rel": _relative,
@@ -115,9 +114,9 @@ def _environment() -> Environment:
     return environment
 
 
-def _relative(value: float | None, towards: str = "near") -> Markup:
+def _relative(value: float | None, towards: str = "near", digits: int = 3) -> Markup:
     """A relative error: as a percentage where that is easier to read."""
-    if value is None or not 1e-3 <= value < 10:
-        return numerals.marked(value, towards=towards)
-    text = numerals.number(100 * value, towards=towards) + "\u202f%"
+    if value is None or not 1e-5 <= value < 10:
+        return numerals.marked(value, digits, towards)
+    text = numerals.number(100 * value, digits, towards) + "\u202f%"
     return Markup('<data value="{0}" title="{0}">{1}</data>').format(repr(value), text)

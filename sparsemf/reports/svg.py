@@ -27,7 +27,8 @@ class Tick:
 
 @dataclass(frozen=True)
 class Scale:
-    """Values [low, high] onto pixels [start, end]: "linear", "log", or "count" (log(1 + value), so that 0 has a place)."""
+    """Values [low, high] onto pixels [start, end]: "linear", "log", "whole" (linear, integer ticks) or "count" (integers
+    by log(1 + value), so that 0 has a place)."""
 
     kind: str
     low: float
@@ -54,7 +55,7 @@ class Scale:
             return _log_ticks(self.low, self.high, most)
         if self.kind == "count":
             return self._count_ticks(space)
-        return _linear_ticks(self.low, self.high, most)
+        return _linear_ticks(self.low, self.high, most, 1.0 if self.kind == "whole" else 0.0)
 
     def _warp(self, value: float) -> float:
         if self.kind == "log":
@@ -81,9 +82,12 @@ def linear(values: Iterable[float], start: float, end: float, *, room: float = 0
 
 
 def log(low: float, high: float, start: float, end: float) -> Scale:
-    """A log scale from ``low`` to ``high`` (> 0), widened to at least half a decade."""
-    if high < low * 3:
-        low, high = low / 1.8, high * 1.8
+    """A log scale from ``low`` to ``high`` (> 0), widened so that at least two powers of ten lie on it."""
+    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+    if last < first:
+        low, high = 10.0**last, 10.0**first
+    elif last == first:
+        low = min(low, 10.0 ** (first - 1))
     return Scale("log", low, high, start, end)
 
 
@@ -171,10 +175,10 @@ def _px(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _linear_ticks(low: float, high: float, most: int) -> list[Tick]:
+def _linear_ticks(low: float, high: float, most: int, least_step: float) -> list[Tick]:
     raw = (high - low) / most
     magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= raw * (1 - 1e-9))
+    step = max(next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= raw * (1 - 1e-9)), least_step)
     first = math.ceil(low / step - 1e-9)
     values = [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
     return [Tick(value, _tick_label(value, step)) for value in values]
@@ -190,9 +194,6 @@ def _tick_label(value: float, step: float) -> str:
 
 def _log_ticks(low: float, high: float, most: int) -> list[Tick]:
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    if last - first < 1:
-        between = [m * 10.0**e for e in range(first - 1, last + 2) for m in (1, 1.5, 2, 3, 5, 7)]
-        return [Tick(value, number(value, 2)) for value in between if low <= value <= high]
     step = math.ceil((last - first + 1) / most)
     ticks = []
     for exponent in range(first - 1, last + 1):

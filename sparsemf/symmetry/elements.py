@@ -62,7 +62,7 @@ def disguise(
     inner = np.concatenate([inner, rng.standard_normal((dead, network.d)), np.zeros((constant, network.d))])
     bias = np.concatenate([bias, rng.standard_normal(dead), constant_bias])
     order = rng.permutation(width)
-    scale = 1.0 / width if scale is None else scale
+    scale = 1.0 / max(width, 1) if scale is None else scale
     return Network(
         alpha[order] / scale, inner[order], bias[order], network.activation, scale, affine, offset, network.provenance
     )

@@ -31,20 +31,35 @@ def bounds(view: CertificateView, suffix: str, width: float) -> Markup | None:
     drawing.text((left + right) / 2, bottom + 38, f"‖f_A − f_B‖ in {view.norm_symbol}", "name", anchor="middle")
     start = x(lower) if lower > 0 else left
     stop = right if upper is None else x.clipped(upper)
-    drawing.rect(start, 76.0, max(stop - start, 3.0), 26.0, f"interval {view.verdict}")
+    drawing.rect(start, 76.0, max(stop - start, 5.0), 26.0, f"interval {view.verdict}")
     if lower <= 0:
         drawing.add('<path class="interval {}" d="M{} 76l-14 13l14 13z"/>', view.verdict, left)
         drawing.text(left - 8, 120.0, "from 0", "note")
-    elif upper is not None and upper > 1.001 * lower:
-        drawing.text(start, 120.0, number(lower, towards="down"), "note", anchor="middle")
-    if upper is not None:
-        near_end = stop > right - 60
-        drawing.text(stop, 120.0, number(upper, towards="up"), "note", anchor="end" if near_end else "middle")
+    _ends(drawing, lower, upper, start, stop, right)
     if eps is not None and eps > 0:
         at = x(eps)
         drawing.line(at, 42.0, at, bottom, "asked")
         anchor = "start" if at < left + 60 else "end" if at > right - 60 else "middle"
         drawing.text(at, 32.0, f"ε = {number(eps)}", "headline small", anchor=anchor)
-        if eps_distinct is not None and abs(x(eps_distinct) - at) > 3:
-            drawing.line(x(eps_distinct), 52.0, x(eps_distinct), bottom, "asked")
+        if eps_distinct is not None and x(eps_distinct) - at > 3:
+            other = x(eps_distinct)
+            drawing.line(other, 62.0, other, bottom, "asked")
+            room = other < right - 150
+            drawing.text(other + (5 if room else 0), 58.0, f"for distinct: {number(eps_distinct)}", "note",
+                         anchor="start" if room else "end")
     return drawing.render()
+
+
+def _ends(drawing: Drawing, lower: float, upper: float | None, start: float, stop: float, right: float) -> None:
+    """The numbers at both ends of the bar; in one text where the bar is short."""
+    low = number(lower, towards="down")
+    if upper is None:
+        drawing.text(start, 120.0, low, "note")
+    elif lower > 0 and stop - start < 90:
+        text = f"{low} to {number(upper, towards='up')}"
+        drawing.text((start + stop) / 2, 120.0, text, "note", anchor="middle" if stop < right - 80 else "end")
+    else:
+        if lower > 0:
+            drawing.text(start, 120.0, low, "note", anchor="middle")
+        text, near_end = number(upper, towards="up"), stop > right - 60
+        drawing.text(stop, 120.0, text, "note", anchor="end" if near_end else "middle")

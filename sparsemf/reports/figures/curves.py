@@ -39,7 +39,7 @@ def _picture(points: list[tuple[float, float]], name: str, title: str, axis: str
     drawing = Drawing(name, width, height, title, words)
     values = [value for _, value in points]
     y = log(min(values) / 1.3, max(values) * 1.3, height - 48.0, 10.0)
-    x = Scale("linear", 0.0, max(last[0], 1.0) * 1.03, 62.0, width - 10)
+    x = Scale("whole", 0.0, max(last[0], 1.0) * 1.03, 62.0, width - 10)
     drawing.axes(x, y, "step", axis, x_space=64.0)
     drawing.add('<path class="curve upper thin" d="{}"/>', outline([(x(step), y(value)) for step, value in points]))
     return drawing.render()

@@ -13,7 +13,10 @@ from sparsemf.reports.views.analysis import AnalysisView, ProjectionView
 COLOURS = 8
 """Colours of the palette; later atoms share the last, neutral one."""
 
-_RADII = (1.2, 1.6, 2.2, 3.0, 4.0, 5.2, 6.6)
+_MOST_NAMED = 30
+"""More atoms than this are drawn as small crosses without numbers."""
+
+_RADII = (1.4, 1.9, 2.6, 3.6, 5.0, 7.0, 9.5, 12.5)
 
 
 def particles(view: AnalysisView) -> Markup | None:
@@ -42,8 +45,9 @@ def particles(view: AnalysisView) -> Markup | None:
         discs[colour(projection, atom), radius].append(f"M{x(px):.1f} {y(py):.1f}h0")
     for (hue, radius), places in sorted(discs.items(), key=lambda item: -item[0][1]):
         drawing.add('<path class="disc hue{}" stroke-width="{}" d="{}"/>', hue, 2 * radius, "".join(places))
+    few = len(projection.atoms) <= _MOST_NAMED
     for (px, py), row in zip(projection.atoms, projection.row, strict=True):
-        _cross(drawing, x(px), y(py), "" if row is None else str(row), far_right=x(px) > right - 30)
+        _cross(drawing, x(px), y(py), 6.5 if few else 3.0, "" if row is None or not few else str(row), x(px) > right - 30)
     return drawing.render()
 
 
@@ -61,12 +65,11 @@ def _about(low: float, high: float, span: float) -> tuple[float, float]:
     return middle - span / 2, middle + span / 2
 
 
-def _cross(drawing: Drawing, x: float, y: float, name: str, *, far_right: bool) -> None:
-    arm = 6.0
+def _cross(drawing: Drawing, x: float, y: float, arm: float, name: str, far_right: bool) -> None:
     data = f"M{x - arm:.1f} {y - arm:.1f}l{2 * arm} {2 * arm}m{-2 * arm} 0l{2 * arm} {-2 * arm}"
     drawing.add('<path class="halo" d="{0}"/><path class="cross" d="{0}"/>', data)
     if name:
-        drawing.text(x - 10 if far_right else x + 10, y - 6, name, "label", anchor="end" if far_right else "start")
+        drawing.text(x - 12 if far_right else x + 12, y - 8, name, "label", anchor="end" if far_right else "start")
 
 
 def _description(projection: ProjectionView) -> str:

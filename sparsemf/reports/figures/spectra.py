@@ -44,25 +44,29 @@ def _picture(view: AnalysisView, spectrum: SpectrumView, name: str, low: float, 
     drawing = Drawing(name, width, height, f"Singular values, {caption(spectrum)}", description)
     y = log(low, high, height - 48.0, 10.0)
     if count <= _LINEAR_UP_TO:
-        x = Scale("linear", 0.5, count + 0.5, 62.0, width - 10)
+        x = Scale("whole", 0.5, count + 0.5, 62.0, width - 10)
     else:
-        x = Scale("count", 0.0, count * 1.05, 62.0, width - 10)
+        x = Scale("count", 0.6, count * 1.05, 62.0, width - 10)
     drawing.axes(x, y, f"index j{' (scale of log(1 + j))' if x.kind == 'count' else ''}", "singular value σⱼ")
-    value = view.s_star.value
+    value, margin_at = view.s_star.value, x.start + 5
     if view.s_star.certified and value and x.inside(value):
         at = x(min(value + 0.5, x.high))
         drawing.line(at, y.start, at, y.end, "asked")
-        if x.end - at > 60:
+        if at < x.start + 100:
+            margin_at = at + 5
+        if x.end - at > 90:
             drawing.text(at + 5, y.end + 12, f"after S* = {value}", "note")
         else:
             drawing.text(at - 5, y.start - 8, f"after S* = {value}", "note", anchor="end")
     if spectrum.margin and y.inside(spectrum.margin):
         at = y(spectrum.margin)
         drawing.line(x.start, at, x.end, at, "resolution")
-        drawing.text(x.start + 5, at - 5, "rounding margin", "note")
+        drawing.text(margin_at, at - 5, "rounding margin", "note")
     shown = [(x(j + 1), y(s)) for j, s in enumerate(spectrum.values) if y.inside(s)]
     if count <= 64:
         drawing.add('<path class="dots" d="{}"/>', "".join(f"M{px:.1f} {py:.1f}h0" for px, py in shown))
     elif shown:
         drawing.add('<path class="curve spectrum" d="{}"/>', outline(shown))
+    if not shown:
+        drawing.text((x.start + x.end) / 2, (y.start + y.end) / 2, "all values lie below", "note", anchor="middle")
     return drawing.render()

@@ -86,7 +86,7 @@ def _errors(view: AnalysisView, bottom: float, top: float) -> Scale:
 def _sizes(stairs: StaircaseView, left: float, right: float) -> Scale:
     last = max(stairs.sizes[-1], 1)
     if last <= _LINEAR_UP_TO:
-        return Scale("linear", 0.0, last + 0.6, left, right)
+        return Scale("whole", 0.0, last + 0.6, left, right)
     return Scale("count", 0.0, last * 1.06, left, right)
 
 
@@ -150,12 +150,16 @@ def _riser(drawing: Drawing, plateau: Plateau, x: Scale, y: Scale, css: str) -> 
 
 
 def _name(drawing: Drawing, plateau: Plateau, x: Scale, y: Scale) -> None:
-    """The plateau's name in its band, on the side of the riser that has more room."""
+    """The plateau's name: in its band, or beside a thin one where no curve can be (to the right of the riser both
+    curves are below the band, to the left above it)."""
     top, bottom = _span(plateau, y)
     at, text = x(plateau.size), f"S* = {plateau.size}"
-    middle = (top + bottom) / 2 + 5 if bottom - top > 24 else bottom + 20
-    right = x.end - at > 90
-    drawing.text(at + 9 if right else at - 9, middle, text, "headline", anchor="start" if right else "end")
+    if bottom - top > 24:
+        right = x.end - at > 90
+        place = (at + 9 if right else at - 9, (top + bottom) / 2 + 5, right)
+    else:
+        place = (x.end - 4, top - 7, False) if at < (x.start + x.end) / 2 else (x.start + 6, bottom + 20, True)
+    drawing.text(place[0], place[1], text, "headline", anchor="start" if place[2] else "end")
 
 
 def _resolution(drawing: Drawing, view: AnalysisView, x: Scale, y: Scale) -> None:

@@ -108,7 +108,8 @@ class SStarView:
         elif stairs.sizes and not stairs.has_lower:
             case = "upper"
         else:
-            case = "unreachable" if lower == upper else "bracket"
+            reached = stairs.reaches(upper, eps)
+            case = "bracket" if reached and lower != upper else "unreachable"
         noun = fields.text("counts", "atoms").removesuffix("s") or "atom"
         return cls(case, value, lower, upper, eps, end, rel, rel_end, strength, noun)
 
@@ -251,7 +252,7 @@ class AnalysisView:
     @property
     def numbered(self) -> bool:
         """Whether the projected atoms carry the numbers of the table."""
-        return self.projection is not None and any(self.projection.row)
+        return self.projection is not None and any(self.projection.row) and len(self.projection.atoms) <= 30
 
     @property
     def varied_lengths(self) -> bool:
@@ -332,9 +333,9 @@ def law_words(config: Fields) -> str:
     """The input law ρ in words."""
     rho = config.text("rho", "gaussian")
     if rho == "gaussian":
-        return "the standard Gaussian N(0, I)"
+        return "the standard Gaussian N(0,\u202fI)"
     if rho == "layernorm":
-        return "the Gaussian N(β, diag γ²) of the block's own LayerNorm"
+        return "the Gaussian N(β,\u202fdiag\u202fγ²) of the block's own LayerNorm"
     rows = config.count("rows")
     named = config.text("data") or rho
     return f"the {rows} rows of {named}" if rows else named

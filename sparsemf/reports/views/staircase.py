@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sparsemf.reports.fields import Fields
 
-_GLANCE = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 1e-4, 1e-5, 1e-6)
+_GLANCE = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ class StaircaseView:
     def differing_directions(self) -> bool:
         """Whether the lower curve that counts directions is visibly below the one that counts atoms."""
         return any(b < 0.97 * a for a, b in zip(self.lower, self.directions, strict=True))
+
+    def reaches(self, size: int | None, eps: float | None) -> bool:
+        """Whether the dictionary of ``size`` atoms is proved to come within ``eps`` (or the document does not say)."""
+        at = dict(zip(self.sizes, self.upper, strict=True)).get(-1 if size is None else size)
+        return at is None or eps is None or at <= eps
 
     def bracket(self, eps: float, norm: float) -> Bracket:
         """What both curves say about S*(eps); sizes the document leaves out count as not excluded."""
