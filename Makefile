@@ -14,7 +14,13 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/python benchmarks/demo.py
+	rm -rf demo && mkdir demo
+	$(BIN)/sparsemf train --task planted-relu --width 1024 --steps 8000 -o demo/relu
+	$(BIN)/sparsemf analyze demo/relu/measure.safetensors -o demo/relu.json --cert demo/relu/cert.json --html demo/relu.html
+	$(BIN)/sparsemf verify demo/relu/cert.json
+	$(BIN)/sparsemf train --task digits --width 512 --steps 6000 -o demo/digits
+	$(BIN)/sparsemf analyze demo/digits/measure.safetensors --rel-eps 0.1 -o demo/digits.json --html demo/digits.html
+	@echo "Open demo/relu.html and demo/digits.html."
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ _KINDS = {"analyze": "analyze", "certify": "certify", "batch": "batch"}
 
 
 def kind_of(document: Mapping[str, Any]) -> str:
-    """"analyze", "certify", "several" (``results`` of one file) or "batch" (a folder as :func:`read` gives it)."""
+    """ "analyze", "certify", "several" (``results`` of one file) or "batch" (a folder as :func:`read` gives it)."""
     schema = Fields.of(document, "document").text("schema")
     parts = schema.split("/")
     named = parts[1] if len(parts) == 3 and parts[0] == "sparsemf" else ""
@@ -77,8 +77,13 @@ def _batch_folder(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{folder}: expected the folder of `sparsemf batch` (results/*.json, failures.jsonl), found neither"
         )
-    return {"schema": BATCH_SCHEMA, "tool": "sparsemf", "name": folder.resolve().name, "results": results,
-            "failures": failures}
+    return {
+        "schema": BATCH_SCHEMA,
+        "tool": "sparsemf",
+        "name": folder.resolve().name,
+        "results": results,
+        "failures": failures,
+    }
 
 
 def _failure(line: str) -> dict[str, Any]:

@@ -72,5 +72,5 @@ def marked_percent(share: float | None, digits: int = 3) -> Markup:
 
 
 def plural(count: int | None, noun: str) -> str:
-    """"1 atom", "5 atoms"; ``noun`` is in the singular."""
+    """ "1 atom", "5 atoms"; ``noun`` is in the singular."""
     return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {noun}s"

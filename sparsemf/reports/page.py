@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 View = AnalysisView | CertificateView
 
+STRIPS_SHOWN = 200
+"""Directions are drawn for the largest atoms only, so that pages of thousands stay light."""
+
 ROWS_SHOWN = 30
 """Longer tables start collapsed after this many rows."""
 
@@ -109,6 +112,7 @@ def _environment() -> Environment:
         "curves": curves.curves,
         "bounds": bounds.bounds,
         "rows_shown": ROWS_SHOWN,
+        "strips_shown": STRIPS_SHOWN,
         "tool_version": tool_version(),
     }
     return environment

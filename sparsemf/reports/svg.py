@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from sparsemf.reports.numerals import number, power_of_ten
 
@@ -27,8 +27,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Scale:
-    """Values [low, high] onto pixels [start, end]: "linear", "log", "whole" (linear, integer ticks) or "count" (integers
-    by log(1 + value), so that 0 has a place)."""
+    """Values [low, high] onto pixels [start, end].
+
+    ``kind``: "linear", "log", "whole" (linear with integer ticks), "count" (by log(1 + value): 0 has a place).
+    """
 
     kind: str
     low: float
@@ -120,8 +122,15 @@ class Drawing:
     def text(self, x: float, y: float, text: str, css: str = "", *, anchor: str = "start", turn: bool = False) -> None:
         """A line of text; ``turn`` makes it read upwards."""
         turned = " rotate(-90)" if turn else ""
-        self.add('<text class="{}" text-anchor="{}" transform="translate({} {}){}">{}</text>',
-                 css, anchor, _px(x), _px(y), turned, text)
+        self.add(
+            '<text class="{}" text-anchor="{}" transform="translate({} {}){}">{}</text>',
+            css,
+            anchor,
+            _px(x),
+            _px(y),
+            turned,
+            text,
+        )
 
     def axes(self, x: Scale, y: Scale, x_label: str, y_label: str, *, x_space: float = 44.0, grid: bool = True) -> None:
         """Frame, grid, ticks and names of both axes (``y.start`` is the bottom)."""
@@ -150,8 +159,13 @@ class Drawing:
             '<svg class="{css}" viewBox="0 0 {w} {h}" role="img" aria-labelledby="{n}-t {n}-d">'
             '<title id="{n}-t">{title}</title><desc id="{n}-d">{description}</desc>{body}</svg>'
         ).format(
-            css=f"drawing {css}".strip(), w=_px(self.width), h=_px(self.height), n=self.name, title=title,
-            description=description, body=Markup("").join(self._parts),
+            css=f"drawing {css}".strip(),
+            w=_px(self.width),
+            h=_px(self.height),
+            n=self.name,
+            title=title,
+            description=description,
+            body=Markup("").join(self._parts),
         )
 
 
@@ -164,11 +178,6 @@ def outline(points: Sequence[tuple[float, float]], nearer: float = 0.25) -> str:
     if len(points) > 1:
         kept.append(points[-1])
     return "M" + "L".join(f"{_px(x)} {_px(y)}" for x, y in kept)
-
-
-def escaped(text: str) -> str:
-    """``text`` for SVG or HTML."""
-    return str(escape(text))
 
 
 def _px(value: float) -> str:

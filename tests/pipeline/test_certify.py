@@ -126,3 +126,17 @@ def test_orbit_distance_is_zero_on_orbits_and_capped() -> None:
     a = sparsemf.Network([[1.0]], [[9.0, 0.0]], None, "tanh")
     b = sparsemf.Network([[1.0]], [[0.0, 9.0]], None, "tanh")
     assert sparsemf.certify(a, b).orbit_distance.value == pytest.approx(2.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_orbit_distance_of_many_points_is_a_feasible_plan(name: str) -> None:
+    """Above the size of the linear program: an upper bound near the true cost of small moves."""
+    rng = np.random.default_rng(6)
+    a = sparsemf.Network(rng.standard_normal((80, 1)), rng.standard_normal((80, 12)), None, name)
+    b = a.with_(inner=a.inner * (1 + 1e-7) + 1e-5 * rng.standard_normal(a.inner.shape))
+    found = sparsemf.certify(a, disguise(b, rng, 100)).orbit_distance
+    small = sparsemf.certify(a.with_(outer=a.outer[:20], inner=a.inner[:20], bias=a.bias[:20]),
+                             b.with_(outer=b.outer[:20], inner=b.inner[:20], bias=b.bias[:20])).orbit_distance  # fmt: skip
+    assert 0 < found.value < 1e-2
+    assert 0 < small.value < found.value
+    assert small.dual_gap <= 1e-6 * small.value + 1e-9

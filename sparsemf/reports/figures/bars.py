@@ -36,7 +36,7 @@ def strip(name: str, title: str, values: Sequence[float]) -> Markup:
     for i, value in enumerate(shown):
         level = sum(abs(value) / largest > bound for bound in _LEVELS)
         if level:
-            cells.setdefault(f"{'p' if value > 0 else 'n'}{level}", []).append(f"M{i} 0h1v1h-1z")
+            cells.setdefault(f"{'p' if value > 0 else 'n'}{level}", []).append(f"M{i} .5h1")
     words = ", ".join(number(value, 2) for value in shown[:8]) + (", …" if len(values) > 8 else "")
     body = Markup("").join(Markup('<path class="{}" d="{}"/>').format(css, "".join(d)) for css, d in cells.items())
     return Markup(

@@ -45,8 +45,13 @@ def bounds(view: CertificateView, suffix: str, width: float) -> Markup | None:
             other = x(eps_distinct)
             drawing.line(other, 62.0, other, bottom, "asked")
             room = other < right - 150
-            drawing.text(other + (5 if room else 0), 58.0, f"for distinct: {number(eps_distinct)}", "note",
-                         anchor="start" if room else "end")
+            drawing.text(
+                other + (5 if room else 0),
+                58.0,
+                f"for distinct: {number(eps_distinct)}",
+                "note",
+                anchor="start" if room else "end",
+            )
     return drawing.render()
 
 

@@ -47,7 +47,8 @@ def particles(view: AnalysisView) -> Markup | None:
         drawing.add('<path class="disc hue{}" stroke-width="{}" d="{}"/>', hue, 2 * radius, "".join(places))
     few = len(projection.atoms) <= _MOST_NAMED
     for (px, py), row in zip(projection.atoms, projection.row, strict=True):
-        _cross(drawing, x(px), y(py), 6.5 if few else 3.0, "" if row is None or not few else str(row), x(px) > right - 30)
+        name = str(row) if few and row is not None else ""
+        _cross(drawing, x(px), y(py), 6.5 if few else 3.0, name, x(px) > right - 30)
     return drawing.render()
 
 
@@ -73,8 +74,10 @@ def _cross(drawing: Drawing, x: float, y: float, arm: float, name: str, far_righ
 
 
 def _description(projection: ProjectionView) -> str:
-    shown = f"{projection.shown} of {projection.of} particles" if projection.shown < projection.of else (
-        plural(projection.of, "particle")
+    shown = (
+        f"{projection.shown} of {projection.of} particles"
+        if projection.shown < projection.of
+        else (plural(projection.of, "particle"))
     )
     share = "" if projection.explained is None else f" The two axes carry {percent(projection.explained)}."
     return f"{shown} as discs, {plural(len(projection.atoms), 'atom')} as crosses.{share}"

@@ -3,131 +3,15 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sparsemf.reports.fields import Fields
+from sparsemf.reports.views.s_star import SStarView
+from sparsemf.reports.views.source import Source, command, law_symbol, law_words
 from sparsemf.reports.views.staircase import Bracket, Plateau, StaircaseView
-
-SHORT_PLATEAU = 2.0
-"""A plateau whose ends differ by less than this factor is called short."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a network came from."""
-
-    path: str
-    block: str
-    activation: str
-    width: int | None
-    d: int | None
-    m: int | None
-    precision: str
-    sha256: str
-    arrays_sha256: str = ""
-
-    @classmethod
-    def of(cls, fields: Fields) -> Source:
-        """From an ``input`` record."""
-        return cls(
-            path=fields.text("path"),
-            block=fields.text("block"),
-            activation=fields.text("activation"),
-            width=fields.count("width"),
-            d=fields.count("d"),
-            m=fields.count("m"),
-            precision=fields.text("precision"),
-            sha256=fields.text("sha256"),
-            arrays_sha256=fields.text("arrays_sha256"),
-        )
-
-    @property
-    def rows(self) -> list[tuple[str, str]]:
-        """For a table of provenance."""
-        named = (
-            ("file", self.path),
-            ("block", self.block),
-            ("activation", self.activation),
-            ("d → width → m", f"{self.d} → {self.width} → {self.m}"),
-            ("stored as", self.precision),
-            ("sha256 of the file", self.sha256),
-            ("sha256 of its arrays", self.arrays_sha256),
-        )
-        return [(name, text) for name, text in named if text]
-
-    @property
-    def title(self) -> str:
-        """File and block."""
-        return " · ".join(part for part in (self.path, self.block) if part) or "unnamed network"
-
-
-@dataclass(frozen=True)
-class SStarView:
-    """The reported S*; ``case`` says which sentence is true of it.
-
-    "plateau": certified on an interval · "short": so, but the interval is short · "affine": S* = 0 · "at": certified at
-    the ε that was asked for · "bracket": between two numbers · "upper": no lower bound exists · "unreachable": ε is
-    below what can be proved of the largest dictionary · "none": the document has no S*.
-    """
-
-    case: str
-    value: int | None
-    lower: int | None
-    upper: int | None
-    eps: float | None
-    eps_end: float | None
-    rel_eps: float | None
-    rel_eps_end: float | None
-    strength: float | None
-    noun: str
-
-    @classmethod
-    def of(cls, fields: Fields, stairs: StaircaseView, norm: float | None) -> SStarView:
-        """From the field ``s_star``."""
-        value, lower, upper = fields.count("value"), fields.count("lower"), fields.count("upper")
-        eps, end = (fields.numbers("eps") + [None, None])[:2]
-        rel, rel_end = (fields.numbers("rel_eps") + [None, None])[:2]
-        if rel is None and norm:
-            rel = None if eps is None else eps / norm
-            rel_end = None if end is None else end / norm
-        strength = fields.number("strength")
-        certified = fields.flag("certified")
-        if value is None:
-            case = "none"
-        elif certified:
-            if eps == end:
-                case = "at"
-            elif value == 0:
-                case = "affine"
-            else:
-                case = "short" if strength is not None and strength < SHORT_PLATEAU else "plateau"
-        elif stairs.sizes and not stairs.has_lower:
-            case = "upper"
-        else:
-            reached = stairs.reaches(upper, eps)
-            case = "bracket" if reached and lower != upper else "unreachable"
-        noun = fields.text("counts", "atoms").removesuffix("s") or "atom"
-        return cls(case, value, lower, upper, eps, end, rel, rel_end, strength, noun)
-
-    @property
-    def certified(self) -> bool:
-        """Whether the number itself is proved."""
-        return self.case in ("plateau", "short", "affine", "at")
-
-    @property
-    def shown(self) -> str:
-        """The big number: "5", "20 … 140", "≤ 30"."""
-        if self.case == "none":
-            return "?"
-        if self.case == "bracket":
-            return f"{self.lower} … {self.upper}"
-        if self.case == "unreachable":
-            return f"≥ {self.lower}"
-        return f"≤ {self.upper}" if self.case == "upper" else str(self.value)
 
 
 @dataclass(frozen=True)
@@ -279,7 +163,7 @@ class AnalysisView:
 
 
 def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> AnalysisView:
-    """Read a document of ``sparsemf analyze``; ``name`` makes the ids of the page unique, ``h`` is the heading level."""
+    """Read a document of ``sparsemf analyze``; ``name`` makes the ids unique, ``h`` is the heading level."""
     fields = Fields(document)
     stairs = StaircaseView.of(fields)
     source = Source.of(fields.sub("input"))
@@ -324,26 +208,9 @@ def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> Analysi
         timing=_counts(fields.sub("timing_s")),
         arithmetic=fields.text("arithmetic"),
         version=fields.text("version"),
-        command=_command(source, config),
+        command=command(source, config),
         h=h,
     )
-
-
-def law_words(config: Fields) -> str:
-    """The input law ρ in words."""
-    rho = config.text("rho", "gaussian")
-    if rho == "gaussian":
-        return "the standard Gaussian N(0,\u202fI)"
-    if rho == "layernorm":
-        return "the Gaussian N(β,\u202fdiag\u202fγ²) of the block's own LayerNorm"
-    rows = config.count("rows")
-    named = config.text("data") or rho
-    return f"the {rows} rows of {named}" if rows else named
-
-
-def law_symbol(config: Fields) -> str:
-    """The norm's name on an axis."""
-    return "L²(data)" if config.text("rho") == "empirical" else "L²(ρ)"
 
 
 def _counts(fields: Fields, order: tuple[str, ...] = ()) -> list[tuple[str, float]]:
@@ -390,7 +257,7 @@ def _projection(fields: Fields, atoms: list[AtomView], quotient: Fields) -> Proj
     if len(rank) == len(heads):
         row = [int(r) + 1 if r >= 0 else None for r in rank]
     else:
-        row = _rows_by_count(label, len(heads), atoms) if of == count else [None] * len(heads)
+        row = _rows_by_count(label, len(heads), atoms if of == count else [])
     return ProjectionView(
         particles=particles,
         weight=weight if len(weight) == count else [1.0] * count,
@@ -436,19 +303,3 @@ def _training(fields: Fields) -> TrainingView | None:
         reasons=[str(reason) for reason in stationary.items("reasons")],
         final={name: value for name, value in final.items() if value is not None},
     )
-
-
-def _command(source: Source, config: Fields) -> str:
-    words = ["sparsemf", "analyze", source.path or "CKPT"]
-    if source.block and source.block != "main":
-        words += ["--block", source.block]
-    if source.activation:
-        words += ["--activation", source.activation]
-    rho = config.text("data") or config.text("rho", "gaussian")
-    if rho != "gaussian":
-        words += ["--rho", rho]
-    for option in ("eps", "rel_eps"):
-        value = config.number(option)
-        if value is not None:
-            words += [f"--{option.replace('_', '-')}", repr(value)]
-    return " ".join(shlex.quote(word) for word in words) + " --html report.html"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparsemf.reports.fields import Fields
-from sparsemf.reports.views.analysis import Source, law_words
+from sparsemf.reports.views.source import Source, law_words
 
 VERDICTS = ("equivalent", "distinct", "undecided")
 

@@ -55,7 +55,13 @@ class StaircaseView:
             size, ends = row.count("S"), row.numbers("eps")
             if size is not None and len(ends) == 2 and ends[0] is not None:
                 plateaus.append(Plateau(size, ends[0], ends[1], row.number("strength")))
-        return cls(*([step[i] for step in steps] for i in range(4)), plateaus)
+        return cls(
+            sizes=[step[0] for step in steps],
+            upper=[step[1] for step in steps],
+            lower=[step[2] for step in steps],
+            directions=[step[3] for step in steps],
+            plateaus=plateaus,
+        )
 
     @property
     def has_lower(self) -> bool:
