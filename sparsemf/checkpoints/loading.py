@@ -27,17 +27,17 @@ def load(
 ) -> Network:
     """The network of the one block of a file that matches.
 
+    Raises :class:`~sparsemf.exceptions.InputError` when the file is no checkpoint, when no block or several match,
+    when the activation is not known, and when the tensors are not finite floating-point numbers.  Nothing in the
+    file is executed.  The provenance holds the file's base name and hash, the block, its floating-point type and,
+    where there is one, the LayerNorm that feeds the block (``extra["layernorm"]``: gain, shift, name).
+
     Parameters
     ----------
     path : a safetensors, npz or torch file, or the index.json of a sharded one
     block : glob over the names of the blocks (see :func:`inspect`); needed when the file holds several
     activation : overrides what the file and the config.json beside it say
     map : ``"inner=a.weight,bias=a.bias,outer=b.weight,offset=b.bias"``, for names that are not recognised
-
-    Raises :class:`~sparsemf.exceptions.InputError` when the file is no checkpoint, when no block or several match,
-    when the activation is not known, and when the tensors are not finite floating-point numbers.  Nothing in the
-    file is executed.  The provenance holds the file's base name and hash, the block, its floating-point type and,
-    where there is one, the LayerNorm that feeds the block (``extra["layernorm"]``: gain, shift, name).
     """
     with open_file(path) as file:
         layouts = _matching(file, block, map)

@@ -61,6 +61,8 @@ def _frozen(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array
 class Network:
     """A two-layer network; immutable, float64 (half-precision files are the exact numbers they hold).
 
+    N = 0 is allowed (an affine function); d and m must be at least 1.  Raises :class:`InvalidNetwork`.
+
     Parameters
     ----------
     outer : (N, m)
@@ -70,8 +72,6 @@ class Network:
     scale : output scale s (1/N under μP, 1 for a plain checkpoint)
     affine : (m, d), default 0
     offset : (m,), default 0
-
-    N = 0 is allowed (an affine function); d and m must be at least 1.  Raises :class:`InvalidNetwork`.
     """
 
     outer: Array

@@ -28,7 +28,13 @@ def bounds(view: CertificateView, suffix: str, width: float) -> Markup | None:
         if tick.label:
             drawing.text(at, bottom + 17, tick.label, "tick", anchor="middle")
     drawing.line(left, bottom, right, bottom, "axis")
-    drawing.text((left + right) / 2, bottom + 38, f"‖f_A − f_B‖ in {view.norm_symbol}", "name", anchor="middle")
+    drawing.text(
+        (left + right) / 2,
+        bottom + 38,
+        f"‖f_A − f_B‖ in {view.norm_symbol}{' norm' if view.norm == 'sup' else ''}",
+        "name",
+        anchor="middle",
+    )
     start = x(lower) if lower > 0 else left
     stop = right if upper is None else x.clipped(upper)
     drawing.rect(start, 76.0, max(stop - start, 5.0), 26.0, f"interval {view.verdict}")
