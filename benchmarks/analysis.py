@@ -18,7 +18,7 @@ import time
 import numpy as np
 
 
-def cloud(activation: str, width: int, seed: int = 0):  # noqa: ANN201 - Network, imported lazily by the child
+def cloud(activation: str, width: int, seed: int = 0):
     """A noisy measure: 70 % of the particles near five atoms, the rest of little weight anywhere."""
     from sparsemf import Network
 
@@ -70,7 +70,7 @@ def main() -> None:
         return
     widths = (64, 256, 1024) if options.quick else (64, 128, 256, 512, 1024, 2048, 4096)
     out(f"{options.activation}, d = 8, five planted atoms\n")
-    out(f"{'width':>6} {'seconds':>8} {'S*':>3} {'certified':>9} {'strength':>9} {'disguise s':>10} {'S*':>3} {'GiB':>5}\n")
+    out(" width  seconds  S* certified  strength disguise s  S*   GiB\n")
     for width in widths:
         child = [sys.executable, __file__, "--one", str(width), "--activation", options.activation]
         row = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)

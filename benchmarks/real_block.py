@@ -62,8 +62,8 @@ def main() -> None:
         child = [sys.executable, __file__, "--one", str(block)]
         row = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
         out(
-            f"{row['block']:>5} {row['seconds']:>8.1f} {row['peak_GiB']:>5.2f} {row['linear']:>7.1%} {row['affine']:>7.1%}"
-            f" {row['inactive']:>9} {row['needs']:>20} {row['enough']:>18}\n"
+            f"{row['block']:>5} {row['seconds']:>8.1f} {row['peak_GiB']:>5.2f} {row['linear']:>7.1%}"
+            f" {row['affine']:>7.1%} {row['inactive']:>9} {row['needs']:>20} {row['enough']:>18}\n"
         )
 
 

@@ -14,12 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparsemf.api import train
     from sparsemf.checkpoints import load, load_blocks, save
     from sparsemf.measures import Ball, Empirical, Gaussian, Network
     from sparsemf.pipeline.analyze import Analysis, analyze
     from sparsemf.pipeline.certify import Equivalence, certify
     from sparsemf.pipeline.verify import Verification, verify
-    from sparsemf.api import train
 
 _HOMES = {
     "Analysis": "sparsemf.pipeline.analyze",

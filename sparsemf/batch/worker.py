@@ -59,12 +59,12 @@ def run(path: str, settings: Settings, out: str) -> Outcome:
 
 
 def failure(path: str, block: str, error: BaseException | str) -> dict[str, Any]:
-    """The record of a failure: base name, block, kind, one line."""
+    """The record of a failure: the file's base name and where it was found, block, kind, one line."""
     kind = "bad input" if isinstance(error, InputError | OSError) else "internal"
     if isinstance(error, MemoryError):
         kind, error = "out of memory", "the block did not fit into memory"
     text = str(error) or type(error).__name__
-    return {"path": path, "block": block, "kind": kind, "error": " ".join(text.split())}
+    return {"path": Path(path).name, "file": path, "block": block, "kind": kind, "error": " ".join(text.split())}
 
 
 def _document(network: Any, settings: Settings, out: Path, name: str) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class Staircase:
     """Both curves for S = 0 … n, absolute in L²(ρ) (Euclidean over outputs).
 
     ``lower`` counts atoms, ``lower_directions`` directions; both are zero where nothing can be proved (empirical ρ).
+    ``neurons`` is the number of active neurons of f, which is its own approximation with error 0: S*(ε) ≤ neurons
+    for every ε.
     """
 
     upper: Array
@@ -67,6 +69,7 @@ class Staircase:
     norm_beyond_affine: float
     resolution: float
     floor: float
+    neurons: int
 
     def plateaus(self) -> list[Plateau]:
         """All certified plateaus above the resolution, in order of S."""
@@ -82,7 +85,7 @@ class Staircase:
 
     def bracket(self, eps: float) -> tuple[int, int]:
         """[lower, upper] of S*(eps)."""
-        upper = int(np.argmax(self.upper <= eps)) if (self.upper <= eps).any() else self.upper.size - 1
+        upper = int(np.argmax(self.upper <= eps)) if (self.upper <= eps).any() else self.neurons
         lower = int(np.argmax(self.lower <= eps))
         return lower, upper
 
@@ -94,9 +97,9 @@ class Staircase:
             return SStar(best.size, True, best.size, best.size, (best.low, best.high), best.strength)
         at = DEFAULT_REL_EPS * self.norm if eps is None else eps
         lower, upper = self.bracket(at)
-        reachable = bool((self.upper <= at).any())
-        strength = float(self.lower[upper - 1] / max(self.upper[upper], 1e-300)) if upper else float("inf")
-        return SStar(upper, lower == upper and reachable, lower, upper, (at, at), strength)
+        reached = min(upper, self.upper.size - 1)
+        strength = float(self.lower[reached - 1] / max(self.upper[reached], 1e-300)) if reached else float("inf")
+        return SStar(upper, lower == upper, lower, upper, (at, at), strength)
 
 
 def staircase(
@@ -104,6 +107,7 @@ def staircase(
     lower: LowerCurve | None,
     norm: float,
     floor: float,
+    neurons: int,
     precision: str = "float64",
     resolution: float = RESOLUTION,
 ) -> Staircase:
@@ -129,4 +133,5 @@ def staircase(
         norm_beyond_affine=upper.norm,
         resolution=max(resolution, UNIT_ROUNDOFF.get(precision, 0.0)),
         floor=floor,
+        neurons=neurons,
     )

@@ -38,7 +38,7 @@ def difference(f: Network, g: Network) -> Network:
         ("outputs m", f.m, g.m),
     ):
         if a != b:
-            raise InvalidNetwork(f"{what}: expected the same for both networks, got {a} and {b}; they cannot be compared")
+            raise InvalidNetwork(f"{what}: expected the same for both networks to compare them, got {a} and {b}")
     return Network(
         outer=np.concatenate([f.alpha, -g.alpha]),
         inner=np.concatenate([f.inner, g.inner]),

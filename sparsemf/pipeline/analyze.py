@@ -230,11 +230,13 @@ def analyze(
         progress=progress,
     )
     clock("upper curve")
-    stairs = staircase(upper, lower, norm.upper, floor, network.provenance.precision, resolution)
+    stairs = staircase(upper, lower, norm.upper, floor, whole.active, network.provenance.precision, resolution)
     at = eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower
     found = stairs.s_star(at)
-    dictionary = _input_coordinates(upper.network(found.value), law)
-    labels, distance = _assign(canonical, upper.dictionary(found.value).atoms)
+    recovered = upper.network(min(found.value, canonical.width))
+    recovered = _by_size(recovered, np.argsort(-np.linalg.norm(_input_coordinates(recovered, law).alpha, axis=1)))
+    dictionary = _input_coordinates(recovered, law)
+    labels, distance = _assign(canonical, Atoms.of(recovered))
     atoms = _atom_reports(dictionary, seen, labels, distance)
     if len(atoms) < dictionary.width:
         warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
@@ -259,7 +261,7 @@ def analyze(
         s_star=found,
         dictionary=dictionary,
         atoms=atoms,
-        projection=_projection(canonical, upper.dictionary(found.value).atoms, labels),
+        projection=_projection(canonical, Atoms.of(recovered), labels),
         threshold=threshold,
         warnings=warnings,
         config={**describe(law, rho), "eps": eps, "rel_eps": rel_eps, "resolution": stairs.resolution},
@@ -277,6 +279,11 @@ class _Clock:
         self.laps[name] = now - self._last
         self.laps["total"] = now - self._start
         self._last = now
+
+
+def _by_size(network: Network, order: NDArray[np.intp]) -> Network:
+    """The same network with its neurons in another order."""
+    return network.with_(outer=network.outer[order], inner=network.inner[order], bias=network.bias[order])
 
 
 def _input_coordinates(network: Network, law: InputLaw) -> Network:
@@ -316,10 +323,9 @@ def _atom_reports(dictionary: Network, seen: Quotient, labels: NDArray[np.int64]
     distance (weights: the neurons' coefficients on the section)."""
     weight = np.linalg.norm(Section.of(seen.network).kappa, axis=1)
     copies = np.bincount(seen.label[seen.label >= 0], minlength=seen.network.width)
-    size = np.linalg.norm(dictionary.alpha, axis=1)
     most = max(1, _ATOM_NUMBERS // (dictionary.d + dictionary.m + 3))
     reports = []
-    for k in np.argsort(-size)[:most]:
+    for k in range(min(dictionary.width, most)):
         mine = labels == k
         total = float(weight[mine].sum())
         spread = float(np.sqrt(weight[mine] @ distance[mine] ** 2 / total)) if total > 0 else 0.0

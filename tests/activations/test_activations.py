@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from cases import ACTIVATIONS
 from scipy import integrate
 
+from cases import ACTIVATIONS
 from sparsemf.activations import NUMPY, UnknownActivation, get, names, torch_ops
 from sparsemf.activations.bivariate import bivariate_normal_cdf
 from sparsemf.measures.gaussian import Atoms, beyond_affine

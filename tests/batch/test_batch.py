@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import planted, rotated_atom
 
 import sparsemf
+from cases import planted, rotated_atom
 from sparsemf.batch import Settings, result_id, run_batch, work_list
 from sparsemf.exceptions import InputError
 from sparsemf.symmetry import disguise

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import planted, rotated_atom
 
 import sparsemf
+from cases import planted, rotated_atom
 from sparsemf.symmetry import disguise
 
 
@@ -181,7 +181,7 @@ def test_interrupted_batch_resumes(nets: Path, tmp_path: Path) -> None:
     assert process.returncode == 130, stderr
     assert (stdout, stderr.count("\n")) == ("", 1)
     before = len(list(out.glob("results/*.json")))
-    assert 1 <= before
+    assert before >= 1
     finished = run("batch", str(source), "-o", str(out), "--json")
     assert finished.returncode == 0
     assert json.loads(finished.stdout)["kept"] >= before

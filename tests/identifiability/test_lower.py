@@ -7,8 +7,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, planted
 
+from cases import ACTIVATIONS, planted
 from sparsemf.identifiability import Flattening, lower_curve, s_up, spectrum, symmetric_features
 from sparsemf.measures import Atoms, Gaussian, Network, l2_distance
 from sparsemf.symmetry import disguise, quotient

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, planted
 
+from cases import ACTIVATIONS, planted
 from sparsemf.measures import (
     Ball,
     Empirical,

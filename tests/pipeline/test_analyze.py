@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, planted, separated_directions
 
 import sparsemf
+from cases import ACTIVATIONS, planted, separated_directions
 from sparsemf import Empirical, Gaussian, Network
 from sparsemf.atomic import json_text
 from sparsemf.symmetry import disguise

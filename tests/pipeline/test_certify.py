@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, planted, rotated_atom
 
 import sparsemf
+from cases import ACTIVATIONS, planted, rotated_atom
 from sparsemf import Empirical, Gaussian
 from sparsemf.atomic import json_text
 from sparsemf.pipeline.certify import document
@@ -135,8 +135,8 @@ def test_orbit_distance_of_many_points_is_a_feasible_plan(name: str) -> None:
     a = sparsemf.Network(rng.standard_normal((80, 1)), rng.standard_normal((80, 12)), None, name)
     b = a.with_(inner=a.inner * (1 + 1e-7) + 1e-5 * rng.standard_normal(a.inner.shape))
     found = sparsemf.certify(a, disguise(b, rng, 100)).orbit_distance
-    small = sparsemf.certify(a.with_(outer=a.outer[:20], inner=a.inner[:20], bias=a.bias[:20]),
-                             b.with_(outer=b.outer[:20], inner=b.inner[:20], bias=b.bias[:20])).orbit_distance  # fmt: skip
+    few = [n.with_(outer=n.outer[:20], inner=n.inner[:20], bias=n.bias[:20]) for n in (a, b)]
+    small = sparsemf.certify(*few).orbit_distance
     assert 0 < found.value < 1e-2
     assert 0 < small.value < found.value
     assert small.dual_gap <= 1e-6 * small.value + 1e-9

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import planted, separated_directions
 
+from cases import planted, separated_directions
 from sparsemf.measures import Atoms, Empirical, Gaussian, Network, l2_distance
 from sparsemf.recovery import (
     EmpiricalGeometry,

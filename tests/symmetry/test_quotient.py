@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, planted, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import ACTIVATIONS, planted, relative_error
 from sparsemf.measures import Ball, Empirical, Gaussian, Network, difference, l2_distance
 from sparsemf.symmetry import (
     disguise,

@@ -76,7 +76,7 @@ def batch(
         "done": found.done,
         "kept": found.kept,
         "failed": len(found.failures),
-        "failures": [{**record, "path": Path(record["path"]).name} for record in found.failures],
+        "failures": list(found.failures),
         "summary": "summary.parquet",
     }
     emit(output, document, lambda console: _render(console, found, folder))
@@ -107,6 +107,6 @@ def _render(console: Console, found: BatchResult, folder: Path) -> None:
         for name in ("file", "block", "kind", "error"):
             table.add_column(name, overflow="fold")
         for record in found.failures[:30]:
-            table.add_row(Path(record["path"]).name, record["block"], record["kind"], record["error"])
+            table.add_row(record["path"], record["block"], record["kind"], record["error"])
         console.print(table)
     console.print(f"results in {folder}/results, table in {folder}/summary.parquet")
