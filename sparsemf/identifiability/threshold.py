@@ -15,7 +15,7 @@ import numpy as np
 from sparsemf.identifiability.flattenings import feature_count, symmetric_features
 from sparsemf.measures import Atoms, Network
 
-_MAX_INDICES = 60_000
+_MAX_INDICES = 15_000
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ def s_up(network: Network, threshold: float, degree: int = 12, first: int = 2) -
     sigma = network.activation.hermite(np.ones(1), np.zeros(1), degree)[0]
     c = atoms.hermite(degree)
     cos = atoms.unit @ atoms.unit.T if network.width <= 4096 else None
+    power = None if cos is None else cos ** (first - 1)
     count = 0
     for k in range(first, degree + 1):
         scaled = network.alpha * c[:, k : k + 1]
-        if cos is not None:
-            energy = float(np.sum(scaled * (cos**k @ scaled)))
+        if power is not None:
+            power *= cos
+            energy = float(np.sum(scaled * (power @ scaled)))
         else:
             energy = float(np.linalg.norm(scaled, axis=1).sum()) ** 2
         if np.sqrt(max(energy, 0.0)) * abs(sigma[k]) <= threshold:

@@ -49,17 +49,22 @@ def difference(f: Network, g: Network) -> Network:
     )
 
 
-def l2_norm(network: Network, law: InputLaw) -> Bounds:
-    """Bounds of ‖f‖ in L²(law), Euclidean over outputs."""
+def l2_norm(network: Network, law: InputLaw, beyond_affine: tuple[float, float] | None = None) -> Bounds:
+    """Bounds of ‖f‖ in L²(law), Euclidean over outputs.
+
+    ``beyond_affine``: certified (lower, upper) of Σ_{k ≥ 2} ‖T_k‖² under a Gaussian law, where the caller has them.
+    """
     if isinstance(law, Empirical):
         return _empirical_norm(network, law)
     white = law.whiten(network)
     slope, constant = affine_part(white)
     affine, slack = float(np.hypot(np.linalg.norm(slope), np.linalg.norm(constant))), affine_margin(white)
-    rest = energy_beyond_affine(Atoms.of(white), white.alpha)
+    if beyond_affine is None:
+        rest = energy_beyond_affine(Atoms.of(white), white.alpha)
+        beyond_affine = (rest.lower, rest.upper)
     return Bounds(
-        lower=float(np.hypot(max(affine - slack, 0.0), np.sqrt(rest.lower))),
-        upper=float(np.hypot(affine + slack, np.sqrt(rest.upper))) * (1 + 4 * UNIT),
+        lower=float(np.hypot(max(affine - slack, 0.0), np.sqrt(beyond_affine[0]))),
+        upper=float(np.hypot(affine + slack, np.sqrt(beyond_affine[1]))) * (1 + 4 * UNIT),
         method="Hermite degrees 0 and 1 exactly, the rest by the Gaussian kernel",
     )
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -138,20 +139,36 @@ def beyond_affine(first: Atoms, second: Atoms, degree: int | None) -> Array:
         value -= np.outer(low1[:, 1], low2[:, 1]) * cosines(first, second)
         return value
     out = np.empty((first.n, second.n))
-    c1, c2 = first.hermite(degree), second.hermite(degree).T.copy()
+    c1, c2 = first.hermite(degree), second.hermite(degree)
+    steps = list(pairwise([*_present(c1, c2), 0]))
+    rows_of = c2.T.copy()
     for start in range(0, first.n, _ROWS):  # small row blocks stay in cache through all degrees
         rows = slice(start, start + _ROWS)
-        cos = np.clip(first.unit[rows] @ second.unit.T, -1.0, 1.0)
-        acc = np.outer(c1[rows, degree], c2[degree])
-        term = np.empty_like(acc)
-        for k in range(degree - 1, 1, -1):
-            acc *= cos
-            np.multiply(c1[rows, k, None], c2[k], out=term)
+        columns = slice(start if second is first else 0, second.n)  # a symmetric matrix: its upper half
+        cos = np.clip(first.unit[rows] @ second.unit[columns].T, -1.0, 1.0)
+        acc, term = np.zeros_like(cos), np.empty_like(cos)
+        squared = cos * cos
+        for k, below in steps:  # Horner, over gaps of any length
+            np.multiply(c1[rows, k, None], rows_of[k, columns], out=term)
             acc += term
-        acc *= cos
-        acc *= cos
-        out[rows] = acc
+            for _ in range((k - below) // 2):
+                acc *= squared
+            if (k - below) % 2:
+                acc *= cos
+        out[rows, columns] = acc
+        if second is first:
+            out[columns, rows] = acc.T
     return out
+
+
+def _present(c1: Array, c2: Array) -> list[int]:
+    """Degrees ≥ 2, descending, at which some product c_k c_k′ is above rounding (odd σ without bias has no even ones).
+
+    What is left out is below UNIT²·‖φ‖‖φ′‖, far inside the tail's own margin.
+    """
+    size1, size2 = np.max(np.abs(c1), axis=0, initial=0.0), np.max(np.abs(c2), axis=0, initial=0.0)
+    floor = UNIT**2 * size1.max(initial=0.0) * size2.max(initial=0.0)
+    return [k for k in range(c1.shape[1] - 1, 1, -1) if size1[k] * size2[k] > floor]
 
 
 def beyond_affine_rows(

@@ -216,8 +216,6 @@ def analyze(
         seen = quotient(law.whiten(network))
         floor = seen.error
     canonical = seen.network
-    norm = l2_norm(canonical, law if isinstance(law, Empirical) else Gaussian.standard(canonical.d))
-    norm = Bounds(max(norm.lower - floor, 0.0), norm.upper + floor, norm.method)
     progress("lower curve", 0.05)
     lower = None if isinstance(law, Empirical) else lower_curve(canonical)
     clock("lower curve")
@@ -230,6 +228,11 @@ def analyze(
         progress=progress,
     )
     clock("upper curve")
+    if isinstance(law, Empirical):
+        norm = l2_norm(canonical, law)
+    else:
+        norm = l2_norm(canonical, Gaussian.standard(canonical.d), upper.problem.energy_bounds)
+    norm = Bounds(max(norm.lower - floor, 0.0), norm.upper + floor, norm.method)
     stairs = staircase(upper, lower, norm.upper, floor, whole.active, network.provenance.precision, resolution)
     at = eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower
     found = stairs.s_star(at)

@@ -92,6 +92,12 @@ class Problem:
         return max(float(np.sum(self.network.alpha * self.image)), 0.0)
 
     @cached_property
+    def energy_bounds(self) -> tuple[float, float]:
+        """Certified (lower, upper) of ‖f‖²_⊥."""
+        margin = self.geometry.margin(self.n, self.absolute_energy, self.mass)
+        return max(self.energy - margin, 0.0), self.energy + margin + self.tail**2
+
+    @cached_property
     def absolute_energy(self) -> float:
         """|α|ᵀ|K||α|, which scales the rounding margin."""
         return float(self.weight @ self._products[2])

@@ -66,7 +66,7 @@ def test_batch_isolates_failures_resumes_and_agrees(folder: Path, tmp_path: Path
     verdicts = {row["path"]: row["verdict"] for row in rows}
     assert verdicts == {"a.safetensors": "equivalent", "b.npz": "equivalent", "c.safetensors": "distinct"}
     assert all(row["s_star"] == 3 and row["certified"] for row in rows)
-    assert not [p for p in (tmp_path / "two").rglob("*.tmp")]
+    assert not list((tmp_path / "two").rglob("*.tmp"))
     for certificate in (tmp_path / "two" / "certificates").glob("*.json"):
         assert json.loads(certificate.read_text())["schema"] == "sparsemf/certify/1"
 
