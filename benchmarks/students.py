@@ -33,6 +33,8 @@ def main() -> None:
             task = load_task(f"planted-{name}", seed=seed)
             run = train(task, TrainConfig(activation=name, width=1024, steps=options.steps, seed=seed))
             teacher = task.teacher
+            if teacher is None:
+                raise SystemExit(f"planted-{name} has no teacher")
             start = time.perf_counter()
             found = sparsemf.analyze(run.network)
             seconds = time.perf_counter() - start

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 HALF_RANGE = 12.5
 _NODES_PER_BLOCK = 4_000_000
-_MAX_NODES = 200_000
+_MAX_NODES = 20_000
 
 
 def normalised_hermite(g: Array, degree: int) -> Array:
@@ -49,11 +49,14 @@ def _weighted_hermite(g: Array, step: float, degree: int) -> Array:
     return out
 
 
-def _nodes(activation: Activation, r_max: float, degree: int) -> tuple[Array, float]:
+def _nodes(activation: Activation, r_max: float, degree: int) -> tuple[Array, float] | None:
+    """Nodes and step of the trapezoidal rule, None when the neurons are too steep for it."""
     frequency = np.sqrt(degree) + 13.0 * np.sqrt(1.0 + r_max**2 * (activation.strip == np.inf))
     if np.isfinite(activation.strip):
         frequency = max(frequency, np.sqrt(degree) + 40.0 * r_max / activation.strip)
-    half = int(min(np.ceil(HALF_RANGE * frequency / (2 * np.pi)), _MAX_NODES // 2))
+    if HALF_RANGE * frequency / np.pi > _MAX_NODES:
+        return None
+    half = int(np.ceil(HALF_RANGE * frequency / (2 * np.pi)))
     step = HALF_RANGE / half
     return step * np.arange(-half, half + 1, dtype=np.float64), step
 
@@ -68,7 +71,11 @@ def hermite_coefficients(activation: Activation, r: Array, b: Array, degree: int
     """c_k(r, b) for k = 0 … degree, shape (n, degree + 1); see :meth:`Activation.hermite`."""
     out = np.empty((r.size, degree + 1))
     for group in _octaves(r):
-        g, step = _nodes(activation, float(r[group].max()), degree)
+        rule = _nodes(activation, float(r[group].max()), degree)
+        if rule is None:
+            out[group] = _steep(activation, r[group], b[group], degree, power=1)
+            continue
+        g, step = rule
         weights = _weighted_hermite(g, step, degree)
         block = max(1, _NODES_PER_BLOCK // g.size)
         for start in range(0, group.size, block):
@@ -81,12 +88,32 @@ def second_moment(activation: Activation, r: Array, b: Array) -> Array:
     """E σ(rg + b)², shape (n,), by the same rule (the square doubles the bandwidth)."""
     out = np.empty(r.size)
     for group in _octaves(r):
-        g, step = _nodes(activation, 2.0 * float(r[group].max()), 0)
+        rule = _nodes(activation, 2.0 * float(r[group].max()), 0)
+        if rule is None:
+            out[group] = _steep(activation, r[group], b[group], 0, power=2)[:, 0]
+            continue
+        g, step = rule
         weight = step * np.exp(-0.5 * g * g) / np.sqrt(2 * np.pi)
         block = max(1, _NODES_PER_BLOCK // g.size)
         for start in range(0, group.size, block):
             rows = group[start : start + block]
             out[rows] = activation.value(r[rows, None] * g + b[rows, None], NUMPY) ** 2 @ weight
+    return out
+
+
+def _steep(activation: Activation, r: Array, b: Array, degree: int, power: int) -> Array:
+    """E[σ(rg + b)^power he_k(g)] for steep neurons: 32-point Gauss–Legendre panels on the unit grid and, around the
+    centre g* = −b/r, on a geometric grid g* ± 2^j/r (j ≤ 6) beyond which every such σ is a line to rounding."""
+    nodes, weights = np.polynomial.legendre.leggauss(32)
+    graded = np.concatenate([-(2.0 ** np.arange(6, -2, -1)), [0.0], 2.0 ** np.arange(-1, 7)])
+    out = np.empty((r.size, degree + 1))
+    for i in range(r.size):
+        ends = np.concatenate([np.arange(-13.0, 14.0), -b[i] / r[i] + graded / r[i]])
+        ends = np.unique(np.clip(ends, -13.0, 13.0))
+        half, middle = 0.5 * np.diff(ends), 0.5 * (ends[1:] + ends[:-1])
+        g = (middle[:, None] + half[:, None] * nodes).ravel()
+        value = activation.value(r[i] * g + b[i], NUMPY) ** power * (half[:, None] * weights).ravel()
+        out[i] = value @ _weighted_hermite(g, 1.0, degree)
     return out
 
 

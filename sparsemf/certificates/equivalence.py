@@ -20,7 +20,6 @@ from sparsemf.certificates.checker import balls, check
 from sparsemf.certificates.checker.raw import Raw, encode
 from sparsemf.certificates.orbit import OrbitDistance, orbit_distance
 from sparsemf.measures import Atoms, Ball, Empirical, Gaussian, InputLaw, Network, difference
-from sparsemf.measures.gaussian import affine_part
 from sparsemf.symmetry import Grouping, Section, group, grouped_bound, point_distances, quotient
 
 Array = NDArray[np.float64]
@@ -69,9 +68,9 @@ def raw_of(network: Network) -> Raw:
 
 def encode_law(law: InputLaw) -> dict[str, Any]:
     """A law as JSON; the rows of an empirical law stay in their file."""
-    if isinstance(law, Gaussian) and not law.is_standard:
-        return {"name": law.name, "mean": encode(law.mean), "root": encode(law.root)}
-    return {"name": law.name, "mean": None, "root": None}
+    if isinstance(law, Empirical) or law.name == "gaussian":
+        return {"name": law.name, "mean": None, "root": None}
+    return {"name": law.name, "mean": encode(law.mean), "root": encode(law.root)}
 
 
 def certify_pair(
@@ -123,8 +122,9 @@ def certify_pair(
     separation = None
     if domain is None and isinstance(law, Gaussian):
         evidence["affine"] = True
-        direction, separation = _ridge(white)
+        direction = _ridge(white)
         evidence["direction"] = None if direction is None else encode(direction)
+        separation = check.separation(shell, raw_a, raw_b, evidence, check.SEPARATION_DEGREE)
         evidence["gram"] = bool(upper > at and white.width <= _GRAM_WIDTH)
     lower, upper = check.distance_bounds(shell, raw_a, raw_b, data, evidence)
     lower, upper = max(lower * (1 - check.SLACK), 0.0), upper * (1 + check.SLACK)
@@ -222,35 +222,21 @@ def match(a: Network, b: Network, radius: float = _MATCH_RADIUS) -> Matching:
     )
 
 
-def _ridge(white: Network) -> tuple[Array | None, int | None]:
-    """The direction u with the largest ridge energy of h, among the heaviest atoms of its canonical form, and the
-    lowest Hermite degree at which h is nonzero beyond the margin."""
+def _ridge(white: Network) -> Array | None:
+    """The direction u with the largest ridge energy of h among the heaviest atoms of its canonical form."""
     h = quotient(white).network
-    slack = (
-        (white.width + white.d + 64)
-        * 2.0**-52
-        * float(np.linalg.norm(white.alpha, axis=1) @ Atoms.of(white).length + np.linalg.norm(white.affine))
-    )
-    slope, constant = affine_part(h)
     if h.width == 0:
-        return None, _first_degree([float(np.linalg.norm(constant)), float(np.linalg.norm(slope))], slack)
+        return None
     atoms = Atoms.of(h)
     c = atoms.hermite(24)
     heavy = np.argsort(-np.linalg.norm(h.alpha, axis=1) * atoms.length)[:64]
     cos = np.clip(atoms.unit[heavy] @ atoms.unit.T, -1.0, 1.0)
-    power = cos * cos
-    sizes = np.zeros((heavy.size, 25))
+    power = cos.copy()
+    energy = np.zeros(heavy.size)
     for k in range(2, 25):
-        sizes[:, k] = np.linalg.norm((power * c[:, k]) @ h.alpha, axis=1)
         power *= cos
-    best = int(np.argmax(np.sum(sizes**2, axis=1)))
-    degrees = [float(np.linalg.norm(constant)), float(np.linalg.norm(slope)), *sizes.max(axis=0)[2:].tolist()]
-    return atoms.unit[heavy[best]], _first_degree(degrees, slack)
-
-
-def _first_degree(sizes: list[float], slack: float) -> int | None:
-    above = [k for k, size in enumerate(sizes) if size > slack]
-    return above[0] if above else None
+        energy += np.sum(((power * c[:, k]) @ h.alpha) ** 2, axis=1)
+    return atoms.unit[heavy[int(np.argmax(energy))]]
 
 
 def _candidates(h: Network, law: InputLaw, domain: Ball | None, rng: np.random.Generator) -> Array:

@@ -41,7 +41,7 @@ def s_up(network: Network, threshold: float, degree: int = 12, first: int = 2) -
     count = 0
     for k in range(first, degree + 1):
         scaled = network.alpha * c[:, k : k + 1]
-        if power is not None:
+        if cos is not None and power is not None:
             power *= cos
             energy = float(np.sum(scaled * (power @ scaled)))
         else:

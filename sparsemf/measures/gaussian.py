@@ -71,9 +71,19 @@ class Atoms:
         return self.activation.second_moment(self.norm, self.bias)
 
     @cached_property
+    def scale(self) -> Array:
+        """|σ(0)| + Lip·√(s² + b²) ≥ ‖φ_i‖, shape (n,): what the rounding of a *closed-form* kernel scales with."""
+        at_zero = abs(float(self.activation.value(np.zeros(1))[0]))
+        return at_zero + self.activation.lipschitz * np.hypot(self.norm, self.bias)
+
+    @cached_property
     def length(self) -> Array:
-        """‖φ_i‖ rounded up, shape (n,)."""
-        return np.sqrt(np.maximum(self.second_moment, 0.0)) * (1 + 16 * UNIT)
+        """‖φ_i‖ rounded up, shape (n,); E σ² itself may cancel (a rarely active relu), hence 64·UNIT·scale²."""
+        return np.sqrt(np.maximum(self.second_moment, 0.0) + 64 * UNIT * self.scale**2)
+
+    def rounding_length(self, degree: int | None) -> Array:
+        """What the entries' rounding scales with: ``scale`` for the closed form, ``length`` for the series."""
+        return self.scale if degree is None else self.length
 
     @cached_property
     def _cache(self) -> dict[str, Array]:
@@ -200,10 +210,10 @@ class Energy:
 def energy_beyond_affine(atoms: Atoms, gamma: Array) -> Energy:
     """Σ_{k ≥ 2} ‖T_k‖² of h = Σ_i γ_i φ_i (γ of shape (n, m)), with its margin; no n×n array exists."""
     weight = np.linalg.norm(gamma, axis=1)
-    mass = float(weight @ atoms.length)
-    if mass == 0.0:
+    if not weight.any():
         return Energy(0.0, 0.0, 0.0)
     degree = series_degree(atoms, weight)
+    mass = float(weight @ atoms.rounding_length(degree))
     form = absolute = 0.0
     for rows, block in beyond_affine_rows(atoms, atoms, degree):
         form += float(np.sum(gamma[rows] * (block @ gamma)))
@@ -226,6 +236,6 @@ def affine_part(network: Network) -> tuple[Array, Array]:
 def affine_margin(network: Network) -> float:
     """Stated rounding margin of ‖(T₀, T₁)‖: (n + d + 64)·UNIT·(Σ‖α_i‖‖φ_i‖ + ‖A‖ + ‖c‖)."""
     atoms = Atoms.of(network)
-    mass = float(np.linalg.norm(network.alpha, axis=1) @ atoms.length)
+    mass = float(np.linalg.norm(network.alpha, axis=1) @ atoms.scale)
     mass += float(np.linalg.norm(network.affine) + np.linalg.norm(network.offset))
     return (network.width + network.d + 64) * UNIT * mass

@@ -35,15 +35,15 @@ class Gaussian:
 
     mean: Array
     root: Array
-    name: str = "gaussian"
+    name: str = "gaussian(mean, covariance)"
 
     @staticmethod
     def standard(d: int) -> Gaussian:
         """N(0, I_d)."""
-        return Gaussian(np.zeros(d), np.eye(d))
+        return Gaussian(np.zeros(d), np.eye(d), "gaussian")
 
     @staticmethod
-    def of(mean: ArrayLike, covariance: ArrayLike, name: str = "gaussian") -> Gaussian:
+    def of(mean: ArrayLike, covariance: ArrayLike, name: str = "gaussian(mean, covariance)") -> Gaussian:
         """N(mean, covariance) from a (d, d) covariance; raises :class:`InvalidLaw` unless it is positive
         semi-definite to rounding."""
         mean, covariance = _finite("mean", mean), _finite("covariance", covariance)
@@ -81,6 +81,17 @@ class Gaussian:
             affine=network.affine @ self.root,
             offset=network.offset + network.affine @ self.mean,
         )
+
+    def whitening_error(self, network: Network) -> float:
+        """Bound in L² of what :meth:`whiten` rounds:
+        (d + 4)·UNIT·[Σ‖α_i‖·Lip·(‖w_i‖(‖root‖_F + ‖mean‖) + |b_i|) + the affine part alike]."""
+        if self.is_standard:
+            return 0.0
+        reach = float(np.linalg.norm(self.root) + np.linalg.norm(self.mean))
+        size = np.linalg.norm(network.inner, axis=1) * reach + np.abs(network.bias)
+        mass = network.activation.lipschitz * float(np.linalg.norm(network.alpha, axis=1) @ size)
+        mass += float(np.linalg.norm(network.affine)) * reach + float(np.linalg.norm(network.offset))
+        return (self.d + 4) * float(np.finfo(np.float64).eps) * mass
 
     @property
     def is_standard(self) -> bool:

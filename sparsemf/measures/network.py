@@ -22,6 +22,13 @@ from sparsemf.exceptions import InputError
 Array = NDArray[np.float64]
 
 
+LARGEST = 1e100
+"""Entries beyond this are refused: squares must not overflow."""
+
+NEGLIGIBLE = 1e-100
+"""A neuron with max |w| below this is a constant, and what it varies is charged to the error: squares underflow."""
+
+
 class InvalidNetwork(InputError):
     """Arrays that do not make a network; the message says what was expected and what came."""
 
@@ -53,6 +60,8 @@ def _frozen(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array
     if not np.isfinite(array).all():
         kind = "NaN" if np.isnan(array).any() else "infinite"
         raise InvalidNetwork(f"{name}: expected finite numbers, got {kind} entries")
+    if array.size and np.max(np.abs(array)) > LARGEST:
+        raise InvalidNetwork(f"{name}: expected numbers of size at most {LARGEST:g}, got {np.max(np.abs(array)):.3g}")
     array.flags.writeable = False
     return array
 
@@ -100,8 +109,10 @@ class Network:
         m = outer.shape[1]
         if d < 1 or m < 1:
             raise InvalidNetwork(f"expected at least one input and one output, got d = {d}, m = {m}")
-        if not np.isfinite(scale):
-            raise InvalidNetwork(f"scale: expected a finite number, got {scale}")
+        if not np.isfinite(scale) or abs(scale) > LARGEST:
+            raise InvalidNetwork(f"scale: expected a number of size at most {LARGEST:g}, got {scale}")
+        if outer.size and np.max(np.abs(outer)) * abs(scale) > LARGEST:
+            raise InvalidNetwork(f"outer: expected coefficients scale·outer of size at most {LARGEST:g}")
         fields = {
             "outer": outer,
             "inner": inner,

@@ -214,7 +214,7 @@ def analyze(
         warnings.append("empirical input law: no lower bound L(S) is known, so S* is not certified")
     else:
         seen = quotient(law.whiten(network))
-        floor = seen.error
+        floor = seen.error + law.whitening_error(network)
     canonical = seen.network
     progress("lower curve", 0.05)
     lower = None if isinstance(law, Empirical) else lower_curve(canonical)

@@ -72,7 +72,7 @@ class GaussianGeometry:
         return np.zeros(atoms.n) if self.degree is None else atoms.tail(self.degree)
 
     def length(self, atoms: Atoms) -> Array:
-        return atoms.length
+        return atoms.rounding_length(self.degree)
 
     def margin(self, n: int, absolute_form: float, mass: float) -> float:
         return form_margin(n, self.d, absolute_form, mass)

@@ -2,8 +2,8 @@
 
 Steps (each exact in real arithmetic, so f is unchanged to rounding):
 
-1. *Active component.*  Neurons with α = 0 are dropped; those with w = 0 are the constant ασ(b) and move into
-   the offset.
+1. *Active component.*  Neurons with α = 0 are dropped; those with w = 0 (max |w| ≤ 1e-100, the rest charged to the
+   error) are the constant ασ(b) and move into the offset.
 2. *Section.*  For homogeneous σ, (w, b) is normalised and α absorbs the length.
 3. *Half-space.*  A neuron whose first entry of w that is not tiny is negative is flipped by
    σ(z) = s·σ(−z) + P(z); α·P(z) is paid into the affine part.
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from sparsemf.measures import Empirical, Network
 from sparsemf.measures.gaussian import UNIT
+from sparsemf.measures.network import NEGLIGIBLE
 from sparsemf.symmetry.metric import Section, leaders
 
 Array = NDArray[np.float64]
@@ -127,7 +128,7 @@ def quotient(network: Network) -> Quotient:
     label = np.full(width, -1, dtype=np.int64)
     sign, stretch, share = np.ones(width, dtype=np.int64), np.ones(width), np.zeros((width, m))
     silent = ~network.alpha.any(axis=1)
-    constant = ~silent & ~network.inner.any(axis=1)
+    constant = ~silent & (np.max(np.abs(network.inner), axis=1, initial=0.0) <= NEGLIGIBLE)
     inactive = {"zero_outer": int(silent.sum()), "constant": int(constant.sum())}
     offset = network.offset + network.alpha[constant].T @ network.activation.value(network.bias[constant])
     affine = network.affine.copy()
@@ -155,6 +156,8 @@ def quotient(network: Network) -> Quotient:
     np.add.at(size, atom_of, np.linalg.norm(kappa, axis=1))
     gap = np.linalg.norm(points - points[atoms][atom_of], axis=1)
     merge_error = float(network.activation.lipschitz * (np.linalg.norm(kappa, axis=1) @ gap))
+    negligible = np.sum(np.abs(network.inner[constant]), axis=1)
+    merge_error += network.activation.lipschitz * float(np.sum(np.abs(network.alpha[constant]), axis=1) @ negligible)
     members = np.bincount(atom_of, minlength=atoms.size)
     alive = np.linalg.norm(total, axis=1) > 8 * UNIT * size * (members > 1)
     if not alive.all():

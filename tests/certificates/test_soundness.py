@@ -209,9 +209,9 @@ def test_weights_that_underflow_prove_nothing_false() -> None:
 @pytest.mark.parametrize("size", [1e12, 1e-12, 1e150, 1e-150, 1e170, 1e-170])
 def test_extreme_scalings_of_one_neuron(size: float) -> None:
     """(α, w) ~ (α/t, tw): the right answer, or a refusal of the input, but no NaN and no other answer."""
-    f = Network([[1 / size]], [[size, 0.0]], [0.0], "relu")
-    g = Network([[2.0]], [[1.0, 0.0]], [0.0], "relu")
     try:
+        f = Network([[1 / size]], [[size, 0.0]], [0.0], "relu")
+        g = Network([[2.0]], [[1.0, 0.0]], [0.0], "relu")
         lower, upper = confirmed(f, g)
         found = analyze(f)
     except InputError:

@@ -16,19 +16,53 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 UNIT = 2.0**-52
+NEGLIGIBLE = 1e-100
 _ROWS = 256
 _DEGREES = (32, 64, 128, 256, 512)
+_HIGHEST_DEGREE = 128
 _MOST_PAIRS = 3e7
 _MOST_TERMS = 1.2e9
 
 
+def _silent(h: Raw) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(dead, constant): α = 0; max |w| ≤ 1e-100, whose variation :func:`negligible` charges."""
+    dead = np.logical_not(np.any(h.alpha != 0, axis=1))
+    return dead, ~dead & (np.max(np.abs(h.w), axis=1, initial=0.0) <= NEGLIGIBLE)
+
+
+def negligible(h: Raw, radius: float | None = None) -> float:
+    """What the constants of :func:`active` vary at most: Σ‖α_i‖₁·Lip·‖w_i‖₁ (times the radius in a ball)."""
+    _, constant = _silent(h)
+    lipschitz = function(h.activation).lipschitz
+    size = np.sum(np.abs(h.alpha[constant]), axis=1) @ np.sum(np.abs(h.w[constant]), axis=1)
+    return lipschitz * float(size) * (1.0 if radius is None else radius)
+
+
 def active(h: Raw) -> Raw:
-    """Without silent (α = 0) and constant (w = 0) neurons; constants move into the offset."""
+    """Without silent (α = 0) and constant (w negligible) neurons; constants move into the offset."""
     sigma = function(h.activation)
-    constant = ~h.w.any(axis=1)
-    keep = h.alpha.any(axis=1) & ~constant
+    dead, constant = _silent(h)
     offset = h.offset + h.alpha[constant].T @ sigma.value(h.b[constant])
+    keep = ~dead & ~constant
     return Raw(h.activation, h.alpha[keep], h.w[keep], h.b[keep], h.affine, offset)
+
+
+def rounding(h: Raw, radius: float | None = None) -> float:
+    """The stated margin of one evaluation of a sum over *all* neurons of h, silent constants included:
+    (n + d + 64)·UNIT·mass, plus :func:`negligible`."""
+    return (h.b.size + h.w.shape[1] + 64) * UNIT * mass(h, radius) + negligible(h, radius)
+
+
+def whitening_error(h: Raw, mean: Array | None, root: Array | None) -> float:
+    """Bound in L² of what :meth:`Raw.whitened` rounds:
+    (d + 4)·UNIT·[Σ‖α_i‖·Lip·(‖w_i‖(‖root‖_F + ‖mean‖) + |b_i|) + ‖A‖(‖root‖_F + ‖mean‖) + ‖c‖]."""
+    if mean is None or root is None:
+        return 0.0
+    reach = float(np.linalg.norm(root) + np.linalg.norm(mean))
+    size = np.linalg.norm(h.w, axis=1) * reach + np.abs(h.b)
+    total = function(h.activation).lipschitz * float(np.linalg.norm(h.alpha, axis=1) @ size)
+    total += float(np.linalg.norm(h.affine)) * reach + float(np.linalg.norm(h.offset))
+    return (h.w.shape[1] + 4) * UNIT * total
 
 
 def mass(h: Raw, radius: float | None = None) -> float:
@@ -46,10 +80,11 @@ def grouped_upper(h: Raw, leader: Integers, sign: Integers, radius: float | None
     """‖h‖ ≤ Σ_g [‖Σκ_i‖·‖σ(u_g)‖ + Lip·Σ‖κ_i‖·‖u_i − u_g‖] + ‖affine‖ for any groups and flips; see the proof in
     the mathematics pages.  ``leader[i]`` and ``sign[i]`` speak of all neurons of h; leader −1 stands alone.
 
-    ‖σ(u)‖ is bounded by |σ(0)| + Lip·‖z‖, which needs no integral.  Margin: (n + d + 64)·UNIT·mass.
+    ‖σ(u)‖ is bounded by |σ(0)| + Lip·‖z‖, which needs no integral.  Margin: :func:`rounding`.
     """
     sigma = function(h.activation)
     leader, sign = _restricted(h, leader, sign)
+    slack = rounding(h, radius)
     h = active(h)
     n = h.b.size
     points = np.concatenate([h.w, h.b[:, None]], axis=1)
@@ -75,7 +110,7 @@ def grouped_upper(h: Raw, leader: Integers, sign: Integers, radius: float | None
         bound += float(np.hypot(np.linalg.norm(affine), np.linalg.norm(offset)))
     else:
         bound += radius * float(np.linalg.norm(affine, 2)) + float(np.linalg.norm(offset))
-    return bound * (1 + 64 * UNIT) + (n + h.w.shape[1] + 64) * UNIT * mass(h, radius)
+    return bound * (1 + 64 * UNIT) + slack
 
 
 def _restricted(h: Raw, leader: Integers, sign: Integers) -> tuple[Integers, Integers]:
@@ -85,7 +120,8 @@ def _restricted(h: Raw, leader: Integers, sign: Integers) -> tuple[Integers, Int
         raise ValueError("grouping does not fit the two networks")
     if not np.isin(sign, (-1, 1)).all():
         raise ValueError("flips must be ±1")
-    alive = h.w.any(axis=1) & h.alpha.any(axis=1)
+    dead, constant = _silent(h)
+    alive = ~dead & ~constant
     position = np.where(alive, np.cumsum(alive) - 1, -1)
     rows = np.flatnonzero(alive)
     head = np.where(leader[rows] >= 0, position[np.maximum(leader[rows], 0)], -1)
@@ -95,37 +131,43 @@ def _restricted(h: Raw, leader: Integers, sign: Integers) -> tuple[Integers, Int
 def affine_and_ridge_lower(h: Raw, direction: Array | None, degree: int = 24) -> float:
     """Bessel's inequality: ‖h‖² ≥ ‖T₀‖² + ‖T₁‖² + Σ_{k=2}^{degree} ‖⟨h, he_k(⟨u, x⟩)⟩‖² for a unit vector u.
 
-    The functions 1, x_j, he_k(⟨u, ·⟩) are orthonormal.  Margin: (n + d + 64)·UNIT·mass on each coefficient.
+    The functions 1, x_j, he_k(⟨u, ·⟩) are orthonormal.  Margin on each coefficient: :func:`rounding`.
     """
+    sizes, slack = degree_sizes(h, direction, degree)
+    square = max(float(np.hypot(sizes[0], sizes[1])) - slack, 0.0) ** 2
+    square += sum(max(size - slack, 0.0) ** 2 for size in sizes[2:])
+    return float(np.sqrt(square)) * (1 - 1e-12)
+
+
+def degree_sizes(h: Raw, direction: Array | None, degree: int) -> tuple[list[float], float]:
+    """(‖T₀‖, ‖T₁‖, ‖⟨h, he_k(⟨u, x⟩)⟩‖ for k = 2 … degree) as computed, and the margin of each."""
+    slack = rounding(h)
     h = active(h)
     norm = np.linalg.norm(h.w, axis=1)
     c, _ = hermite_and_moment(function(h.activation), norm, h.b, degree if direction is not None else 1)
     unit = h.w / norm[:, None]
-    slack = (h.b.size + h.w.shape[1] + 64) * UNIT * mass(h)
-    constant = h.offset + h.alpha.T @ c[:, 0]
     slope = h.affine + (h.alpha * c[:, 1:2]).T @ unit
-    square = max(float(np.hypot(np.linalg.norm(constant), np.linalg.norm(slope))) - slack, 0.0) ** 2
+    sizes = [float(np.linalg.norm(h.offset + h.alpha.T @ c[:, 0])), float(np.linalg.norm(slope))]
     if direction is not None:
-        length = float(np.linalg.norm(direction))
-        if abs(length - 1.0) > 1e-12:
-            raise ValueError("the direction must have unit length")
+        if direction.shape != (h.w.shape[1],) or not abs(float(np.linalg.norm(direction)) - 1.0) <= 1e-12:
+            raise ValueError("the direction must be a unit vector of the input space")
         cosine = unit @ direction
-        for k in range(2, degree + 1):
-            square += max(float(np.linalg.norm(h.alpha.T @ (c[:, k] * cosine**k))) - slack, 0.0) ** 2
-    return float(np.sqrt(square)) * (1 - 1e-12)
+        sizes += [float(np.linalg.norm(h.alpha.T @ (c[:, k] * cosine**k))) for k in range(2, degree + 1)]
+    return sizes, slack
 
 
 def merged(h: Raw) -> tuple[Raw, float]:
     """(g, error): neurons that agree to about nine digits (after scaling and flips) made one, ‖h − g‖ ≤ error.
 
     Any grouping is valid, so how the groups are found need not be trusted; the error is the sum
-    Lip·Σ‖κ_i‖·‖u_i − u_g‖ plus the margin (n + d + 64)·UNIT·mass.
+    Lip·Σ‖κ_i‖·‖u_i − u_g‖ plus :func:`rounding`.
     """
     sigma = function(h.activation)
+    slack = rounding(h)
     h = active(h)
     n = h.b.size
     if n == 0:
-        return h, 0.0
+        return h, slack
     points = np.concatenate([h.w, h.b[:, None]], axis=1)
     length = np.linalg.norm(points, axis=1)
     first = np.argmax(np.abs(points) > 1e-5 * length[:, None], axis=1)
@@ -135,7 +177,7 @@ def merged(h: Raw) -> tuple[Raw, float]:
     _, head, label = np.unique(np.round(key, 9), axis=0, return_index=True, return_inverse=True)
     label = label.ravel()
     if head.size == n:
-        return h, 0.0
+        return h, slack
     stretch = length if sigma.homogeneous else np.ones(n)
     u = points / stretch[:, None] * sign[:, None]
     kappa = h.alpha * stretch[:, None]
@@ -145,9 +187,7 @@ def merged(h: Raw) -> tuple[Raw, float]:
     kappa[flipped] *= sigma.sign
     sums = np.zeros((head.size, h.alpha.shape[1]))
     np.add.at(sums, label, kappa)
-    error = sigma.lipschitz * float(np.linalg.norm(kappa, axis=1) @ np.linalg.norm(u - u[head][label], axis=1)) + (
-        n + h.w.shape[1] + 64
-    ) * UNIT * mass(h)
+    error = slack + sigma.lipschitz * float(np.linalg.norm(kappa, axis=1) @ np.linalg.norm(u - u[head][label], axis=1))
     return Raw(h.activation, sums, u[head, :-1], u[head, -1], affine, offset), error
 
 
@@ -156,7 +196,8 @@ def gram_bounds(h: Raw) -> tuple[float, float]:
 
     Piecewise-linear σ: the integral kernel.  Smooth σ: the Hermite series, its tail bounded by
     (Σ‖α_i‖t_i)², t_i² = E σ_i² − Σ_{k ≤ K} c_k².  Margin of the form:
-    UNIT·[(n + 64)·|α|ᵀ|K||α| + (256 + d)·(Σ‖α_i‖‖φ_i‖)²].
+    UNIT·[(n + 64)·|α|ᵀ|K||α| + (256 + d)·(Σ‖α_i‖ size_i)²], size_i = |σ(0)| + Lip·‖(w_i, b_i)‖ for the integral kernel
+    and ‖φ_i‖ for the series.
     """
     h, merging = merged(h)
     sigma = function(h.activation)
@@ -181,7 +222,7 @@ def gram_bounds(h: Raw) -> tuple[float, float]:
             block = block * cos
         form += float(np.sum(h.alpha[rows] * (block @ h.alpha)))
         absolute += float(weight[rows] @ np.abs(block) @ weight)
-    total = float(weight @ np.sqrt(moment))
+    total = mass(h) if sigma.slopes is not None else float(weight @ np.sqrt(moment))
     margin = UNIT * ((n + 64) * absolute + (256 + d) * total**2)
     constant = h.offset + h.alpha.T @ c[:, 0]
     slope = h.affine + (h.alpha * c[:, 1:2]).T @ unit
@@ -215,10 +256,11 @@ def _tail(c: Array, moment: Array) -> Array:
 
 def empirical_bounds(h: Raw, x: Array) -> tuple[float, float]:
     """(lower, upper) of the root mean square of ‖h‖ over the rows of x; margin of a row (n + d + 64)·UNIT·mass."""
-    h = active(h)
+    if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] != h.w.shape[1]:
+        raise ValueError("the data do not fit the networks")
     size = np.linalg.norm(h(x, function(h.activation).value), axis=1)
-    slack = np.array([mass(h, float(r)) for r in np.linalg.norm(x, axis=1)])
-    slack *= (h.b.size + h.w.shape[1] + 64) * UNIT
+    factor = (h.b.size + h.w.shape[1] + 64) * UNIT
+    slack = factor * np.array([mass(h, float(r)) for r in np.linalg.norm(x, axis=1)])
     grow = 1 + (x.shape[0] + 8) * UNIT
     low = np.sqrt(np.mean(np.maximum(size - slack, 0.0) ** 2))
     return float(low) / grow, float(np.sqrt(np.mean((size + slack) ** 2))) * grow
@@ -237,6 +279,8 @@ def flattening_tail(f: Raw, size: int, groups: list[tuple[int, int, int, bool]])
     """
     f, merging = merged(f)
     sigma = function(f.activation)
+    if any(high > _HIGHEST_DEGREE or low > high for _, low, high, _ in groups):
+        raise ValueError(f"degrees beyond {_HIGHEST_DEGREE} are not resolved")
     degrees = [k for _, low, high, _ in groups for k in range(low, high + 1)]
     if len(set(degrees)) != len(degrees) or any(k < 2 for k in degrees):
         raise ValueError("the groups' degrees must be disjoint and at least 2")

@@ -20,6 +20,9 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _NAMES = ("outer", "inner", "bias", "affine", "offset")
 _HEADER_LIMIT = 100_000_000
 
+LARGEST = 1e100
+"""Numbers beyond this are refused, so that no square overflows."""
+
 
 class Unreadable(ValueError):
     """The file is no native network."""
@@ -47,9 +50,10 @@ class Raw:
         offset = np.asarray(arrays.get("offset", np.zeros(m)), dtype=np.float64)
         if w.shape[0] != n or b.shape != (n,) or affine.shape != (m, d) or offset.shape != (m,):
             raise Unreadable("arrays of a network do not fit together")
-        if not all(np.isfinite(x).all() for x in (outer, w, b, affine, offset)) or not np.isfinite(scale):
-            raise Unreadable("a network holds NaN or infinite numbers")
-        return Raw(activation, scale * outer, w, b, affine, offset)
+        alpha = scale * outer
+        if not all(np.isfinite(x).all() and np.all(np.abs(x) <= LARGEST) for x in (alpha, w, b, affine, offset)):
+            raise Unreadable("a network holds NaN, infinite or huge numbers")
+        return Raw(activation, alpha, w, b, affine, offset)
 
     def __call__(self, x: Array, value: Any) -> Array:
         """f on rows of x, with σ given."""
@@ -110,6 +114,8 @@ def decode(entry: Mapping[str, Any]) -> NDArray[Any]:
     if dtype.kind not in "if" or dtype.hasobject:
         raise Unreadable(f"an array of type {dtype} is not allowed in a certificate")
     data = np.frombuffer(base64.b64decode(entry["base64"], validate=True), dtype=dtype)
+    if dtype.kind == "f" and not (np.isfinite(data).all() and np.all(np.abs(data) <= LARGEST)):
+        raise Unreadable("an array of a certificate holds NaN, infinite or huge numbers")
     return data.reshape([int(s) for s in entry["shape"]])
 
 
