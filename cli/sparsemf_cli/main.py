@@ -24,7 +24,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train a long-time μP measure by noisy gradient descent.",
     "tasks": "List the data sets and teachers that `train` knows.",
     "inspect": "Show what a checkpoint holds and which blocks are found in it.",
-    "analyze": "Sparse dictionary, certified S* staircase and learning cell of a checkpoint.",
+    "analyze": "Sparse dictionary and certified S* staircase of a checkpoint.",
     "certify": "Are two networks the same function? A verdict with a certificate.",
     "verify": "Check a certificate again from the two checkpoints, without the solver.",
     "batch": "Analyze many checkpoints; resumes, isolates failures.",

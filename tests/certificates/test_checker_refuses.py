@@ -125,12 +125,10 @@ def test_other_networks_are_refused(pair: Document, sparsity: Document) -> None:
 
 # -- lies about the distance -------------------------------------------------------------------------------------------
 
-EQUIVALENT = {
-    "verdict": "equivalent", "bounds": {"lower": 0.0, "upper": 1e-9}, "rel_eps": None, "eps": 1e-6, "eps_distinct": 1e-6,
-}  # fmt: skip
-DISTINCT = {
-    "verdict": "distinct", "bounds": {"lower": 0.9, "upper": 1.0}, "rel_eps": None, "eps": 0.5, "eps_distinct": 0.5,
-}  # fmt: skip
+AT_1E_6 = {"rel_eps": None, "eps": 1e-6, "eps_distinct": 1e-6}
+AT_HALF = {"rel_eps": None, "eps": 0.5, "eps_distinct": 0.5}
+EQUIVALENT = {**AT_1E_6, "verdict": "equivalent", "bounds": {"lower": 0.0, "upper": 1e-9}}
+DISTINCT = {**AT_HALF, "verdict": "distinct", "bounds": {"lower": 0.9, "upper": 1.0}}
 NAN_LAW = {"name": "gaussian", "mean": encode(np.zeros(2)), "root": encode(np.full((2, 2), NAN))}
 
 PAIR_LIES: dict[str, dict[str, Any]] = {

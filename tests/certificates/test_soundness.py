@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,11 +102,9 @@ def teacher(rng: np.random.Generator, name: str, n: int, d: int, m: int, bias: b
     )
 
 
-def confirmed(
-    a: Network, b: Network, law: Gaussian | Empirical | None = None, **options: object
-) -> tuple[float, float]:
+def confirmed(a: Network, b: Network, law: Gaussian | Empirical | None = None, **options: Any) -> tuple[float, float]:
     """certify's bounds, after the checker accepted the certificate."""
-    found = certify(a, b, law, **options)  # type: ignore[arg-type]
+    found = certify(a, b, law, **options)
     data = law if isinstance(law, Empirical) else None
     proof = verify(document(found, a, b), {"a": a, "b": b}, data)
     assert proof.valid, proof.reason
@@ -132,8 +131,8 @@ def test_distance_of_perturbed_copies(name: str) -> None:
         assert within(low, truth, high)
         found = l2_norm(h, Gaussian.standard(1))
         assert within(found.lower, truth, found.upper)
-    own = l2_norm(f, Gaussian.standard(1))
-    assert within(own.lower, norm_1d(f), own.upper)
+        own = l2_norm(f, Gaussian.standard(1))
+        assert within(own.lower, norm_1d(f), own.upper)
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh", "gelu", "erf"])
@@ -158,7 +157,8 @@ def test_constant_neurons_that_cancel_against_the_offset(name: str) -> None:
     value = float(constant.activation.value(np.array([0.3]))[0])
     plain = Network([[1.0]], [[1.0]], [0.0], name, offset=[1e9 * value])
     truth = norm_1d(difference(constant, plain))
-    for options in ({"eps": 1e-3}, {"eps": 1e-3, "norm": "sup", "radius": 1.0}):
+    cases: list[dict[str, Any]] = [{"eps": 1e-3}, {"eps": 1e-3, "norm": "sup", "radius": 1.0}]
+    for options in cases:
         lower, upper = confirmed(constant, plain, **options)
         assert within(lower, truth, upper)  # a constant difference: the sup is the L² norm
 

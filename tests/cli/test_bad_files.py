@@ -142,8 +142,13 @@ def _npy(array: np.ndarray) -> bytes:
 
 def refused(path: Path, *options: str) -> str:
     """Run ``sparsemf inspect`` and return its one line."""
+    return one_line("inspect", str(path), *options)
+
+
+def one_line(*arguments: str) -> str:
+    """Run a command that must end with exit code 4, one line on stderr and nothing on stdout, within 5 s."""
     start = time.perf_counter()
-    result = CliRunner().invoke(cli, ["inspect", str(path), *options])
+    result = CliRunner().invoke(cli, list(arguments))
     assert result.exit_code == 4, (result.output, result.exception)
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
@@ -163,6 +168,19 @@ def test_bad_file(tmp_path, name):
     line = refused(path, *options)
     assert message in line
     assert line.startswith(f"error: {name}: ")
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("command", ["analyze", "certify"])
+def test_bad_file_in_every_command(tmp_path, name, command):
+    path, good = tmp_path / name, tmp_path / "good.safetensors"
+    BAD[name][0](path)
+    safetensors(good)
+    if command == "certify":
+        assert one_line("certify", str(good), str(path)) == one_line("certify", str(path), str(good), "--json")
+    else:
+        assert one_line("analyze", str(path), "--json", "-o", str(tmp_path / "out.json"))
+        assert not (tmp_path / "out.json").exists()
 
 
 class Evil:
@@ -199,6 +217,12 @@ def test_no_code_runs(tmp_path, name):
     line = refused(path)
     assert "never" in line
     assert "save" in line
+    for command in (
+        ["analyze", str(path)],
+        ["certify", str(path), str(path)],
+        ["analyze", str(path), "--rho", str(path)],
+    ):
+        one_line(*command)
     assert not mark.exists()
 
 
