@@ -1,7 +1,7 @@
 """Noisy-trained students of planted teachers: train, analyze, compare with the planted directions.
 
-d = 8, five atoms, width 1024, default schedule of `sparsemf train`.  Prints S*, the plateau's strength, the largest angle
-between a planted direction and its recovered atom, and the seconds of the analysis (after imports).
+d = 8, five atoms, width 1024, default schedule of `sparsemf train`.  Prints S*, the plateau's strength, the largest
+angle between a planted direction and its recovered atom, and the seconds of the analysis (after imports).
 
     python benchmarks/students.py [--seeds 0 1 2] [--activations relu tanh erf gelu] [--steps 20000]
 """

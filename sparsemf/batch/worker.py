@@ -96,7 +96,8 @@ def _against_reference(network: Any, law: Any, settings: Settings, out: Path, na
     if not same:
         raise InputError(f"{Path(str(settings.reference)).name}: no block {glob.escape(network.provenance.block)!r}")
     verdict = certify(same[0], network, law, seed=settings.seed)
-    certificate = document(verdict, same[0], network, settings.rho, settings.seed, mapping=settings.map)
+    names = {"map": settings.map, "activation_option": settings.activation}
+    certificate = document(verdict, same[0], network, settings.rho, settings.seed, read_with=names)
     folder = out / "certificates"
     folder.mkdir(exist_ok=True)
     atomic.write_json(folder / f"{name}.json", certificate)

@@ -124,7 +124,8 @@ def certify_pair(
         evidence["affine"] = True
         direction = _ridge(white)
         evidence["direction"] = None if direction is None else encode(direction)
-        separation = check.separation(shell, raw_a, raw_b, evidence, check.SEPARATION_DEGREE)
+        proved = check.separations(shell, raw_a, raw_b, evidence, check.SEPARATION_DEGREE)
+        separation = proved[0] if proved else None
         evidence["gram"] = bool(upper > at and white.width <= _GRAM_WIDTH)
     lower, upper = check.distance_bounds(shell, raw_a, raw_b, data, evidence)
     lower, upper = max(lower * (1 - check.SLACK), 0.0), upper * (1 + check.SLACK)

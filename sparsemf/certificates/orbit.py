@@ -70,9 +70,9 @@ def orbit_distance(h: Network) -> OrbitDistance:
         lower = 0.0
         if not (section.flips and section.flip_sign < 0):
             lower = float(np.linalg.norm(kappa.sum(axis=0)))
-        return OrbitDistance(affine + upper, max(upper - lower, 0.0), "transport between mutual nearest points")
+        return OrbitDistance(affine + upper, max(upper - lower, 0.0) + dust, "transport between mutual nearest points")
     upper, lower = _transport(points, kappa, cost, section.flips, section.flip_sign)
-    return OrbitDistance(affine + upper + dust, upper - lower + dust, "transport plan and potential, made feasible")
+    return OrbitDistance(affine + upper + dust, upper - lower + 2 * dust, "transport plan and potential, made feasible")
 
 
 def _paired_cost(points: Array, kappa: Array, cost: Array, flips: bool, sign: int) -> float:

@@ -93,9 +93,12 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
 
 
 def _default_orders(n: int, d: int) -> tuple[int, ...]:
-    """p = 1 … 4 for up to 600 atoms; beyond, p ≤ 2 and those whose row space C(d+p−1, p) is smaller than n."""
+    """p = 1 … 4 for up to 600 atoms; beyond, p ≤ 2 and those whose row space C(d+p−1, p) is smaller than n; for
+    more than 4096 atoms p ≤ 2 with a small row space."""
     if n <= 600:
         return (1, 2, 3, 4)
+    if n > _MOST_IMPLICIT:
+        return tuple(p for p in (1, 2) if feature_count(d, p) <= 2048)
     return tuple(p for p in (1, 2, 3, 4) if (p <= 2 and n <= _MOST_IMPLICIT) or feature_count(d, p) <= min(n, 2048))
 
 

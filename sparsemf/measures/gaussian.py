@@ -34,6 +34,8 @@ UNIT = float(np.finfo(np.float64).eps)
 ENTRY_ULPS = 64
 _SERIES_DEGREES = (24, 48, 96, 192, 384, 768)
 _TAIL_TARGET = 1.5e-7
+#: Smooth closed forms (gelu, erf) lose digits like ‖w‖; steeper atoms use the series with its tail.
+_STEEPEST_CLOSED = 30.0
 _ROWS = 128
 
 
@@ -124,7 +126,7 @@ def cosines(first: Atoms, second: Atoms) -> Array:
 
 def series_degree(atoms: Atoms, weight: Array, budget: float = 6e9) -> int | None:
     """The degree at which the Hermite series serves for atoms of total weight Σ weight_i‖φ_i‖, or None for the
-    closed form (kinked activations, or a smooth one whose series is too slow while a closed form exists)."""
+    closed form (kinked activations, or a smooth one whose series is too slow while an accurate closed form exists)."""
     if atoms.activation.strip == 0.0:
         return None
     mass = float(weight @ atoms.length)
@@ -134,20 +136,25 @@ def series_degree(atoms: Atoms, weight: Array, budget: float = 6e9) -> int | Non
             return degree
         if atoms.n**2 * degree * 2 > budget:
             break
-    return None if atoms.activation.kernel_closed else degree
+    steep = bool(np.max(atoms.norm, initial=0.0) > _STEEPEST_CLOSED)
+    return None if atoms.activation.kernel_closed and not steep else degree
 
 
 def beyond_affine(first: Atoms, second: Atoms, degree: int | None) -> Array:
     """K₂ between two sets of atoms, shape (n₁, n₂): closed form for ``degree=None``, else Σ_{k=2}^{degree}."""
     if degree is None:
-        low1, low2 = first.hermite(1), second.hermite(1)
-        covariance = first.inner @ second.inner.T
-        value = first.activation.kernel(
-            first.norm[:, None], first.bias[:, None], second.norm[None], second.bias[None], covariance
-        ).value
-        value -= np.outer(low1[:, 0], low2[:, 0])
-        value -= np.outer(low1[:, 1], low2[:, 1]) * cosines(first, second)
-        return value
+        out = np.empty((first.n, second.n))
+        low = second.hermite(1)
+        for start in range(0, first.n, _ROWS):  # closed forms need some twenty temporaries of this shape
+            part = first.take(slice(start, start + _ROWS))
+            own = part.hermite(1)
+            value = first.activation.kernel(
+                part.norm[:, None], part.bias[:, None], second.norm, second.bias, part.inner @ second.inner.T
+            ).value
+            value -= np.outer(own[:, 0], low[:, 0])
+            value -= np.outer(own[:, 1], low[:, 1]) * cosines(part, second)
+            out[start : start + _ROWS] = value
+        return out
     out = np.empty((first.n, second.n))
     c1, c2 = first.hermite(degree), second.hermite(degree)
     steps = list(pairwise([*_present(c1, c2), 0]))
@@ -190,12 +197,14 @@ def beyond_affine_rows(
         yield part, beyond_affine(first.take(part), second, degree)
 
 
-def form_margin(n: int, d: int, absolute_form: float, mass: float) -> float:
+def form_margin(n: int, d: int, absolute_form: float, mass: float, degree: int | None) -> float:
     """The stated rounding margin of a quadratic form γᵀK₂γ in float64.
 
-    Summation: (n + 64)·UNIT·|γ|ᵀ|K₂||γ|; entries: (64 + d)·UNIT·(Σ|γ_i|‖φ_i‖)².
+    Summation: (n + 64)·UNIT·|γ|ᵀ|K₂||γ|; entries: (64 + d)·UNIT·mass² for the series, four times that for a closed
+    form.
     """
-    return UNIT * ((n + 64) * absolute_form + (ENTRY_ULPS + d) * mass**2)
+    entries = ENTRY_ULPS + d if degree is not None else 4 * (ENTRY_ULPS + d)
+    return UNIT * ((n + 64) * absolute_form + entries * mass**2)
 
 
 @dataclass(frozen=True)
@@ -218,7 +227,7 @@ def energy_beyond_affine(atoms: Atoms, gamma: Array) -> Energy:
     for rows, block in beyond_affine_rows(atoms, atoms, degree):
         form += float(np.sum(gamma[rows] * (block @ gamma)))
         absolute += float(weight[rows] @ (np.abs(block) @ weight))
-    margin = form_margin(atoms.n, atoms.inner.shape[1], absolute, mass)
+    margin = form_margin(atoms.n, atoms.inner.shape[1], absolute, mass, degree)
     tail = 0.0 if degree is None else float(weight @ atoms.tail(degree)) ** 2
     return Energy(form, max(form - margin, 0.0), max(form, 0.0) + margin + tail)
 

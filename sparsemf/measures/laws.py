@@ -29,6 +29,11 @@ def _finite(name: str, value: ArrayLike) -> Array:
     return array
 
 
+def _some_column(root: Array) -> Array:
+    """``root``, or one column of zeros for a point mass (coordinates of dimension 0 are not a network's)."""
+    return root if root.shape[1] else np.zeros((root.shape[0], 1))
+
+
 @dataclass(frozen=True, eq=False)
 class Gaussian:
     """N(mean, root·rootᵀ); ``mean`` (d,), ``root`` (d, k), any factor of the covariance (singular allowed)."""
@@ -54,7 +59,9 @@ class Gaussian:
         values, vectors = np.linalg.eigh(covariance)
         if values[0] < -1e-10 * max(values[-1], 0.0):
             raise InvalidLaw(f"covariance: expected no negative eigenvalue, got {values[0]:.3g}")
-        return Gaussian(mean, vectors * np.sqrt(np.maximum(values, 0.0)), name)
+        # eigenvalues at rounding level are zero: their directions are invisible
+        seen = values > mean.size * float(np.finfo(np.float64).eps) * max(float(values[-1]), 0.0)
+        return Gaussian(mean, _some_column(vectors[:, seen] * np.sqrt(values[seen])), name)
 
     @staticmethod
     def layernorm(gain: ArrayLike, shift: ArrayLike) -> Gaussian:
@@ -62,7 +69,7 @@ class Gaussian:
         gain, shift = _finite("LayerNorm gain", gain), _finite("LayerNorm shift", shift)
         if gain.ndim != 1 or gain.shape != shift.shape:
             raise InvalidLaw(f"expected LayerNorm gain and shift of one shape (d,), got {gain.shape}, {shift.shape}")
-        return Gaussian(shift, np.diag(gain), "layernorm")
+        return Gaussian(shift, _some_column(np.diag(gain)[:, gain != 0]), "layernorm")
 
     @property
     def d(self) -> int:

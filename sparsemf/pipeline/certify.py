@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from sparsemf.atomic import header, input_record, plain
@@ -35,11 +36,12 @@ def document(
     rho: str = "gaussian",
     seed: int = 0,
     started: float | None = None,
-    mapping: str | None = None,
+    read_with: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The JSON document of `sparsemf certify`, which is the certificate, sealed.
 
-    ``started`` is the ``time.perf_counter()`` of the start, ``mapping`` the tensor names the files were read with.
+    ``started`` is the ``time.perf_counter()`` of the start, ``read_with`` the options ``map`` and
+    ``activation_option`` that the files were read with (verify reads them alike).
     """
     body = {
         **header("certify", 1, config={**describe(found.law, rho), "seed": seed}),
@@ -69,7 +71,9 @@ def document(
         },
         "witness": None if found.witness is None else {"x": found.witness.tolist(), "gap": found.gap},
         "separation_degree": found.separation_degree,
-        "map": mapping,
+        "map": None,
+        "activation_option": None,
+        **(read_with or {}),
         "evidence": found.evidence,
     }
     body = plain(body)

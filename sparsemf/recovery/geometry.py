@@ -75,7 +75,7 @@ class GaussianGeometry:
         return atoms.rounding_length(self.degree)
 
     def margin(self, n: int, absolute_form: float, mass: float) -> float:
-        return form_margin(n, self.d, absolute_form, mass)
+        return form_margin(n, self.d, absolute_form, mass, self.degree)
 
     def sample(self, count: int) -> Array:
         return np.random.default_rng(7).standard_normal((count, self.d))

@@ -108,15 +108,24 @@ class Problem:
             return self.gram[:, index]
         return self.geometry.gram(self.atoms, self.atoms.take(index))
 
-    def subset_error(self, index: Integers, beta: Array) -> float:
-        """Certified ‖f − Σ_{i ∈ index} β_i φ_i‖_⊥; atoms of f reused, so γ = α − β cancels before the form."""
+    def subset_error(self, index: Integers, beta: Array, cross: Array | None = None) -> float:
+        """Certified ‖f − Σ_{i ∈ index} β_i φ_i‖_⊥; atoms of f reused, so γ = α − β cancels before the form.
+
+        Where K is not kept, ``cross`` = K[:, index] saves forming all of K.
+        """
+        if self.gram is None and cross is not None:
+            return self._expanded_error(self.atoms.take(index), beta, cross, cross[index])
         gamma = self.network.alpha.copy()
         gamma[index] -= beta
         return self._form_error(self.atoms, gamma, self.gram)
 
     def dictionary_error(self, atoms: Atoms, beta: Array) -> float:
         """Certified ‖f − Σ_s β_s φ_s‖_⊥ for any atoms."""
-        cross, own = self.geometry.gram(self.atoms, atoms), self.geometry.gram(atoms, atoms)
+        return self._expanded_error(
+            atoms, beta, self.geometry.gram(self.atoms, atoms), self.geometry.gram(atoms, atoms)
+        )
+
+    def _expanded_error(self, atoms: Atoms, beta: Array, cross: Array, own: Array) -> float:
         size = np.linalg.norm(beta, axis=1)
         mixed, square = float(np.sum(self.network.alpha * (cross @ beta))), float(np.sum(beta * (own @ beta)))
         form = self.energy - 2.0 * mixed + square

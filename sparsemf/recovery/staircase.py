@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
 _MOST_ELIMINATED = 2048
+_LONGEST_PATH = 4096
 
 
 def _silent(_stage: str, _fraction: float) -> None:
@@ -108,9 +109,9 @@ def upper_curve(
     n = problem.n
     norm = float(np.sqrt(problem.energy))
     upper = np.full(n + 1, np.inf)
-    upper[0] = problem.subset_error(np.arange(0), np.zeros((0, network.m))) if n else 0.0
+    upper[0] = problem.subset_error(np.arange(0), np.zeros((0, network.m)), np.zeros((n, 0))) if n else 0.0
     progress("selecting atoms", 0.1)
-    selection = select(problem, n, (0.1 * resolution * norm) ** 2)
+    selection = select(problem, min(n, _LONGEST_PATH), (0.1 * resolution * norm) ** 2)
     _certify_path(problem, selection, upper, effort, progress)
     upper[n] = 0.0
     refined: dict[int, Dictionary] = {}
@@ -130,9 +131,11 @@ def _certify_path(problem: Problem, selection: Selection, upper: Array, effort: 
     sizes = set(range(1, min(steps, 64) + 1))
     if steps > 64:
         sizes |= {int(s) for s in np.unique(np.geomspace(64, steps, effort.certify).astype(int))}
+    cross = problem.columns(selection.order) if problem.gram is None and steps else None
     for done, size in enumerate(sorted(sizes)):
         index = selection.order[:size]
-        upper[size] = min(upper[size], problem.subset_error(index, selection.coefficients(size)))
+        known = None if cross is None else cross[:, :size]
+        upper[size] = min(upper[size], problem.subset_error(index, selection.coefficients(size), known))
         progress("certifying the selection path", 0.1 + 0.4 * done / len(sizes))
 
 

@@ -164,7 +164,7 @@ PAIR_LIES: dict[str, dict[str, Any]] = {
     "law without its root": {"law": {"name": "gaussian", "mean": encode(np.zeros(2)), "root": None}},
     "law named but not given": {"law": {"name": "layernorm", "mean": None, "root": None}},
     "law empirical without data": {"law": {"name": "empirical", "mean": None, "root": None}},
-    "separation degree": {"separation_degree": 7},
+    "separation degree that is not looked at": {"separation_degree": 25},
     "schema": {"schema": "sparsemf/certify/2"},
     "evidence missing": {"evidence": {}},
     "claim missing": {"bounds": None},
@@ -205,6 +205,12 @@ def test_a_network_is_not_distinct_from_itself(norm: str) -> None:
         with np.errstate(all="ignore"):
             honest = document(certify(network, network, norm=norm, eps=0.5), network, network)
             assert refused(changed(honest, **DISTINCT), network, network)
+
+
+def test_a_separation_of_equal_networks_is_refused() -> None:
+    honest = document(certify(A, A), A, A)
+    assert honest["separation_degree"] is None
+    assert all(refused(changed(honest, separation_degree=k), A, A) for k in (0, 1, 2, 5))
 
 
 def test_the_wrong_data_are_refused() -> None:

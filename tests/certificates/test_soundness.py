@@ -225,6 +225,10 @@ def test_steep_neurons() -> None:
     """tanh(s x) − tanh(s x + 1), s = 1e9: nearly a spike of width 1e-9."""
     f = Network([[1.0], [-1.0]], [[1e9], [1e9]], [0.0, 1.0], "tanh")
     truth = norm_1d(f)
+    for sharp, bias, gap in ((1e9, 0.0, 1.0), (3.4e3, 0.0, 3.4e-4), (20.0, 0.5, 1e-3), (200.0, 0.0, 1e-2)):
+        pair = Network([[1 / sharp], [-1 / sharp]], [[sharp], [sharp]], [bias, bias + gap], "gelu")
+        norm = l2_norm(pair, Gaussian.standard(1))
+        assert within(norm.lower, norm_1d(pair), norm.upper)
     seen = quotient(f)
     assert lower_curve(seen.network, degree=20, orders=(1,)).atoms[0] - seen.error <= truth
     assert bounds.flattening_tail(raw_of(f), 0, [(1, 2, 40, False)]) <= truth

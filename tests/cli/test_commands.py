@@ -187,3 +187,23 @@ def test_interrupted_batch_resumes(nets: Path, tmp_path: Path) -> None:
     assert json.loads(finished.stdout)["kept"] >= before
     assert len(list(out.glob("results/*.json"))) == 12
     assert not list(out.rglob("*.tmp"))
+
+
+def test_verify_reads_the_activation_from_the_files(tmp_path: Path) -> None:
+    """An override by option is recorded, said, and needed: it cannot pass for what the files hold."""
+    rng = np.random.default_rng(2)
+    net = planted(rng, "tanh", d=3, atoms=2)
+    sparsemf.save(net, tmp_path / "tanh.safetensors")
+    sparsemf.save(net.with_(activation="relu"), tmp_path / "relu.safetensors")
+    pair = ("certify", "tanh.safetensors", "relu.safetensors", "-o", "c.json", "--json")
+    assert run(*pair, cwd=tmp_path).returncode == 4
+    assert run(*pair, "--activation", "gelu", cwd=tmp_path).returncode == 0
+    said = run("verify", "c.json", cwd=tmp_path)
+    assert said.returncode == 0
+    assert "given by option" in said.stdout.replace("\n", " ")
+    document = json.loads((tmp_path / "c.json").read_text())
+    from sparsemf.certificates.checker.check import seal
+
+    document["activation_option"] = None
+    (tmp_path / "lie.json").write_text(json.dumps({**document, "seal": seal(document)}))
+    assert run("verify", "lie.json", cwd=tmp_path).returncode == 1

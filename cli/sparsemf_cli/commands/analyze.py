@@ -81,7 +81,8 @@ def analyze(
             found = one(network, bar)
             documents.append({**found.document(), **_training(Path(checkpoint), training_curves)})
             if cert_file is not None:
-                certificates.append({**found.certificate(), "map": source.map})
+                certificates.append({**found.certificate(), "map": source.map, "activation_option": source.activation})
+                confirm(documents[-1], certificates[-1])
     if not documents:
         raise InputError(f"{Path(checkpoint).name}: no block to analyze")
     document = documents[0] if len(documents) == 1 else {"schema": "sparsemf/analyze/1", "results": documents}
@@ -92,6 +93,16 @@ def analyze(
 
         write(document, html_file)
     emit(output, document, lambda console: _render(console, documents))
+
+
+def confirm(document: dict[str, Any], certificate: dict[str, Any]) -> None:
+    """Record in the document what the independent checker confirmed of it."""
+    star, claim = document["s_star"], certificate["claim"]
+    star["confirmed"] = bool(claim["certified"]) if star["certified"] else None
+    if star["certified"] and not claim["certified"]:
+        document["warnings"].append(
+            f"the independent checker confirms only S* ≤ {claim['upper']} for ε ≥ {claim['eps'][0]:.3g}"
+        )
 
 
 def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def certify(
         for first, second in pairs:
             started = time.perf_counter()
             found = run(first, second, law_of(source.rho, first), norm, radius, eps, rel_eps, output.seed)
-            documents.append(as_document(found, first, second, source.rho, output.seed, started, source.map))
+            names = {"map": source.map, "activation_option": source.activation}
+            documents.append(as_document(found, first, second, source.rho, output.seed, started, names))
             bar.advance(task)
     document = documents[0] if len(documents) == 1 else {"schema": "sparsemf/certify/1", "results": documents}
     emit(output, document, lambda console: _render(console, documents))

@@ -71,7 +71,7 @@ def _one(document: dict[str, Any], folder: Path, given: dict[str, str | None], p
     networks: dict[str, Network] = {}
     for name in names:
         entry = document["inputs"][name]
-        loaded = _load(entry, folder, given[name], name, document.get("map"))
+        loaded = _load(entry, folder, given[name], name, document)
         if isinstance(loaded, str):
             return {"valid": False, "reason": loaded, "facts": {}}
         networks[name] = loaded
@@ -79,11 +79,21 @@ def _one(document: dict[str, Any], folder: Path, given: dict[str, str | None], p
     if isinstance(data, str):
         return {"valid": False, "reason": data, "facts": {}}
     found = run(document, networks, data)
-    return {"valid": found.valid, "reason": found.reason, "facts": found.facts}
+    reason = found.reason
+    if found.valid and document.get("activation_option"):
+        reason += f" (activation {document['activation_option']} given by option, not by the files)"
+    return {"valid": found.valid, "reason": reason, "facts": found.facts}
 
 
-def _load(entry: Any, folder: Path, given: str | None, name: str, mapping: Any) -> Network | str:
-    """The input network, or the reason why the certificate is invalid for it."""
+def _load(entry: Any, folder: Path, given: str | None, name: str, document: dict[str, Any]) -> Network | str:
+    """The input network, or the reason why the certificate is invalid for it.
+
+    The activation is what the file says; only a certificate that records an ``activation_option`` overrides it.
+    Native files are read a second time by the checker's own reader.
+    """
+    from dataclasses import replace
+
+    from sparsemf.certificates.checker import raw
     from sparsemf.checkpoints import file_sha256, load
     from sparsemf.exceptions import InputError
 
@@ -99,7 +109,16 @@ def _load(entry: Any, folder: Path, given: str | None, name: str, mapping: Any) 
     if entry.get("sha256") is not None and file_sha256(path) != entry["sha256"]:
         return f"input {name}: the SHA-256 of {path.name} is not the one in the certificate"
     block = glob.escape(str(entry["block"])) if entry.get("block") else None
-    return load(path, block, activation=str(entry.get("activation")), map=mapping)
+    network = load(path, block, activation=document.get("activation_option"), map=document.get("map"))
+    if network.activation.name != entry.get("activation"):
+        return f"input {name}: {path.name} holds {network.activation.name}, the certificate says {entry['activation']}"
+    try:
+        own = raw.read(path)
+    except raw.Unreadable:
+        return network  # not a native file: converted by the readers, then hashed
+    if replace(own, activation=network.activation.name).sha256 != entry.get("arrays_sha256"):
+        return f"input {name}: the arrays of {path.name} are not those that were certified"
+    return network
 
 
 def _data(document: dict[str, Any], folder: Path, given: str | None) -> Empirical | str | None:

@@ -20,6 +20,7 @@ NEGLIGIBLE = 1e-100
 _ROWS = 256
 _DEGREES = (32, 64, 128, 256, 512)
 _HIGHEST_DEGREE = 128
+_MOST_NEURONS = 6000
 _MOST_PAIRS = 3e7
 _MOST_TERMS = 1.2e9
 
@@ -279,6 +280,8 @@ def flattening_tail(f: Raw, size: int, groups: list[tuple[int, int, int, bool]])
     """
     f, merging = merged(f)
     sigma = function(f.activation)
+    if f.b.size > _MOST_NEURONS:
+        return 0.0
     if any(high > _HIGHEST_DEGREE or low > high for _, low, high, _ in groups):
         raise ValueError(f"degrees beyond {_HIGHEST_DEGREE} are not resolved")
     degrees = [k for _, low, high, _ in groups for k in range(low, high + 1)]
