@@ -25,7 +25,9 @@ Array = NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
 _MOST_ELIMINATED = 2048
-_LONGEST_PATH = 4096
+_MEANINGFUL_DROP = 3.0
+#: Where K is too large to keep (more than 5000 atoms) the greedy path ends here; U stays there until S = n.
+_LONGEST_PATH = 1024
 
 
 def _silent(_stage: str, _fraction: float) -> None:
@@ -111,7 +113,8 @@ def upper_curve(
     upper = np.full(n + 1, np.inf)
     upper[0] = problem.subset_error(np.arange(0), np.zeros((0, network.m)), np.zeros((n, 0))) if n else 0.0
     progress("selecting atoms", 0.1)
-    selection = select(problem, min(n, _LONGEST_PATH), (0.1 * resolution * norm) ** 2)
+    longest = n if problem.gram is not None else _LONGEST_PATH
+    selection = select(problem, longest, (0.1 * resolution * norm) ** 2)
     _certify_path(problem, selection, upper, effort, progress)
     upper[n] = 0.0
     refined: dict[int, Dictionary] = {}
@@ -140,9 +143,14 @@ def _certify_path(problem: Problem, selection: Selection, upper: Array, effort: 
 
 
 def _eliminate(problem: Problem, upper: Array, kept: dict[int, Dictionary], effort: Effort) -> None:
-    """Certified errors along backward elimination, from n − 1 down to n/2 atoms, where it beats the greedy path."""
+    """Certified errors along backward elimination, from n − 1 down to n/2 atoms, where it beats the greedy path.
+
+    Only where most atoms matter: when half of them already come within 2 %, there is nothing to gain.
+    """
     n = problem.n
     if problem.gram is None or not 4 <= n <= _MOST_ELIMINATED:
+        return
+    if float(np.min(upper[: n // 2 + 1])) <= 0.02 * float(np.sqrt(problem.energy)):
         return
     removed = eliminate(problem, problem.gram, n // 2)
     if removed is None:
@@ -202,7 +210,7 @@ def _sizes(path: MergePath, most: int, effort: Effort) -> list[int]:
     if costs.size > 2:
         drop = costs[:-1] / np.maximum(costs[1:], 1e-300)  # from S + 1 = index + 2 clusters on, merging is cheap
         for index in np.argsort(-drop)[: effort.drops]:
-            if 1 <= index + 2 <= most:
+            if drop[index] >= _MEANINGFUL_DROP and index + 2 <= most:
                 sizes.add(int(index) + 2)
     return sorted(sizes)
 
