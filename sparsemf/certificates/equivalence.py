@@ -44,7 +44,7 @@ class Matching:
 class Equivalence:
     """The verdict with what proves it; bounds are absolute in ``norm``."""
 
-    verdict: Literal["equivalent", "distinct", "undecided"]
+    verdict: check.Verdict
     norm: str
     radius: float | None
     law: InputLaw
@@ -131,7 +131,7 @@ def certify_pair(
     lower, upper = max(lower * (1 - check.SLACK), 0.0), upper * (1 + check.SLACK)
     verdict = check.verdict_of(lower, upper, at, at_distinct)
     return Equivalence(
-        verdict=verdict,  # type: ignore[arg-type]
+        verdict=verdict,
         norm=norm,
         radius=radius,
         law=law,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from sparsemf.atomic import header, input_record, plain
 from sparsemf.certificates.checker import check
 from sparsemf.certificates.equivalence import Equivalence, certify_pair, encode_law, raw_of
+from sparsemf.exceptions import InputError
 from sparsemf.measures import ARITHMETIC, InputLaw, Network
 from sparsemf.pipeline.laws import describe
 
@@ -17,7 +18,7 @@ def certify(
     a: Network,
     b: Network,
     law: InputLaw | None = None,
-    norm: str = "l2",
+    norm: Literal["l2", "sup"] = "l2",
     radius: float | None = None,
     eps: float | None = None,
     rel_eps: float | None = None,
@@ -25,8 +26,13 @@ def certify(
 ) -> Equivalence:
     """The verdict on ‖f_A − f_B‖ ≤ ε; see :func:`sparsemf.certificates.equivalence.certify_pair`."""
     if norm not in ("l2", "sup"):
-        raise ValueError(f"norm: expected 'l2' or 'sup', got {norm!r}")
-    return certify_pair(a, b, law, norm, radius, eps, rel_eps, seed)  # type: ignore[arg-type]
+        raise InputError(f"norm: expected 'l2' or 'sup', got {norm!r}")
+    for name, value in (("eps", eps), ("rel_eps", rel_eps), ("radius", radius)):
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"{name}: expected a positive number, got {value}")
+    if eps is not None and rel_eps is not None:
+        raise InputError("eps and rel_eps exclude each other")
+    return certify_pair(a, b, law, norm, radius, eps, rel_eps, seed)
 
 
 def document(

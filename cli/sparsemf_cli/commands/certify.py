@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
@@ -32,7 +32,7 @@ def certify(
     b: str,
     eps: float | None,
     rel_eps: float | None,
-    norm: str,
+    norm: Literal["l2", "sup"],
     radius: float | None,
     source: CheckpointOptions,
     output: OutputOptions,

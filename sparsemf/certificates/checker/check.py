@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from sparsemf.certificates.checker.raw import Raw, Unreadable, decode
 
 Array = NDArray[np.float64]
 
+Verdict = Literal["equivalent", "distinct", "undecided"]
 SCHEMAS = ("sparsemf/certify/1", "sparsemf/sparsity/1")
 SLACK = 1e-9
 """Published numbers are widened by this relative slack, so that another machine's rounding cannot refute them."""
@@ -183,7 +184,7 @@ def norm_bounds(
     return _interval(low - slack, high + slack)
 
 
-def verdict_of(lower: float, upper: float, eps: float, eps_distinct: float) -> str:
+def verdict_of(lower: float, upper: float, eps: float, eps_distinct: float) -> Verdict:
     """The verdict that two-sided bounds imply."""
     if upper <= eps:
         return "equivalent"
