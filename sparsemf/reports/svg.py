@@ -80,6 +80,7 @@ def linear(values: Iterable[float], start: float, end: float, *, room: float = 0
     known = list(values) or [0.0, 1.0]
     low, high = min(known), max(known)
     span = (high - low) or abs(high) or 1.0
+    span = max(span, 1e-9, 1e-9 * max(abs(low), abs(high)))  # ticks are told apart by their first digits
     return Scale("linear", low - room * span, high + room * span, start, end)
 
 
