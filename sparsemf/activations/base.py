@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,27 +18,56 @@ from sparsemf.activations import quadrature
 from sparsemf.activations.ops import NUMPY, Ops
 
 Array = NDArray[np.float64]
+Kind = Literal["atoms", "kinks", "matrix", "quadratic", "tensor", "frequencies"]
+
+#: Upper bounds are computed in float64 and widened by this factor.
+ROUND_UP = 1.0 + 1e-14
+#: ‖⟨δ, (x, 1)⟩‖_{L⁴(N(0, I))} ≤ 3^{1/4}·‖δ‖.
+FOURTH_ROOT_OF_3 = 3.0**0.25 * ROUND_UP
 
 
 @dataclass(frozen=True)
 class Relation:
-    """The finite-rank flip relation σ(z) = sign·σ(−z) + constant + linear·z.
+    """The finite-rank flip relation σ(z) = sign·σ(−z) + constant + linear·z + quadratic·z².
 
-    A neuron (α, w, b) may be replaced by (sign·α, −w, −b) at the price of the affine function
-    α·(constant + linear·(⟨w, x⟩ + b)).
+    A neuron (α, w, b) may be replaced by (sign·α, −w, −b) at the price of the polynomial
+    α·(constant + linear·z + quadratic·z²), z = ⟨w, x⟩ + b.
     """
 
     sign: int
     constant: float = 0.0
     linear: float = 0.0
+    quadratic: float = 0.0
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term coefficient·core(scale·z + shift) of an :class:`Image`; ``core`` is a registered name."""
+
+    coefficient: float
+    core: str
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """σ written in core activations: σ(z) = Σ_j coefficient_j·core_j(scale_j·z + shift_j) + p₀ + p₁ z.
+
+    ``polynomial`` is (p₀, p₁).  The constants are float64, so the identity holds to their rounding.  Two activations
+    with images in the same cores are compared core by core.
+    """
+
+    terms: tuple[Term, ...]
+    polynomial: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class KernelValue:
     """E[σ(U)σ(V)] elementwise, with what is known of its error.
 
-    ``error`` is an absolute error: a stated rounding margin when ``closed`` is true, the difference of two
-    quadrature orders (an *estimate*) otherwise.
+    ``error`` is an absolute error: a stated rounding margin when ``closed`` is true; otherwise a bounded truncation or,
+    where a quadrature had to serve, the difference of two of its orders (an *estimate*).
     """
 
     value: Array
@@ -58,20 +87,37 @@ class Activation(ABC):
     relation:
         The flip relation, or None when σ has none.
     lipschitz:
-        sup |σ′|, rounded up.
+        sup |σ′|, rounded up; ``inf`` when σ′ is unbounded.
+    bound:
+        sup |σ|, rounded up (``inf`` when unbounded).
     strip:
         A lower bound of the distance from the real axis to the nearest singularity of σ (0 for kinked σ,
         ``inf`` for entire σ); it sets the step of the trapezoidal rule.
+    breaks:
+        The points where σ is not analytic.
+    grain:
+        A length below which σ is smooth on either side of its breaks; it sets the finest quadrature panel.
     kernel_closed:
         Whether :meth:`kernel` is a closed form.
+    image:
+        σ in terms of cores, or None when σ is itself a core.
+    kind:
+        What the quotient by the symmetry is: ``"atoms"`` (a measure on the section), ``"kinks"`` (a relu kink measure
+        whose atoms telescope), ``"matrix"``, ``"quadratic"``, ``"tensor"`` (the only thing seen of Σ α w^{⊗k}),
+        ``"frequencies"`` (atoms sharing ±w span rank 2).
     """
 
     name: str
     homogeneous: int | None = None
     relation: Relation | None = None
     lipschitz: float
+    bound: float = np.inf
     strip: float = np.inf
+    breaks: tuple[float, ...] = ()
+    grain: float = 1.0
     kernel_closed: bool = False
+    image: Image | None = None
+    kind: Kind = "atoms"
 
     @abstractmethod
     def value_and_derivative(self, z: Any, ops: Ops) -> tuple[Any, Any]:
@@ -94,11 +140,43 @@ class Activation(ABC):
         ends = np.maximum(np.abs(self.value(low)), np.abs(self.value(high)))
         return ends + 0.5 * self.lipschitz * (high - low)
 
+    def sup_slope(self, low: Array, high: Array) -> Array:
+        """An upper bound of sup |σ′| on each interval [low, high]; default: ``lipschitz``."""
+        return np.full(np.broadcast(low, high).shape, self.lipschitz)
+
+    def size(self, r: Array, b: Array) -> Array:
+        """An upper bound of ‖σ(r g + b)‖_{L²(g ~ N(0, 1))}, elementwise.
+
+        Default: |σ(0)| + lipschitz·√(r² + b²), capped by ``bound``.
+        """
+        at_zero = abs(float(self.value(np.zeros(1))[0]))
+        return np.minimum((at_zero + self.lipschitz * np.hypot(r, b)) * ROUND_UP, self.bound)
+
+    def rounding_size(self, r: Array, b: Array) -> Array:
+        """What the rounding of a closed-form kernel scales with (entry error ~ UNIT·rounding_size·rounding_size′).
+
+        Default: :meth:`size` without the cap, since closed forms do not know that σ is bounded.
+        """
+        return (abs(float(self.value(np.zeros(1))[0])) + self.lipschitz * np.hypot(r, b)) * ROUND_UP
+
+    def modulus(self, r: Array, b: Array) -> Array:
+        """M with ‖σ(⟨u, (x, 1)⟩) − σ(⟨v, (x, 1)⟩)‖_{L²(N(0, I))} ≤ M·‖u − v‖ whenever u = (w, β) and v both have
+        ‖w‖ ≤ r and |β| ≤ |b|; elementwise.
+
+        Default: ``lipschitz``.  For σ′ unbounded, Hölder: M = 3^{1/4}·sup ‖σ′(s g + β)‖_{L⁴} over s ≤ r, |β| ≤ |b|,
+        since ‖⟨δ, (x, 1)⟩‖_{L⁴} ≤ 3^{1/4}‖δ‖ and the segment from v to u stays in the same (convex) set.
+        """
+        return np.full(np.broadcast(r, b).shape, self.lipschitz)
+
+    def as_image(self) -> Image:
+        """σ in terms of cores; a core is its own image."""
+        return self.image if self.image is not None else Image((Term(1.0, self.name),))
+
     def hermite(self, r: Array, b: Array, degree: int) -> Array:
         """Hermite coefficients c_k(r, b) = E[σ(r g + b) he_k(g)] for k = 0 … degree; shape (n, degree + 1).
 
-        Trapezoidal rule on the whole line: the integrand is analytic in a strip, so the error falls like
-        exp(−2π·strip/(r·step)); families with a kink override this by their closed form.
+        Default: the rules of :mod:`sparsemf.activations.quadrature`, near rounding for every r and b; families with a
+        closed form use it.
         """
         return quadrature.hermite_coefficients(self, np.asarray(r, float), np.asarray(b, float), degree)
 
@@ -109,10 +187,11 @@ class Activation(ABC):
     def kernel(self, s1: Array, m1: Array, s2: Array, m2: Array, c: Array) -> KernelValue:
         """K = E[σ(U)σ(V)] for U ~ N(m1, s1²), V ~ N(m2, s2²), cov(U, V) = c; all arrays broadcast together.
 
-        Default: tensor Gauss–Hermite quadrature, error estimated from two orders.
+        Default: Mehler's series with its bounded tail, refined by conditioning (:mod:`sparsemf.activations.kernels`).
         """
-        s1, m1, s2, m2, c = np.broadcast_arrays(s1, m1, s2, m2, c)
-        return quadrature.kernel_2d(self, s1, m1, s2, m2, c)
+        from sparsemf.activations.kernels import series_kernel
+
+        return series_kernel(self, self, s1, m1, s2, m2, c)
 
     def __repr__(self) -> str:
         return f"Activation({self.name})"

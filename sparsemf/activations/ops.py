@@ -22,11 +22,15 @@ class Ops:
     """Elementwise operations of one array library.
 
     ``sigmoid(z) = 1/(1+e^{-z})``, ``softplus(z) = log(1+e^z)``, ``ndtr`` the standard normal distribution
-    function, ``step(z) = 1[z > 0]``, ``maximum0(z) = max(z, 0)``.
+    function, ``step(z) = 1[z > 0]``, ``maximum0(z) = max(z, 0)``, ``expm1(z) = e^z − 1``.
     """
 
     name: str
     exp: Elementwise
+    expm1: Elementwise
+    sin: Elementwise
+    cos: Elementwise
+    arctan: Elementwise
     tanh: Elementwise
     erf: Elementwise
     sigmoid: Elementwise
@@ -41,6 +45,10 @@ class Ops:
 NUMPY = Ops(
     name="numpy",
     exp=np.exp,
+    expm1=np.expm1,
+    sin=np.sin,
+    cos=np.cos,
+    arctan=np.arctan,
     tanh=np.tanh,
     erf=special.erf,
     sigmoid=special.expit,
@@ -61,6 +69,10 @@ def torch_ops() -> Ops:
     return Ops(
         name="torch",
         exp=torch.exp,
+        expm1=torch.expm1,
+        sin=torch.sin,
+        cos=torch.cos,
+        arctan=torch.atan,
         tanh=torch.tanh,
         erf=torch.erf,
         sigmoid=torch.sigmoid,

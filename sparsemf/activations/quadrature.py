@@ -1,14 +1,21 @@
-"""Gaussian integrals of smooth activations by rules whose error is controlled by analyticity.
+"""Gaussian integrals of activations by one-dimensional rules whose error is controlled by analyticity.
 
-One dimension: the trapezoidal rule on [−L, L].  For F(g) = σ(rg + b)·he_k(g)·φ(g), analytic for
-|Im g| < a = strip/r, the rule of step h errs by at most about exp(−2πa/h)·sup|F(· ± ia)|, and off the axis
-he_k grows like exp(a√k) (Trefethen & Weideman, SIAM Rev. 56 (2014), Thm 5.1).  Hence 2π/h ≥ 40/a + √k for a
-finite strip, and 2π/h ≥ √k + 13·√(1 + r²) for entire σ of Gaussian type, put the error near 1e-17; the
-truncation at L = 12.5 costs e^{−L²/4} ≈ 1e-17.
+*Trapezoidal rule* on [−L, L], for gentle analytic σ.  For F(g) = σ(rg + b)·he_k(g)·φ(g), analytic for |Im g| < a =
+strip/r, the rule of step h errs by at most about exp(−2πa/h)·sup|F(· ± ia)|, and off the axis φ grows like e^{a²/2} and
+he_k like exp(a√k) (Trefethen & Weideman, SIAM Rev. 56 (2014), Thm 5.1).  Hence 2π/h ≥ √k + 40/a + a/2 for a finite
+strip, and 2π/h ≥ √k + 13·√(1 + r²) for entire σ of Gaussian type (a = 13 is the best choice for wide strips), put the
+error near 1e-17; the truncation at L = 12.5 costs e^{−L²/4} ≈ 1e-17.
+
+*Graded panels*, for steep or kinked σ: Gauss–Legendre on the unit grid refined around every centre z* (a kink, or 0) by
+the points g* ± 2^j·grain/r.  A panel of that grid is at least as far from the nearest singularity as it is long, so the
+rule of p points errs by about (3 + √8)^{−2p} (Trefethen, SIAM Rev. 50 (2008), Thm 4.5).
+
+For r ≤ 1 the degrees k ≥ 1 come from c_k = (r/√k)·E[σ′(rg + b) he_{k−1}(g)] (Stein), whose rounding is relative to r.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +24,17 @@ from numpy.typing import NDArray
 from sparsemf.activations.ops import NUMPY
 
 if TYPE_CHECKING:
-    from sparsemf.activations.base import Activation, KernelValue
+    from sparsemf.activations.base import Activation
 
 Array = NDArray[np.float64]
+Function = Callable[[Array], Array]
 
 HALF_RANGE = 12.5
-_NODES_PER_BLOCK = 4_000_000
-_MAX_NODES = 20_000
+_NODES_PER_BLOCK = 2_000_000
+_MAX_NODES = 8_000
+_POINTS = 32
+_POINTS_LOW = 20
+"""Points per panel: with Hermite polynomials, and for plain means."""
 
 
 def normalised_hermite(g: Array, degree: int) -> Array:
@@ -37,9 +48,13 @@ def normalised_hermite(g: Array, degree: int) -> Array:
     return out
 
 
+def _density(g: Array) -> Array:
+    return np.exp(-0.5 * g * g) / np.sqrt(2 * np.pi)
+
+
 def _weighted_hermite(g: Array, step: float, degree: int) -> Array:
     """step·he_k(g)·φ(g), run on φ-weighted values so that nothing overflows at large degree."""
-    weight = step * np.exp(-0.5 * g * g) / np.sqrt(2 * np.pi)
+    weight = step * _density(g)
     out = np.empty((g.size, degree + 1))
     out[:, 0] = weight
     if degree >= 1:
@@ -51,9 +66,12 @@ def _weighted_hermite(g: Array, step: float, degree: int) -> Array:
 
 def _nodes(activation: Activation, r_max: float, degree: int) -> tuple[Array, float] | None:
     """Nodes and step of the trapezoidal rule, None when the neurons are too steep for it."""
+    if activation.strip == 0.0:
+        return None
     frequency = np.sqrt(degree) + 13.0 * np.sqrt(1.0 + r_max**2 * (activation.strip == np.inf))
     if np.isfinite(activation.strip):
-        frequency = max(frequency, np.sqrt(degree) + 40.0 * r_max / activation.strip)
+        height = activation.strip / r_max
+        frequency = max(frequency, np.sqrt(degree) + 40.0 / height + 0.5 * min(height, 13.0))
     if HALF_RANGE * frequency / np.pi > _MAX_NODES:
         return None
     half = int(np.ceil(HALF_RANGE * frequency / (2 * np.pi)))
@@ -61,94 +79,81 @@ def _nodes(activation: Activation, r_max: float, degree: int) -> tuple[Array, fl
     return step * np.arange(-half, half + 1, dtype=np.float64), step
 
 
-def _octaves(r: Array) -> list[NDArray[np.intp]]:
+def _octaves(r: Array) -> list[tuple[int, NDArray[np.intp]]]:
     """Indices grouped by the power of two above r, so that one wild neuron does not refine them all."""
     octave = np.ceil(np.log2(np.maximum(r, 1.0))).astype(int)
-    return [np.flatnonzero(octave == level) for level in np.unique(octave)]
+    return [(int(level), np.flatnonzero(octave == level)) for level in np.unique(octave)]
 
 
 def hermite_coefficients(activation: Activation, r: Array, b: Array, degree: int) -> Array:
     """c_k(r, b) for k = 0 … degree, shape (n, degree + 1); see :meth:`Activation.hermite`."""
     out = np.empty((r.size, degree + 1))
-    for group in _octaves(r):
-        rule = _nodes(activation, float(r[group].max()), degree)
-        if rule is None:
-            out[group] = _steep(activation, r[group], b[group], degree, power=1)
+
+    def value(z: Array) -> Array:
+        return activation.value(z, NUMPY)
+
+    for level, rows in _octaves(r):
+        if level > 0 or degree == 0:
+            out[rows] = _transform(value, activation, r[rows], b[rows], degree, level)
             continue
-        g, step = rule
-        weights = _weighted_hermite(g, step, degree)
-        block = max(1, _NODES_PER_BLOCK // g.size)
-        for start in range(0, group.size, block):
-            rows = group[start : start + block]
-            out[rows] = activation.value(r[rows, None] * g + b[rows, None], NUMPY) @ weights
+        out[rows, :1] = _transform(value, activation, r[rows], b[rows], 0, level)
+        slopes = _transform(lambda z: activation.derivative(z, NUMPY), activation, r[rows], b[rows], degree - 1, level)
+        out[rows, 1:] = r[rows, None] / np.sqrt(np.arange(1.0, degree + 1)) * slopes
     return out
 
 
 def second_moment(activation: Activation, r: Array, b: Array) -> Array:
-    """E σ(rg + b)², shape (n,), by the same rule (the square doubles the bandwidth)."""
+    """E σ(rg + b)², shape (n,), by the same rules (the square doubles the bandwidth)."""
     out = np.empty(r.size)
-    for group in _octaves(r):
-        rule = _nodes(activation, 2.0 * float(r[group].max()), 0)
-        if rule is None:
-            out[group] = _steep(activation, r[group], b[group], 0, power=2)[:, 0]
-            continue
-        g, step = rule
-        weight = step * np.exp(-0.5 * g * g) / np.sqrt(2 * np.pi)
-        block = max(1, _NODES_PER_BLOCK // g.size)
-        for start in range(0, group.size, block):
-            rows = group[start : start + block]
-            out[rows] = activation.value(r[rows, None] * g + b[rows, None], NUMPY) ** 2 @ weight
+    for level, rows in _octaves(2.0 * r):
+        square = _transform(lambda z: activation.value(z, NUMPY) ** 2, activation, r[rows], b[rows], 0, level)
+        out[rows] = square[:, 0]
     return out
 
 
-def _steep(activation: Activation, r: Array, b: Array, degree: int, power: int) -> Array:
-    """E[σ(rg + b)^power he_k(g)] for steep neurons: 32-point Gauss–Legendre panels on the unit grid and, around the
-    centre g* = −b/r, on a geometric grid g* ± 2^j/r (j ≤ 6) beyond which every such σ is a line to rounding."""
-    nodes, weights = np.polynomial.legendre.leggauss(32)
-    graded = np.concatenate([-(2.0 ** np.arange(6, -2, -1)), [0.0], 2.0 ** np.arange(-1, 7)])
+def _transform(function: Function, activation: Activation, r: Array, b: Array, degree: int, level: int) -> Array:
+    """E[function(rg + b) he_k(g)] for r ≤ 2^level, shape (n, degree + 1)."""
+    rule = _nodes(activation, 2.0**level, degree)
+    if rule is None:
+        return _panels(function, activation, r, b, degree, level)
+    g, step = rule
+    weights = _weighted_hermite(g, step, degree)
     out = np.empty((r.size, degree + 1))
-    for i in range(r.size):
-        ends = np.concatenate([np.arange(-13.0, 14.0), -b[i] / r[i] + graded / r[i]])
-        ends = np.unique(np.clip(ends, -13.0, 13.0))
-        half, middle = 0.5 * np.diff(ends), 0.5 * (ends[1:] + ends[:-1])
-        g = (middle[:, None] + half[:, None] * nodes).ravel()
-        value = activation.value(r[i] * g + b[i], NUMPY) ** power * (half[:, None] * weights).ravel()
-        out[i] = value @ _weighted_hermite(g, 1.0, degree)
+    block = max(1, _NODES_PER_BLOCK // g.size)
+    for start in range(0, r.size, block):
+        rows = slice(start, start + block)
+        out[rows] = function(r[rows, None] * g + b[rows, None]) @ weights
     return out
 
 
-def kernel_2d(
-    activation: Activation, s1: Array, m1: Array, s2: Array, m2: Array, c: Array, order: int = 80
-) -> KernelValue:
-    """E[σ(U)σ(V)] by tensor Gauss–Hermite quadrature; the error estimate is the larger of the difference to the rule
-    of 3/4 the order and a tenth of the difference to the rule of half the order (one alone can vanish by chance).
+def _panels(function: Function, activation: Activation, r: Array, b: Array, degree: int, level: int) -> Array:
+    """The graded rule; the same number of panels for every neuron, those outside the range having length 0."""
+    points, weights = np.polynomial.legendre.leggauss(_POINTS if degree else _POINTS_LOW)
+    steep = np.maximum(r, 1e-290)
+    centres = [(z - b) / steep for z in activation.breaks or (0.0,)]
+    doublings = level + 6 + int(np.ceil(np.log2(1.0 / activation.grain)))
+    ends = panel_ends([(centre, activation.grain / steep) for centre in centres], doublings)
+    out = np.empty((r.size, degree + 1))
+    block = max(1, _NODES_PER_BLOCK // (ends.shape[1] * points.size))
+    for start in range(0, r.size, block):
+        rows = slice(start, start + block)
+        half, middle = 0.5 * np.diff(ends[rows]), 0.5 * (ends[rows, 1:] + ends[rows, :-1])
+        g = (middle[:, :, None] + half[:, :, None] * points).reshape(half.shape[0], -1)
+        mass = (half[:, :, None] * weights).reshape(g.shape) * function(r[rows, None] * g + b[rows, None])
+        previous, current = np.zeros_like(g), _density(g)
+        for k in range(degree + 1):
+            out[rows, k] = np.einsum("ij,ij->i", mass, current)
+            if k < degree:
+                previous, current = current, (g * current - np.sqrt(k) * previous) / np.sqrt(k + 1)
+    return out
 
-    V = m2 + (c/s1)·g1 + √(s2² − c²/s1²)·g2 with U = m1 + s1·g1; s1 = 0 makes U a constant.
-    """
-    from sparsemf.activations.base import KernelValue
 
-    shape = s1.shape
-    s1, m1, s2, m2, c = (np.asarray(x, float).ravel() for x in (s1, m1, s2, m2, c))
-    slope = np.divide(c, s1, out=np.zeros_like(c), where=s1 > 0)
-    rest = np.sqrt(np.maximum((s2 - slope) * (s2 + slope), 0.0))
-    values = []
-    for points in (order, (3 * order) // 4, order // 2):
-        nodes, weights = np.polynomial.hermite_e.hermegauss(points)
-        weights = weights / weights.sum()
-        total = np.empty(s1.size)
-        block = max(1, _NODES_PER_BLOCK // points**2)
-        for start in range(0, s1.size, block):
-            part = slice(start, start + block)
-            u = activation.value(m1[part, None] + s1[part, None] * nodes, NUMPY)
-            v = activation.value(
-                m2[part, None, None]
-                + slope[part, None, None] * nodes[:, None]
-                + rest[part, None, None] * nodes[None, :],
-                NUMPY,
-            )
-            total[part] = np.einsum("pi,pij,i,j->p", u, v, weights, weights, optimize=True)
-        values.append(total)
-    error = np.maximum(np.abs(values[0] - values[1]), 0.1 * np.abs(values[0] - values[2])) + 64 * np.finfo(
-        float
-    ).eps * np.abs(values[0])
-    return KernelValue(values[0].reshape(shape), error.reshape(shape), closed=False)
+def panel_ends(centres: list[tuple[Array, Array]], doublings: int) -> Array:
+    """Sorted ends of the panels on [−13, 13], shape (n, ·): the unit grid and, for every (centre, scale) of shapes
+    (n,), centre ± 2^j·scale for j = −1 … doublings − 1."""
+    graded = 2.0 ** np.arange(-1, doublings)
+    pattern = np.concatenate([-graded[::-1], [0.0], graded])
+    n = centres[0][0].size
+    parts = [np.broadcast_to(np.arange(-13.0, 14.0), (n, 27))]
+    parts += [centre[:, None] + scale[:, None] * pattern for centre, scale in centres]
+    return np.sort(np.clip(np.concatenate(parts, axis=1), -13.0, 13.0), axis=1)

@@ -1,50 +1,49 @@
 """Are two networks the same function?  Two-sided bounds of ‖f_A − f_B‖, a witness, a matching; never a guess.
 
-Upper bounds: grouping (linear in the distances, so exact copies give rounding) and the Gram form (tight when every
-weight is perturbed).  Lower bounds: Gram form; Bessel's inequality on the affine functions and one ridge direction
-(linear, so it does not cancel); in the sup norm a witness in ball arithmetic.  Every published number is one that the
-independent checker proved too, widened by ``SLACK``.
+The prover looks for evidence - a grouping of the neurons, a direction, a point, the number of Hermite degrees and of
+digits - and lets the checker compute the bounds that it proves; published numbers are those, widened by ``SLACK``.  It tries
+the cheap evidence first and asks for more, up to ball arithmetic, while the verdict is undecided.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
-from sparsemf.certificates.checker import balls, check
+from sparsemf.certificates.checker import equivalence as checked
+from sparsemf.certificates.checker import grouped, series
+from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
+from sparsemf.certificates.checker.catalogue import CORES, ORDER
+from sparsemf.certificates.checker.document import SLACK
+from sparsemf.certificates.checker.expansion import Expanded, expanded, terms_of
+from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, encode
+from sparsemf.certificates.groups import Grouping, candidates
+from sparsemf.certificates.matching import Matching, match
 from sparsemf.certificates.orbit import OrbitDistance, orbit_distance
-from sparsemf.measures import Atoms, Ball, Empirical, Gaussian, InputLaw, Network, difference
-from sparsemf.symmetry import Grouping, Section, group, grouped_bound, point_distances, quotient
+from sparsemf.certificates.points import Difference, Linearised, best_point
+from sparsemf.exceptions import InputError
+from sparsemf.measures import Ball, Empirical, Gaussian, InputLaw, Network
 
 Array = NDArray[np.float64]
 
-_MOST_PAIRS = 3e7
-_GRAM_WIDTH = 8192
-_MATCH_RADIUS = 1e-2
-
-
-@dataclass(frozen=True)
-class Matching:
-    """Atoms of A and B matched one to one within the radius, in the quotient metric on the section."""
-
-    matched: int
-    unmatched_a: int
-    unmatched_b: int
-    max_distance: float
-    pairs: list[tuple[int, int]]
+_BITS = (160, 320)
+_LARGE = 20_000_000
+"""Entries beyond which only what is needed for the verdict is computed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Equivalence:
-    """The verdict with what proves it; bounds are absolute in ``norm``."""
+    """The verdict with what proves it; bounds are absolute in ``norm``.
 
-    verdict: check.Verdict
+    ``arithmetic`` names what the bounds were computed in; ``eps_distinct`` is ∞ when no upper bound of ‖f_A‖ was needed.
+    """
+
+    verdict: checked.Verdict
     norm: str
     radius: float | None
     law: InputLaw
@@ -59,11 +58,23 @@ class Equivalence:
     separation_degree: int | None
     orbit_distance: OrbitDistance
     evidence: dict[str, Any]
+    arithmetic: str
 
 
 def raw_of(network: Network) -> Raw:
     """A network as the checker sees it."""
-    return Raw(network.activation.name, network.alpha, network.inner, network.bias, network.affine, network.offset)
+    return Raw(
+        network.activation.name,
+        network.outer,
+        network.scale,
+        network.inner,
+        network.bias,
+        network.affine,
+        network.offset,
+        network.quadratic,
+        network.gate,
+        network.gate_bias,
+    )
 
 
 def encode_law(law: InputLaw) -> dict[str, Any]:
@@ -71,6 +82,37 @@ def encode_law(law: InputLaw) -> dict[str, Any]:
     if isinstance(law, Empirical) or law.name == "gaussian":
         return {"name": law.name, "mean": None, "root": None}
     return {"name": law.name, "mean": encode(law.mean), "root": encode(law.root)}
+
+
+def norm_for(law: InputLaw, domain: Ball | None) -> Norm:
+    """The checker's norm for a law or a ball."""
+    if domain is not None:
+        return Norm("sup", radius=domain.radius)
+    if isinstance(law, Empirical):
+        return Norm("empirical", rows=law.x)
+    if law.name == "gaussian":
+        return Norm("gaussian")
+    return Norm("gaussian", mean=np.asarray(law.mean), root=np.asarray(law.root))
+
+
+@dataclass(frozen=True, eq=False)
+class _Proof:
+    """What one piece of evidence proves, already widened."""
+
+    evidence: dict[str, Any]
+    lower: float
+    upper: float
+    eps: float
+    eps_distinct: float
+
+    @property
+    def verdict(self) -> checked.Verdict:
+        return checked.verdict_of(self.lower, self.upper, self.eps, self.eps_distinct)
+
+    @property
+    def spread(self) -> float:
+        """How far the two ends are apart."""
+        return self.upper / self.lower if self.lower > 0 else np.inf
 
 
 def certify_pair(
@@ -85,211 +127,255 @@ def certify_pair(
 ) -> Equivalence:
     """The verdict on ‖f_A − f_B‖ ≤ ε in L²(law) or in the sup norm over ‖x‖ ≤ radius.
 
-    ``rel_eps`` (default 1e-3 when no ``eps`` is given) is relative to ‖f_A‖ in the same norm, by its certified
-    lower bound for *equivalent* and its upper bound for *distinct*.
+    The activations may differ.  ``rel_eps`` (default 1e-3 when no ``eps`` is given) is relative to ‖f_A‖ in the same norm,
+    by its certified lower bound for *equivalent* and its upper bound for *distinct*.
     """
+    _comparable(a, b)
     law = law or Gaussian.standard(a.d)
     if norm == "sup":
         radius = float(np.sqrt(a.d)) if radius is None else radius
     domain = Ball(radius) if norm == "sup" and radius is not None else None
     if eps is None and rel_eps is None:
         rel_eps = 1e-3
-    h = difference(a, b)
-    white = h if domain is not None or isinstance(law, Empirical) else law.whiten(h)
-    shell: dict[str, Any] = {"norm": norm, "radius": radius, "law": encode_law(law)}
-    data = law.x if isinstance(law, Empirical) else None
     raw_a, raw_b = raw_of(a), raw_of(b)
-
-    grouping, upper = best_grouping(white, a.width, domain)
-    evidence: dict[str, Any] = {
-        "leader": encode(grouping.leader.astype(np.int32)),
-        "sign": encode(grouping.sign.astype(np.int8)),
-    }
-    seen = (law.whiten(a), law.whiten(b)) if domain is None and isinstance(law, Gaussian) else (a, b)
-    matching = match(*seen)
-    x, gap = _witness(raw_a, raw_b, h, law, domain, seed)
-    if x is not None:
-        evidence["witness"] = encode(x)
-    if domain is not None:
-        evidence["norm_point"] = encode(_best_point(a, law, domain, seed))
-    norm_low, norm_high = check.norm_bounds(shell, raw_a, data, evidence) if rel_eps is not None else (0.0, 0.0)
-    if eps is not None:
-        at = at_distinct = eps
-    else:
-        at = (rel_eps or 0.0) * norm_low * (1 - check.SLACK)
-        at_distinct = (rel_eps or 0.0) * norm_high * (1 + check.SLACK)
-
-    separation = None
-    if domain is None and isinstance(law, Gaussian):
-        evidence["affine"] = True
-        direction = _ridge(white)
-        evidence["direction"] = None if direction is None else encode(direction)
-        proved = check.separations(shell, raw_a, raw_b, evidence, check.SEPARATION_DEGREE)
-        separation = proved[0] if proved else None
-        evidence["gram"] = bool(upper > at and white.width <= _GRAM_WIDTH)
-    lower, upper = check.distance_bounds(shell, raw_a, raw_b, data, evidence)
-    lower, upper = max(lower * (1 - check.SLACK), 0.0), upper * (1 + check.SLACK)
-    verdict = check.verdict_of(lower, upper, at, at_distinct)
+    search = _Search(a, b, raw_a, raw_b, law, domain, norm_for(law, domain), eps, rel_eps, seed)
+    proof = search.run()
+    evidence = proof.evidence
+    x = search.witness()
+    gap = checked.witness_gap(raw_a, raw_b, x) * (1 - SLACK) if x is not None else 0.0
+    proved = checked.separations(search.measure, raw_a, raw_b, evidence) if proof.lower > 0 else []
     return Equivalence(
-        verdict=verdict,
+        verdict=proof.verdict,
         norm=norm,
         radius=radius,
         law=law,
-        eps=at,
-        eps_distinct=at_distinct,
+        eps=proof.eps,
+        eps_distinct=proof.eps_distinct,
         rel_eps=None if eps is not None else rel_eps,
-        lower=lower,
-        upper=upper,
-        matching=matching,
-        witness=x,
+        lower=proof.lower,
+        upper=proof.upper,
+        matching=match(a, b),
+        witness=x if gap > 0 else None,
         gap=gap,
-        separation_degree=separation,
-        orbit_distance=orbit_distance(white),
+        separation_degree=proved[0] if proved else None,
+        orbit_distance=orbit_distance(a, b),
         evidence=evidence,
+        arithmetic=describe(evidence),
     )
 
 
-def best_grouping(h: Network, split: int, domain: Ball | None) -> tuple[Grouping, float]:
-    """The grouping with the smallest bound: rounding-level groups, then B's neurons led by their nearest of A."""
-    alive = np.flatnonzero(h.alpha.any(axis=1) & h.inner.any(axis=1))
-    offset = h.offset.copy()
-    constant = h.alpha.any(axis=1) & ~h.inner.any(axis=1)
-    offset += h.alpha[constant].T @ h.activation.value(h.bias[constant])
-    active = h.with_(outer=h.outer[alive], inner=h.inner[alive], bias=h.bias[alive], offset=offset)
-    candidates = [group(active, 1e-13)]
-    if active.width <= _GRAM_WIDTH:
-        candidates += [group(active, radius) for radius in (1e-10, 1e-7)]
-    in_a = alive < split
-    if in_a.any() and (~in_a).any() and in_a.sum() * float((~in_a).sum()) <= _MOST_PAIRS:
-        candidates.append(_paired(active, in_a, candidates[0]))
-    best = min(candidates, key=lambda g: grouped_bound(active, g, domain))
-    leader, sign = np.full(h.width, -1, dtype=np.int64), np.ones(h.width, dtype=np.int64)
-    leader[alive], sign[alive] = alive[best.leader], best.sign
-    return Grouping(leader, sign), grouped_bound(active, best, domain)
+def describe(evidence: dict[str, Any]) -> str:
+    """The arithmetic of a proof in words."""
+    bits = evidence["bits"]
+    return f"ball arithmetic of {bits} bits" if bits else "float64 with a-priori error bounds"
 
 
-def _paired(active: Network, in_a: NDArray[np.bool_], exact: Grouping) -> Grouping:
-    """Exact groups, and every leading neuron of B joined to the nearest leading neuron of A where that is cheaper
-    than standing alone."""
-    section = Section.of(active)
-    heads = np.unique(exact.leader)
-    rows, columns = heads[~in_a[heads]], heads[in_a[heads]]
-    leader, sign = exact.leader.copy(), exact.sign.copy()
-    if rows.size and columns.size:
-        size = np.linalg.norm(section.points, axis=1)
-        for start in range(0, rows.size, 1024):
-            part = rows[start : start + 1024]
-            distance, flips = point_distances(section.points[part], section.points[columns], section.flips)
-            nearest = np.argmin(distance, axis=1)
-            near = distance[np.arange(part.size), nearest] <= 0.5 * size[part]
-            for i in np.flatnonzero(near):
-                members = exact.leader == part[i]
-                leader[members] = columns[nearest[i]]
-                sign[members] *= int(flips[i, nearest[i]])
-    return Grouping(leader, sign)
+def _comparable(a: Network, b: Network) -> None:
+    for what, first, second in (("input dimension d", a.d, b.d), ("outputs m", a.m, b.m)):
+        if first != second:
+            raise InputError(f"{what}: expected the same for both networks to compare them, got {first} and {second}")
+    if (a.gate is None) != (b.gate is None):
+        raise InputError("expected two gated blocks or two plain ones, got one of each")
 
 
-def match(a: Network, b: Network, radius: float = _MATCH_RADIUS) -> Matching:
-    """Match the canonical atoms of two networks: components of the joint neighbour graph, assignment inside."""
-    left, right = Section.of(quotient(a).network), Section.of(quotient(b).network)
-    graph: nx.Graph[tuple[str, int]] = nx.Graph()
-    size = np.linalg.norm(left.points, axis=1)
-    for start in range(0, left.points.shape[0], 1024):
-        distance, _ = point_distances(left.points[start : start + 1024], right.points, left.flips)
-        reach = radius * np.maximum(size[start : start + 1024, None], 1e-300)
-        for i, j in zip(*np.nonzero(distance <= reach), strict=True):
-            graph.add_edge(("a", start + int(i)), ("b", int(j)), distance=float(distance[i, j]))
-    pairs: list[tuple[int, int]] = []
-    largest = 0.0
-    for component in nx.connected_components(graph):
-        rows = sorted(i for side, i in component if side == "a")
-        columns = sorted(j for side, j in component if side == "b")
-        cost = np.full((len(rows), len(columns)), 1e6)
-        for i, row in enumerate(rows):
-            for j, column in enumerate(columns):
-                edge = graph.get_edge_data(("a", row), ("b", column))
-                if edge is not None:
-                    cost[i, j] = edge["distance"]
-        for i, j in zip(*linear_sum_assignment(cost), strict=True):
-            if cost[i, j] < 1e6:
-                pairs.append((rows[i], columns[j]))
-                largest = max(largest, float(cost[i, j]))
-    return Matching(
-        matched=len(pairs),
-        unmatched_a=left.points.shape[0] - len(pairs),
-        unmatched_b=right.points.shape[0] - len(pairs),
-        max_distance=largest,
-        pairs=sorted(pairs),
-    )
+class _Search:
+    """Evidence in the order of its price, until the verdict is decided."""
 
+    def __init__(
+        self,
+        a: Network,
+        b: Network,
+        raw_a: Raw,
+        raw_b: Raw,
+        law: InputLaw,
+        domain: Ball | None,
+        measure: Norm,
+        eps: float | None,
+        rel_eps: float | None,
+        seed: int,
+    ) -> None:
+        self.a, self.b, self.raw_a, self.raw_b = a, b, raw_a, raw_b
+        self.law, self.domain, self.measure = law, domain, measure
+        self.absolute, self.relative, self.seed = eps, rel_eps, seed
+        self.entries = checked.entries(raw_a, raw_b)
+        self.small = self.entries <= checked.MOST_BALL_ENTRIES
+        self.gated = a.gate is not None
+        self.evidence: dict[str, Any] = {"bits": 0, "degree": 2, "norm_degree": 2, "gram": False, "norm_gram": False}
+        self.size: dict[tuple[int, int, bool], tuple[float, float]] = {}
+        self.point: Array | None = None
 
-def _ridge(white: Network) -> Array | None:
-    """The direction u with the largest ridge energy of h among the heaviest atoms of its canonical form."""
-    h = quotient(white).network
-    if h.width == 0:
-        return None
-    atoms = Atoms.of(h)
-    c = atoms.hermite(24)
-    heavy = np.argsort(-np.linalg.norm(h.alpha, axis=1) * atoms.length)[:64]
-    cos = np.clip(atoms.unit[heavy] @ atoms.unit.T, -1.0, 1.0)
-    power = cos.copy()
-    energy = np.zeros(heavy.size)
-    for k in range(2, 25):
-        power *= cos
-        energy += np.sum(((power * c[:, k]) @ h.alpha) ** 2, axis=1)
-    return atoms.unit[heavy[int(np.argmax(energy))]]
+    def run(self) -> _Proof:
+        """The proof that decides, or the tightest one found."""
+        with Arithmetic(0).precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            return self._run()
 
+    def _run(self) -> _Proof:
+        best: _Proof | None = None
+        for evidence in self._attempts():
+            proof = self._prove(evidence)
+            if proof.verdict != "undecided":
+                return proof
+            if best is None or proof.spread < best.spread or (proof.spread == best.spread and proof.upper < best.upper):
+                best = proof
+        if best is None:
+            raise RuntimeError("no evidence was tried")
+        return best
 
-def _candidates(h: Network, law: InputLaw, domain: Ball | None, rng: np.random.Generator) -> Array:
-    """Points where h may be large: samples of the law (or the ball), and multiples of the heaviest directions."""
-    if isinstance(law, Empirical):
-        return law.x
-    sample = law.sample(2048, rng) if domain is None else rng.standard_normal((2048, h.d))
-    mean = law.mean if domain is None else np.zeros(h.d)
-    heavy = np.argsort(-np.linalg.norm(h.alpha, axis=1) * np.linalg.norm(h.inner, axis=1))[:128]
-    length = np.linalg.norm(h.inner[heavy], axis=1)
-    unit = h.inner[heavy] / np.where(length > 0, length, 1.0)[:, None]
-    rays = np.concatenate([t * unit for t in (-2.0, -1.0, 1.0, 2.0)]) + mean
-    x = np.concatenate([sample, rays])
-    if domain is not None:
-        norm = np.maximum(np.linalg.norm(x, axis=1), 1e-300)[:, None]
-        x = np.concatenate([x / norm * domain.radius, x * np.minimum(1.0, domain.radius / norm)])
-    return x
+    def _attempts(self) -> Iterator[dict[str, Any]]:
+        """Float64: groupings, then the Gram form; then balls."""
+        if self.domain is not None:
+            self.evidence["norm_point"] = encode(best_point(Difference(self.a, None), self.law, self.domain, self.seed))
+        h = self._difference()
+        self.h = h
+        split = self._split()
+        chosen, bound = None, np.inf
+        for grouping in candidates(h, split, self.measure):
+            value = self._grouped(h, grouping)
+            if chosen is None or value < bound:
+                chosen, bound = grouping, value
+            if bound <= self._eps(self.evidence):
+                break
+        assert chosen is not None
+        self.grouping = chosen
+        base = {
+            **self.evidence,
+            "leader": encode(chosen.leader.astype(np.int32)),
+            "sign": encode(chosen.flip.astype(np.int8)),
+        }
+        gaussian = self.measure.kind == "gaussian"
+        if self.domain is not None and bound > self._eps(base):
+            base["witness"] = encode(self.witness())
+        if gaussian and bound > self._eps(base):
+            direction = self._direction(h, chosen)
+            base["direction"] = None if direction is None else encode(direction)
+            base["degree"] = 12 if self.entries > _LARGE else 24
+        yield base
+        last = base
+        if gaussian and not self.gated:
+            n, d, m = h.core.size, self.raw_a.w.shape[1], self.a.m
+            degree = 24 if n <= 4096 or d < 64 else 12
+            if series.affordable(Arithmetic(0), self.raw_a.b.size, d, m, degree):
+                last = {**last, "norm_gram": True, "norm_degree": degree}
+                yield last
+            if series.affordable(Arithmetic(0), n, d, m, degree):
+                last = {**last, "gram": True, "degree": degree}
+                yield last
+        if self.small:
+            for bits in _BITS:
+                degree = int(last["degree"])
+                exact = {**last, "bits": bits}
+                if gaussian and not self.gated:
+                    n = h.core.size
+                    degree = next(
+                        (k for k in (32, 24, 16, 8) if series.affordable(Arithmetic(bits), n, 1, 1, k)), degree
+                    )
+                    affordable = series.affordable(Arithmetic(bits), n, 1, 1, degree)
+                    exact |= {"gram": affordable, "norm_gram": affordable, "degree": degree, "norm_degree": degree}
+                yield exact
 
+    def _split(self) -> int:
+        """How many of the expanded neurons are A's."""
+        return self.a.width * terms_of(self.raw_a.activation)
 
-def _ascend(h: Network, x: Array, domain: Ball | None, steps: int = 40) -> Array:
-    """Projected gradient ascent of ½‖h‖² from each row, with a step halved whenever it fails."""
-    value = np.linalg.norm(h(x), axis=1)
-    rate = np.full(x.shape[0], 0.5)
-    for _ in range(steps):
-        z = x @ h.inner.T + h.bias
-        out = h(x)
-        gradient = ((out @ h.alpha.T) * h.activation.derivative(z)) @ h.inner + out @ h.affine
-        length = np.maximum(np.linalg.norm(gradient, axis=1), 1e-300)[:, None]
-        trial = x + rate[:, None] * gradient / length
-        if domain is not None:
-            trial *= np.minimum(1.0, domain.radius / np.maximum(np.linalg.norm(trial, axis=1), 1e-300))[:, None]
-        new = np.linalg.norm(h(trial), axis=1)
-        better = new > value
-        x = np.where(better[:, None], trial, x)
-        value = np.where(better, new, value)
-        rate = np.where(better, rate * 1.2, rate * 0.5)
-    return x
+    def _difference(self) -> Expanded:
+        """The neurons to be grouped; for gated blocks their gates."""
+        float64 = Arithmetic(0)
+        if not self.gated:
+            return expanded(float64, (self.raw_a, 1.0), (self.raw_b, -1.0))
+        return checked.gates(float64, self.raw_a, self.raw_b)
 
+    def _grouped(self, h: Expanded, grouping: Grouping) -> float:
+        try:
+            if self.gated:
+                return checked.gated_upper(
+                    Arithmetic(0), self.measure, self.raw_a, self.raw_b, grouping.leader, grouping.flip
+                )
+            return grouped.upper(Arithmetic(0), self.measure, h, grouping.leader, grouping.flip)
+        except Undefined:
+            return float("inf")
 
-def _best_point(h: Network, law: InputLaw, domain: Ball | None, seed: int) -> Array:
-    rng = np.random.default_rng(seed)
-    x = _candidates(h, law, domain, rng)
-    top = x[np.argsort(-np.linalg.norm(h(x), axis=1))[:8]]
-    if domain is not None:
-        top = _ascend(h, top, domain)
-        # inside the ball whatever the rounding
-        top *= np.minimum(1.0, domain.radius * (1 - 1e-12) / np.maximum(np.linalg.norm(top, axis=1), 1e-300))[:, None]
-    return top[int(np.argmax(np.linalg.norm(h(top), axis=1)))]
+    def _eps(self, evidence: dict[str, Any]) -> float:
+        if self.absolute is not None:
+            return self.absolute
+        return (self.relative or 0.0) * self._norms(evidence)[0] * (1 - SLACK)
 
+    def _norms(self, evidence: dict[str, Any]) -> tuple[float, float]:
+        key = (int(evidence["bits"]), int(evidence["norm_degree"]), bool(evidence["norm_gram"]))
+        if key not in self.size:
+            self.size[key] = checked.norm_bounds(self.measure, self.raw_a, evidence)
+        return self.size[key]
 
-def _witness(a: Raw, b: Raw, h: Network, law: InputLaw, domain: Ball | None, seed: int) -> tuple[Array | None, float]:
-    """A point with a gap confirmed in ball arithmetic, or (None, 0)."""
-    x = _best_point(h, law, domain, seed)
-    gap = balls.gap(a, b, x)
-    return (x, gap) if gap > 0 else (None, 0.0)
+    def _prove(self, evidence: dict[str, Any]) -> _Proof:
+        lower, upper = checked.distance_bounds(self.measure, self.raw_a, self.raw_b, evidence)
+        if self.absolute is not None:
+            eps = eps_distinct = self.absolute
+        else:
+            low, high = self._norms(evidence)
+            rel = self.relative or 0.0
+            eps, eps_distinct = rel * low * (1 - SLACK), rel * high * (1 + SLACK)
+        return _Proof(evidence, max(lower * (1 - SLACK), 0.0), upper * (1 + SLACK), eps, eps_distinct)
+
+    def witness(self) -> Array | None:
+        """A point where the two differ much: of the data, of the ball, or of the law's bulk."""
+        if self.point is None:
+            target: Difference | Linearised = Difference(self.a, self.b)
+            if not self.gated:
+                with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+                    target = self._target(target)
+            self.point = best_point(target, self.law, self.domain, self.seed)
+        return self.point
+
+    def _target(self, plain: Difference) -> Difference | Linearised:
+        """The linearised difference where float64 cannot resolve the difference itself."""
+        arith = Arithmetic(0)
+        try:
+            groups = grouped.measured(arith, self.measure, self.h, self.grouping.leader, self.grouping.flip)
+        except Undefined:
+            return plain
+        weight = np.linalg.norm(self.h.alpha, axis=1)
+        mass = float(weight @ groups.size)
+        moved = float(weight @ groups.gap) + float(np.linalg.norm(groups.total, axis=1) @ groups.size[groups.head])
+        if moved > 1e-7 * mass:
+            return plain
+        slope, constant, _ = grouped.remainder(arith, self.h, groups, self.grouping.leader)
+        return Linearised(self.h, groups, slope, constant)
+
+    def _direction(self, h: Expanded, grouping: Grouping) -> Array | None:
+        """The unit vector along which the difference has the largest ridge energy, among the heaviest atoms'."""
+        mean, root = self.measure.mean, self.measure.root
+        w = h.w if root is None else h.w @ root
+        b = h.b if mean is None else h.b + h.w @ mean
+        length = np.linalg.norm(w, axis=1)
+        weight = np.linalg.norm(h.alpha, axis=1)
+        live = np.flatnonzero((length > 1e-12 * max(float(length.max(initial=0.0)), 1e-300)) & (weight > 0))
+        if not live.size:
+            return None
+        count = 48 if self.entries <= _LARGE else 8
+        # the neurons of the groups that contribute most
+        try:
+            groups = grouped.measured(Arithmetic(0), self.measure, h, grouping.leader, grouping.flip)
+            score = np.linalg.norm(groups.total, axis=1) * groups.size[groups.head]
+            score += np.bincount(groups.label, weights=weight * groups.gap, minlength=score.size)
+            heavy = groups.head[np.argsort(-score)[:count]]
+        except Undefined:
+            heavy = live[np.argsort(-weight[live])[:count]]
+        heavy = heavy[np.isin(heavy, live)]
+        if not heavy.size:
+            return None
+        unit = w / np.where(length > 0, length, 1.0)[:, None]
+        from sparsemf.certificates.checker.hermite import coefficients
+
+        c = np.zeros((h.core.size, 13))
+        for name in np.unique(h.core):
+            rows = live[h.core[live] == name]
+            try:
+                c[rows] = coefficients(Arithmetic(0), CORES[ORDER[name]], length[rows], b[rows], 12)[0]
+            except Undefined:
+                continue
+        cos = np.clip(unit[heavy] @ unit.T, -1.0, 1.0)
+        power, energy = cos.copy(), np.zeros(heavy.size)
+        for k in range(2, 13):
+            power = power * cos
+            energy += np.sum(((power * c[:, k]) @ h.alpha) ** 2, axis=1)
+        u = unit[heavy[int(np.argmax(energy))]]
+        return u / np.linalg.norm(u)

@@ -1,158 +1,243 @@
-"""Orbit distance: the bounded-Lipschitz (flat) norm of the difference of two dictionary measures, on the double cover.
+"""Orbit distance: the flat norm of the difference of two dictionary measures on the double cover, core by core.
 
-With masses κ_i ∈ R^m at section points v_i (A's with +, B's with −), costs d_ij = ‖v_i − v_j‖ and
-d⁺_ij = ‖v_i + v_j‖, and s the sign of the flip relation:
+The networks are written in cores, so their activations may differ; scalings are taken to the section, flips to the
+cover (:mod:`sparsemf.certificates.dictionary`, :mod:`sparsemf.certificates.flat`).  Equal points cancel first; points
+that creation and destruction keep apart (d_ij ≥ c_i + c_j) are separate problems.  To the flat norms the flip-invariant
+polynomial difference ‖ΔA‖_F + ‖Δc‖ + ‖ΔQ‖_F + … is added.
 
-    primal  min Σ d_ij‖F_ij‖ + Σ d⁺_ij‖G_ij‖ + Σ c_i‖r_i‖,   r_i = κ_i − Σ_j (F_ij − F_ji) − Σ_j (G_ij − s G_ji),
-    dual    max Σ ⟨κ_i, φ_i⟩  with  ‖φ_i‖ ≤ c_i, ‖φ_i − φ_j‖ ≤ d_ij, ‖φ_i − s φ_j‖ ≤ d⁺_ij.
-
-F moves mass, G moves it across the flip, r creates or destroys it (c_i = 1; for odd covers also c_i ≤ ‖v_i‖, since a
-unit at v and its image at −v cancel).  Without a flip there is no G.  To this the flip-invariant affine difference
-‖ΔA‖_F + ‖Δc‖ is added, A + ½ p₁ Σ α_i w_iᵀ and c + ½ Σ α_i (p₀ + p₁ b_i).
-
-Solved by cvxpy (HIGHS for one output, CLARABEL for several); both sides are then made feasible by hand, so
-[lower, upper] needs no trust in the solver's status.
+``value`` is the price of a transport plan, ``lower`` what a feasible potential is worth: both are computed from the
+plan and the potential themselves, whatever solver found them.
 """
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from sparsemf.certificates import flat_clusters, flat_program
+from sparsemf.certificates.dictionary import Family, TooLarge, dictionary
+from sparsemf.certificates.flat import Edges, Plan, Problem, greedy, repaired, shortened, target, trees
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.symmetry import Section, point_distances, quotient
+from sparsemf.symmetry.metric import leaders
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
-MOST_POINTS = 60
+MERGE_ULPS = 64
+EXACT = 1e-8
+"""A relative gap below which a value is called exact."""
+
+_MOST_POINTS = 2000
+_LARGEST_LINEAR = 60_000
+_LARGEST_CONE = 30_000
+_LARGEST_STORED = 1_000_000
+_MOST_CONE = 1000
+_NEIGHBOURS = (8, 8, 8, 8, 8, 8)
+_FEW_NEIGHBOURS = (1, 1, 4)
+_SHORT = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Transport:
+    """Plan and potential of one core.  Point i is where neuron ``neuron[i]`` of A (``of_a[i]``) or of B sits.
+
+    Flow k moves ``flow[k]`` (m,) from ``first[k]`` to ``second[k]``, across the flip where ``side[k]`` = −1; what it
+    leaves is created.  ``potential`` (n, m) is feasible.
+    """
+
+    core: str
+    of_a: NDArray[np.bool_]
+    neuron: Integers
+    first: Integers
+    second: Integers
+    side: Integers
+    flow: Array
+    potential: Array
+
+
+@dataclass(frozen=True, eq=False)
 class OrbitDistance:
-    """``value`` is a feasible transport's cost (an upper bound); the truth is at most ``dual_gap`` below it."""
+    """lower ≤ distance ≤ value, each to ``rounding``; ``dual_gap`` = value − lower.
 
-    value: float
-    dual_gap: float
+    ``exact``: the two meet to rounding or to 1e-8 of the value.  ``polynomial`` is the polynomial part's share.
+    ``plan`` lists the transport of each core, empty where all mass cancels, None where it is too large to be kept.
+    ``value``, ``lower`` and ``dual_gap`` are None when the distance was not computed; ``method`` says why.
+    """
+
+    value: float | None
+    lower: float | None
+    dual_gap: float | None
+    exact: bool
+    method: str
+    polynomial: float = 0.0
+    rounding: float = 0.0
+    plan: list[Transport] | None = field(default=None, repr=False)
+
+
+def orbit_distance(a: Network, b: Network) -> OrbitDistance:
+    """The orbit distance of two networks of one d and m, both gated or neither; see the module's docstring."""
+    try:
+        parts = dictionary(a, b)
+        polynomial, rounding = parts.polynomial.norm()
+    except TooLarge as error:
+        return OrbitDistance(None, None, None, False, f"not computed: {error}")
+    if not all(np.isfinite(f.mass).all() for f in parts.families) or not np.isfinite(polynomial):
+        return OrbitDistance(None, None, None, False, "not computed: coefficients beyond the range of numbers")
+    value, lower, methods = polynomial, max(polynomial - rounding, 0.0), set()
+    plans: list[Transport] | None = []
+    for family in parts.families:
+        found = _family(family)
+        value, lower, rounding = value + found.upper, lower + found.lower, rounding + found.rounding
+        methods.add(found.method)
+        if found.transport is not None and plans is not None:
+            stored = found.transport.potential.size + found.transport.flow.size
+            plans = [*plans, found.transport] if stored <= _LARGEST_STORED else None
+    methods.discard(_NOTHING)
+    gap = max(value - lower, 0.0)
+    return OrbitDistance(
+        value=value,
+        lower=lower,
+        dual_gap=gap,
+        exact=gap <= EXACT * value + 2 * rounding,
+        method="; ".join(sorted(methods)) or _NOTHING,
+        polynomial=polynomial,
+        rounding=rounding,
+        plan=plans,
+    )
+
+
+_NOTHING = "no mass is left beyond rounding"
+_PROGRAM = "transport plan and potential by convex programming, made feasible"
+_PAIRS = "transport along short edges and the potential tight on it, made feasible"
+_PLAN_ONLY = "transport along short edges; no potential was computed"
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    upper: float
+    lower: float
+    rounding: float
+    method: str
+    transport: Transport | None
+
+
+def _family(family: Family) -> _Found:
+    problem, kept, moved, rounding = _cancelled(family)
+    if not problem.size:
+        return _Found(moved, 0.0, rounding, _NOTHING, None)
+    solution = _small(problem) if problem.size <= _MOST_POINTS else _large(problem)
+    plan, potential = solution.plan, solution.potential
+    transport = Transport(
+        family.core,
+        family.of_a[kept],
+        family.neuron[kept],
+        plan.edges.first,
+        plan.edges.second,
+        plan.edges.side,
+        plan.flow,
+        potential,
+    )
+    upper = problem.price(plan) + moved
+    lower = max(problem.worth(potential) - moved, 0.0)
+    return _Found(upper, min(lower, upper), rounding, solution.method, transport)
+
+
+def _cancelled(family: Family) -> tuple[Problem, Integers, float, float]:
+    """Equal points merged and what cancels dropped: the problem, its points' indices, what that costs, rounding."""
+    flips = family.parity != 0
+    size = np.linalg.norm(family.points, axis=1)
+    lead, sign = leaders(family.points, MERGE_ULPS * UNIT * size, flips)
+    turn = np.where(sign < 0, float(family.parity), 1.0)
+    atoms, atom = np.unique(lead, return_inverse=True)
+    members = np.bincount(atom, minlength=atoms.size)
+    total = np.zeros((atoms.size, family.mass.shape[1]))
+    np.add.at(total, atom, turn[:, None] * family.mass)
+    weight = np.linalg.norm(family.mass, axis=1)
+    whole = np.bincount(atom, weights=weight, minlength=atoms.size)
+    left = np.linalg.norm(total, axis=1)
+    alive = (left > MERGE_ULPS * UNIT * whole) | ((members == 1) & (left > 0))
+    moved = float(left[~alive].sum())
+    joined = np.flatnonzero(lead != np.arange(lead.size))
+    for start in range(0, joined.size, 4096):
+        rows = joined[start : start + 4096]
+        gap = np.linalg.norm(family.points[rows] - sign[rows, None] * family.points[lead[rows]], axis=1)
+        moved += float(weight[rows] @ np.minimum(gap, 2.0))
+    rounding = 4 * (family.points.shape[1] + 16) * UNIT * float(weight @ np.minimum(size + 1.0, 1e300)) + moved
+    return Problem(family.points[atoms[alive]], total[alive], family.parity), atoms[alive], moved, rounding
+
+
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    plan: Plan
+    potential: Array
     method: str
 
 
-def orbit_distance(h: Network) -> OrbitDistance:
-    """The flat norm of h = f_A − f_B (one network, B's coefficients negated)."""
-    relation = h.activation.relation
-    slope, constant = h.affine.copy(), h.offset.copy()
-    if relation is not None:
-        slope += 0.5 * relation.linear * h.alpha.T @ h.inner
-        constant += 0.5 * h.alpha.T @ (relation.constant + relation.linear * h.bias)
-    # constants (w = 0) are affine functions and belong to the offset
-    still = ~h.inner.any(axis=1)
-    if relation is not None:
-        constant -= 0.5 * h.alpha[still].T @ (relation.constant + relation.linear * h.bias[still])
-    constant += h.alpha[still].T @ h.activation.value(h.bias[still])
-    affine = float(np.linalg.norm(slope) + np.linalg.norm(constant))
-    joint = quotient(h)
-    section = Section.of(joint.network)
-    mass = np.linalg.norm(section.kappa, axis=1)
-    total = float(np.sum(np.linalg.norm(h.alpha, axis=1)))
-    heavy = mass > 64 * UNIT * max(total, 1e-300)
-    dust = float(mass[~heavy].sum())
-    points, kappa = section.points[heavy], section.kappa[heavy]
-    if points.shape[0] == 0:
-        return OrbitDistance(affine + dust, dust, "no mass is left beyond rounding")
-    cost = np.ones(points.shape[0])
-    if section.flips and section.flip_sign < 0:
-        cost = np.minimum(cost, np.linalg.norm(points, axis=1))
-    if points.shape[0] > MOST_POINTS:
-        upper = _paired_cost(points, kappa, cost, section.flips, section.flip_sign) + dust
-        lower = 0.0
-        if not (section.flips and section.flip_sign < 0):
-            lower = float(np.linalg.norm(kappa.sum(axis=0)))
-        return OrbitDistance(affine + upper, max(upper - lower, 0.0) + dust, "transport between mutual nearest points")
-    upper, lower = _transport(points, kappa, cost, section.flips, section.flip_sign)
-    return OrbitDistance(affine + upper + dust, upper - lower + 2 * dust, "transport plan and potential, made feasible")
+def _small(problem: Problem) -> _Solution:
+    """Component by component of the pairs that may interact; the convex program wherever it is affordable."""
+    plain, crossing = problem.matrices
+    reach = problem.cost[:, None] + problem.cost
+    near = (plain < reach) | (crossing < reach)
+    np.fill_diagonal(near, False)
+    label = connected_components(coo_array(near), directed=False)[1]
+    potential = np.zeros_like(problem.mass)
+    plans: list[Plan] = []
+    methods = set()
+    for component in range(int(label.max()) + 1):
+        rows = np.flatnonzero(label == component)
+        part = problem if rows.size == problem.size else problem.part(rows)
+        solution = _component(part)
+        potential[rows] = solution.potential
+        edges = solution.plan.edges
+        back = Edges(rows[edges.first], rows[edges.second], edges.side, edges.turn, edges.length)
+        plans.append(Plan(back, solution.plan.flow))
+        methods.add(solution.method)
+    edges = Edges(
+        *(
+            np.concatenate([getattr(p.edges, name) for p in plans])
+            for name in ("first", "second", "side", "turn", "length")
+        )
+    )
+    return _Solution(Plan(edges, np.concatenate([p.flow for p in plans])), potential, max(methods))
 
 
-def _paired_cost(points: Array, kappa: Array, cost: Array, flips: bool, sign: int) -> float:
-    """The cost of a feasible plan for many points: mutual nearest neighbours exchange their mass, the rest is
-    created or destroyed; O(n²D) in blocks."""
-    n = points.shape[0]
-    nearest, reach, side = np.zeros(n, dtype=int), np.zeros(n), np.ones(n, dtype=int)
-    for start in range(0, n, 1024):
-        rows = np.arange(start, min(start + 1024, n))
-        distance, sides = point_distances(points[rows], points, flips)
-        distance[np.arange(rows.size), rows] = np.inf
-        nearest[rows] = np.argmin(distance, axis=1)
-        reach[rows] = distance[np.arange(rows.size), nearest[rows]]
-        side[rows] = sides[np.arange(rows.size), nearest[rows]]
-    size = np.linalg.norm(kappa, axis=1)
-    alone = cost * size
-    total = float(alone.sum())
-    first = np.flatnonzero((nearest[nearest] == np.arange(n)) & (np.arange(n) < nearest))
-    second = nearest[first]
-    moved = np.where(side[first] < 0, sign, 1)[:, None] * kappa[first]
-    together = reach[first] * size[first] + cost[second] * np.linalg.norm(kappa[second] + moved, axis=1)
-    return total - float(np.sum(np.maximum(alone[first] + alone[second] - together, 0.0)))
+def _component(problem: Problem) -> _Solution:
+    plan = greedy(problem, _NEIGHBOURS)
+    potential, worth = np.zeros_like(problem.mass), 0.0
+    # tight on all flows, or on the short ones alone: the long ones rarely form the best forest
+    for flows in (plan, shortened(problem, plan, _SHORT)):
+        residual = problem.residual(flows)
+        feasible, value = repaired(problem, target(problem, trees(problem, flows, residual), residual))
+        if value > worth:
+            potential, worth = feasible, value
+    clustered = flat_clusters.bounded(problem, plan)
+    if clustered is not None and clustered[1] > worth:
+        potential, worth = clustered
+    price = problem.price(plan)
+    outputs = min(problem.mass.shape[1], problem.size)
+    limit = _LARGEST_LINEAR if outputs == 1 else _LARGEST_CONE // outputs
+    if price - worth <= 1e-12 * price or (outputs > 1 and problem.size * outputs > _MOST_CONE):
+        return _Solution(plan, potential, _PAIRS)
+    solved = flat_program.solve(problem, plan.edges, limit)
+    if solved is None:
+        return _Solution(plan, potential, _PAIRS)
+    better, other = solved
+    if problem.price(better) < price:
+        plan = better
+    feasible, value = repaired(problem, other)
+    if value > worth:
+        potential = feasible
+    return _Solution(plan, potential, _PROGRAM)
 
 
-def _transport(points: Array, kappa: Array, cost: Array, flips: bool, sign: int) -> tuple[float, float]:
-    import cvxpy as cp
-
-    n, m = kappa.shape
-    left, right = np.triu_indices(n, 1)
-    move = np.linalg.norm(points[left] - points[right], axis=1)
-    cross = np.linalg.norm(points[left] + points[right], axis=1)
-    incidence = np.zeros((n, left.size))
-    incidence[left, np.arange(left.size)] = 1.0
-    mirrored = incidence.copy()
-    incidence[right, np.arange(left.size)] = -1.0
-    mirrored[right, np.arange(left.size)] = -float(sign)
-    rest = cp.Variable((n, m))
-    moved = cp.Variable((left.size, m)) if left.size else None
-    flipped = cp.Variable((left.size, m)) if left.size and flips else None
-
-    def size(rows: cp.Expression) -> cp.Expression:
-        return cp.abs(rows)[:, 0] if m == 1 else cp.norm(rows, 2, axis=1)
-
-    objective = cost @ size(rest)
-    balance = rest
-    if moved is not None:
-        objective += move @ size(moved)
-        balance = balance + incidence @ moved
-    if flipped is not None:
-        objective += cross @ size(flipped)
-        balance = balance + mirrored @ flipped
-    conserve = balance == kappa
-    problem = cp.Problem(cp.Minimize(objective), [conserve])
-    with warnings.catch_warnings():
-        # an inaccurate solution is as good as any: both sides are made feasible below
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            problem.solve(solver=cp.HIGHS if m == 1 else cp.CLARABEL)
-        except cp.SolverError:
-            return _paired_cost(points, kappa, cost, flips, sign), 0.0
-    plan = np.zeros_like(kappa)
-    upper = 0.0
-    for variable, matrix, price in ((moved, incidence, move), (flipped, mirrored, cross)):
-        if variable is not None and variable.value is not None:
-            flow = np.asarray(variable.value)
-            plan += matrix @ flow
-            upper += float(price @ np.linalg.norm(flow, axis=1))
-    upper += float(cost @ np.linalg.norm(kappa - plan, axis=1))
-    trivial = float(cost @ np.linalg.norm(kappa, axis=1))
-    upper = min(upper, trivial) * (1 + 1e-12)
-    dual = conserve.dual_value
-    if dual is None:
-        return upper, 0.0
-    potential = -np.asarray(dual).reshape(n, m)
-    if float(np.sum(potential * kappa)) < 0:
-        potential = -potential
-    ratios = [np.linalg.norm(potential, axis=1) / cost]
-    if left.size:
-        ratios.append(np.linalg.norm(potential[left] - potential[right], axis=1) / np.maximum(move, 1e-300))
-        if flips:
-            ratios.append(np.linalg.norm(potential[left] - sign * potential[right], axis=1) / np.maximum(cross, 1e-300))
-    scale = max(1.0, *(float(r.max(initial=0.0)) for r in ratios))
-    return upper, max(float(np.sum(potential * kappa)) / scale * (1 - 1e-12), 0.0)
+def _large(problem: Problem) -> _Solution:
+    plan = greedy(problem, _FEW_NEIGHBOURS)
+    found = flat_clusters.bounded(problem, plan)
+    if found is None:
+        return _Solution(plan, np.zeros_like(problem.mass), _PLAN_ONLY)
+    return _Solution(plan, found[0], _PAIRS)

@@ -6,12 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from sparsemf.certificates.checker import check
+from sparsemf.certificates.checker import grouped, sparsity
+from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
+from sparsemf.certificates.checker.document import SLACK
+from sparsemf.certificates.checker.expansion import expanded, terms_of
+from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, encode
-from sparsemf.certificates.equivalence import best_grouping, encode_law, raw_of
+from sparsemf.certificates.equivalence import encode_law, norm_for, raw_of
+from sparsemf.certificates.groups import Grouping, candidates
 from sparsemf.certificates.sparsity import SStar
 from sparsemf.identifiability import Flattening
-from sparsemf.measures import Empirical, InputLaw, Network, difference
+from sparsemf.measures import Empirical, InputLaw, Network
+
+_DEGREE = 24
 
 
 def sparsity_claim(
@@ -27,16 +34,18 @@ def sparsity_claim(
     interval of ε is the part of the staircase's that the checker confirms; when it confirms none, the claim falls
     back to what it does: lower = 0, and ε from its own upper bound.
     """
-    white = difference(network, dictionary)
-    white = white if isinstance(law, Empirical) else law.whiten(white)
-    grouping, upper = best_grouping(white, network.width, None)
+    raw = raw_of(network)
+    grouping, upper = _grouping(raw, raw_of(dictionary), norm_for(law, None), found.eps[0])
     document: dict[str, Any] = {
         "law": encode_law(law),
         "claim": {"lower": found.lower, "upper": found.upper},
         "evidence": {
             "leader": encode(grouping.leader.astype(np.int32)),
-            "sign": encode(grouping.sign.astype(np.int8)),
-            "gram": bool(upper > found.eps[0]),
+            "sign": encode(grouping.flip.astype(np.int8)),
+            "bits": 0,
+            "degree": _DEGREE,
+            "direction": None,
+            "gram": bool(upper > found.eps[0] and not isinstance(law, Empirical)),
             "flattenings": [[f.p, f.low, f.high, f.outputs_in_rows] for f in flattenings],
             "dictionary": {
                 "outer": encode(dictionary.alpha),
@@ -47,13 +56,12 @@ def sparsity_claim(
             },
         },
     }
-    raw: Raw = raw_of(network)
     data = law.x if isinstance(law, Empirical) else None
-    proved_upper = check.upper_bound(document, raw, data) * (1 + check.SLACK)
+    proved_upper = sparsity.upper_bound(document, raw, data) * (1 + SLACK)
     low = max(proved_upper, found.eps[0])
     lower, high = found.lower, None
     if lower > 0:
-        proved_lower = check.lower_bound(document, raw) * (1 - check.SLACK)
+        proved_lower = sparsity.lower_bound(document, raw) * (1 - SLACK)
         if found.eps[0] == found.eps[1]:  # a bracket at one ε
             high = low
             if proved_lower <= low:
@@ -70,3 +78,22 @@ def sparsity_claim(
         "counts": found.counts,
     }
     return document
+
+
+def _grouping(raw: Raw, dictionary: Raw, norm: Norm, enough: float) -> tuple[Grouping, float]:
+    """The grouping with the smallest bound, and that bound; the search ends at ``enough``."""
+    arith = Arithmetic(0)
+    h = expanded(arith, (raw, 1.0), (dictionary, -1.0))
+    best, least = None, np.inf
+    for grouping in candidates(h, raw.b.size * terms_of(raw.activation), norm):
+        try:
+            bound = grouped.upper(arith, norm, h, grouping.leader, grouping.flip)
+        except Undefined:
+            bound = np.inf
+        if best is None or bound < least:
+            best, least = grouping, bound
+        if least <= enough:
+            break
+    if best is None:
+        raise RuntimeError("no grouping was tried")
+    return best, float(least)

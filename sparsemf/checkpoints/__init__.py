@@ -5,6 +5,9 @@ from sparsemf.checkpoints.files import BadFile, Remark, TensorInfo, file_sha256
 from sparsemf.checkpoints.formats import SUFFIXES, has_known_suffix
 from sparsemf.checkpoints.inspection import BlockInfo, Inspection
 from sparsemf.checkpoints.loading import inspect, load, load_blocks
+from sparsemf.checkpoints.opened import OpenCheckpoint
+from sparsemf.checkpoints.pairing import Pairing, pair_blocks
+from sparsemf.checkpoints.write_back import WriteBack
 from sparsemf.checkpoints.writer import save
 
 __all__ = [
@@ -12,13 +15,17 @@ __all__ = [
     "BadFile",
     "BlockInfo",
     "Inspection",
+    "OpenCheckpoint",
+    "Pairing",
     "Remark",
     "TensorInfo",
+    "WriteBack",
     "file_sha256",
     "from_sklearn",
     "has_known_suffix",
     "inspect",
     "load",
     "load_blocks",
+    "pair_blocks",
     "save",
 ]

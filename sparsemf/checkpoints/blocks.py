@@ -1,4 +1,4 @@
-"""Find the two-layer blocks of a file: native names, gated ones (refused by name), known names, numbered layers."""
+"""Find the two-layer blocks of a file: native names, gated blocks, known names, numbered layers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from sparsemf.checkpoints.files import Remark, TensorInfo
-from sparsemf.checkpoints.layouts import Layout, Misfit
+from sparsemf.checkpoints.layouts import ROLES, Layout, Misfit
 from sparsemf.checkpoints.named import find_gated, find_named
 from sparsemf.checkpoints.native import find_native
 from sparsemf.checkpoints.sequences import find_sequences
 
 # what DDP, torch.compile, FSDP and activation checkpointing put between the names
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
-_TENSOR_FIELDS = ("inner", "outer", "bias", "offset", "affine", "gain", "shift")
+_TENSOR_FIELDS = (*ROLES, "gain", "shift")
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,16 @@ class BadFile(InputError):
     """A file that cannot be read as a checkpoint: its base name, what was expected, what came, how to mend it."""
 
     def __init__(self, path: str | os.PathLike[str], message: str) -> None:
-        super().__init__(f"{Path(path).name or os.fspath(path)}: {message}")
+        super().__init__(_one_line(f"{Path(path).name or os.fspath(path)}: {message}"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors travel from worker processes with their finished message."""
         return _restored, (str(self),)
+
+
+def _one_line(text: str) -> str:
+    """Names in a file may hold line breaks and control characters of terminals: shown as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _restored(message: str) -> BadFile:

@@ -1,7 +1,8 @@
 """Where the two layers of a block lie in a file: which tensors, and which of them are transposed.
 
-f(x) = outer·σ(inner·x + bias) + offset, in the file either as two linear layers of torch, y = W x with W of shape
-(out, in), or as x @ W with W of shape (in, out) (GPT-2's Conv1D, JAX).  The shapes decide where they can.
+f(x) = outer·σ(inner·x + bias) + offset or, gated, outer·(σ(gate·x + gate_bias)∘(inner·x + bias)) + offset, in the file
+either as linear layers of torch, y = W x with W of shape (out, in), or as x @ W with W of shape (in, out) (GPT-2's
+Conv1D, JAX).  The shapes decide where they can.
 """
 
 from __future__ import annotations
@@ -12,9 +13,17 @@ from dataclasses import dataclass
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+ROLES = ("inner", "bias", "outer", "offset", "affine", "quadratic", "gate", "gate_bias")
+HALVES = {"inner": "gate", "bias": "gate_bias"}
+"""In a fused tensor: the role of the second half → that of the first."""
+
+
 @dataclass(frozen=True)
 class Layout:
-    """One block: names of its tensors in the file and how to bring them to (N, d) and (N, m)."""
+    """One block: names of its tensors in the file and how to bring them to (N, d) and (N, m).
+
+    ``fused``: one tensor of twice the rows is gate (first half) and inner (second half), their biases alike.
+    """
 
     name: str
     kind: str
@@ -32,12 +41,21 @@ class Layout:
     gain: str | None = None
     shift: str | None = None
     native: bool = False
+    quadratic: str | None = None
+    gate: str | None = None
+    gate_bias: str | None = None
+    gate_transposed: bool = False
+    fused: bool = False
+
+    @property
+    def gated(self) -> bool:
+        """Whether a neuron is σ(⟨gate, x⟩ + gate_bias)·(⟨inner, x⟩ + bias)."""
+        return self.gate is not None
 
     @property
     def tensors(self) -> dict[str, str]:
         """Role → tensor name, of those present."""
-        roles = ("inner", "bias", "outer", "offset", "affine")
-        found = {role: getattr(self, role) for role in roles}
+        found = {role: getattr(self, role) for role in ROLES}
         return {role: name for role, name in found.items() if name is not None}
 
     @property
@@ -55,12 +73,20 @@ class Misfit:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two weight matrices with their biases, as candidates for a block."""
+    """Two weight matrices with their biases, and perhaps the gate of the first, as candidates for a block."""
 
     first: str
     second: str
     bias: str | None
     offset: str | None
+    gate: str | None = None
+    gate_bias: str | None = None
+
+    @property
+    def members(self) -> set[str]:
+        """The tensors that there are."""
+        named = (self.first, self.second, self.bias, self.offset, self.gate, self.gate_bias)
+        return {name for name in named if name is not None}
 
 
 def fit(name: str, kind: str, pair: Pair, shapes: Shapes, prefer: str | None = "linear") -> Layout | Misfit:
@@ -73,20 +99,26 @@ def fit(name: str, kind: str, pair: Pair, shapes: Shapes, prefer: str | None = "
         return Misfit(f"{pair.first} {first} and {pair.second} {second}: expected two matrices")
     bias = shapes[pair.bias] if pair.bias else None
     offset = shapes[pair.offset] if pair.offset else None
+    gate_bias = shapes[pair.gate_bias] if pair.gate_bias else None
+    if pair.gate and shapes[pair.gate] != first:
+        return Misfit(f"{pair.gate} {shapes[pair.gate]} and {pair.first} {first}: expected a gate of the same shape")
 
     def agrees(width: int, m: int) -> bool:
-        return bias in (None, (width,)) and offset in (None, (m,))
+        return bias in (None, (width,)) and gate_bias in (None, (width,)) and offset in (None, (m,))
 
     fits = {}
     if first[0] == second[1] and agrees(first[0], second[0]):
         fits["linear"] = (first[0], first[1], second[0])
     # torch's modules hold (out, in): the other way needs a reason, a Conv1D or a bias that counts the neurons
-    if first[1] == second[0] and agrees(first[1], second[1]) and (prefer != "linear" or bias is not None):
+    if first[1] == second[0] and agrees(first[1], second[1]) and (prefer != "linear" or bias or gate_bias):
         fits["applied"] = (first[1], first[0], second[1])
     if not fits:
         if first[0] == 2 * second[1]:
-            return Misfit(f"{pair.first} has twice the rows that {pair.second} takes: a gated block, not supported yet")
-        biases = "".join(f", {n} {shapes[n]}" for n in (pair.bias, pair.offset) if n)
+            return Misfit(
+                f"{pair.first} has twice the rows that {pair.second} takes: a gated block, and nothing says which half "
+                "is the gate; save the halves as gate and inner"
+            )
+        biases = "".join(f", {n} {shapes[n]}" for n in (pair.bias, pair.gate_bias, pair.offset) if n)
         return Misfit(f"the shapes do not chain: {pair.first} {first}, {pair.second} {second}{biases}")
     if len(fits) == 2 and prefer is None:
         return Misfit(f"{pair.first} {first} and {pair.second} {second} fit both ways; say it with --map and :T or :N")
@@ -95,4 +127,57 @@ def fit(name: str, kind: str, pair: Pair, shapes: Shapes, prefer: str | None = "
     if min(width, d, m) < 1:
         return Misfit(f"width {width}, d = {d}, m = {m}: expected at least 1 each")
     linear = way == "linear"
-    return Layout(name, kind, pair.first, pair.second, not linear, linear, width, d, m, pair.bias, pair.offset)
+    return Layout(
+        name,
+        kind,
+        pair.first,
+        pair.second,
+        not linear,
+        linear,
+        width,
+        d,
+        m,
+        pair.bias,
+        pair.offset,
+        gate=pair.gate,
+        gate_bias=pair.gate_bias,
+        gate_transposed=pair.gate is not None and not linear,
+    )
+
+
+def fit_fused(name: str, kind: str, pair: Pair, shapes: Shapes) -> Layout | Misfit:
+    """The layout of a gated block whose ``first`` (2N, d) and its bias (2N,) hold the gate in their first half."""
+    first, second = shapes[pair.first], shapes[pair.second]
+    bias = shapes[pair.bias] if pair.bias else None
+    offset = shapes[pair.offset] if pair.offset else None
+    if (
+        len(first) != 2
+        or len(second) != 2
+        or first[0] != 2 * second[1]
+        or bias not in (None, (first[0],))
+        or offset not in (None, (second[0],))
+    ):
+        biases = "".join(f", {n} {shapes[n]}" for n in (pair.bias, pair.offset) if n)
+        return Misfit(
+            f"expected gate and value in one tensor, {pair.first} (2N, d) with {pair.second} (m, N), "
+            f"got {first} and {second}{biases}"
+        )
+    width, d, m = second[1], first[1], second[0]
+    if min(width, d, m) < 1:
+        return Misfit(f"width {width}, d = {d}, m = {m}: expected at least 1 each")
+    return Layout(
+        name,
+        kind,
+        pair.first,
+        pair.second,
+        inner_transposed=False,
+        outer_transposed=True,
+        width=width,
+        d=d,
+        m=m,
+        bias=pair.bias,
+        offset=pair.offset,
+        gate=pair.first,
+        gate_bias=pair.bias,
+        fused=True,
+    )

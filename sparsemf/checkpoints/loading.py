@@ -8,12 +8,12 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from sparsemf.checkpoints.activation import find_activation, resolve
 from sparsemf.checkpoints.blocks import Found, find_blocks
-from sparsemf.checkpoints.files import FLOATS, BadFile, TensorFile, coarsest
+from sparsemf.checkpoints.files import FLOATS, Array, BadFile, TensorFile, coarsest
 from sparsemf.checkpoints.formats import open_file
+from sparsemf.checkpoints.gates import find_activation, resolve
 from sparsemf.checkpoints.inspection import BlockInfo, Inspection
-from sparsemf.checkpoints.layouts import Layout
+from sparsemf.checkpoints.layouts import HALVES, Layout
 from sparsemf.checkpoints.mapping import mapped_layout
 from sparsemf.checkpoints.native import FORMAT_VERSION
 from sparsemf.exceptions import InputError
@@ -139,11 +139,7 @@ def _networks(file: TensorFile, layouts: list[Layout], activation: str | None) -
 
 def _network(file: TensorFile, layout: Layout, option: str | None, sha256: str) -> Network:
     activation = resolve(file, layout, option)
-    values = {role: file.read(name) for role, name in layout.tensors.items()}
-    if values["outer"].ndim == 1:
-        values["outer"] = values["outer"][:, None]
-    for role in _transposed(layout):
-        values[role] = values[role].T
+    values = _values(file, layout)
     extra: dict[str, object] = {}
     if layout.gain is not None and layout.shift is not None:
         norm = {"gain": file.read(layout.gain), "shift": file.read(layout.shift)}
@@ -158,6 +154,21 @@ def _network(file: TensorFile, layout: Layout, option: str | None, sha256: str) 
         return Network(**values, activation=activation, scale=scale, provenance=provenance)
     except InputError as error:
         raise BadFile(file.path, f"block {layout.name}: {error}") from None
+
+
+def _values(file: TensorFile, layout: Layout) -> dict[str, Array]:
+    """Role → numbers in the shapes of a network."""
+    names = layout.tensors
+    values = {role: file.read(name) for role, name in names.items() if not (layout.fused and role in HALVES.values())}
+    if layout.fused:
+        for second, first in HALVES.items():
+            if second in names:
+                values[first], values[second] = values[second][: layout.width], values[second][layout.width :]
+    if values["outer"].ndim == 1:
+        values["outer"] = values["outer"][:, None]
+    for role in transposed_roles(layout):
+        values[role] = values[role].T
+    return values
 
 
 def _scale(file: TensorFile, layout: Layout) -> float:
@@ -177,11 +188,12 @@ def _scale(file: TensorFile, layout: Layout) -> float:
     return scale
 
 
-def _transposed(layout: Layout) -> tuple[str, ...]:
+def transposed_roles(layout: Layout) -> tuple[str, ...]:
     marks = {
         "inner": layout.inner_transposed,
         "outer": layout.outer_transposed,
         "affine": layout.affine_transposed,
+        "gate": layout.gate_transposed,
     }
     return tuple(role for role, transposed in marks.items() if transposed)
 
@@ -205,15 +217,16 @@ def _described(file: TensorFile, layout: Layout, option: str | None) -> BlockInf
         problem = str(error).removeprefix(f"{file.path.name}: ")
     return BlockInfo(
         name=layout.name,
-        kind=layout.kind,
+        kind=f"gated {layout.kind}" if layout.gated else layout.kind,
         width=layout.width,
         d=layout.d,
         m=layout.m,
         tensors=layout.tensors,
-        transposed=_transposed(layout),
+        transposed=transposed_roles(layout),
         precision=_precision(file, layout),
         activation=name,
         activation_from=origin,
         layernorm=layout.layernorm,
         problem=problem,
+        gated=layout.gated,
     )

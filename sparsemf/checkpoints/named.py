@@ -1,7 +1,8 @@
 """Blocks known by the names of their layers: transformer MLPs and what people call two layers.
 
 BERT and ViT ``intermediate.dense/output.dense``, GPT-2 ``mlp.c_fc/c_proj``, NeoX and Falcon
-``dense_h_to_4h/dense_4h_to_h``, T5 ``wi/wo``, …; gated ones are recognised in order to be refused by name.
+``dense_h_to_4h/dense_4h_to_h``, T5 ``wi/wo``, …; gated ones: Llama's ``gate_proj/up_proj/down_proj`` or ``w1/w3/w2``,
+T5 v1.1's ``wi_0/wi_1/wo``, and those with gate and value in one tensor.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sparsemf.checkpoints.layouts import Layout, Misfit, Pair, Shapes, fit
+from sparsemf.checkpoints.layouts import Layout, Misfit, Pair, Shapes, fit, fit_fused
 from sparsemf.checkpoints.native import UNNAMED
 
 # (first layer, second layer, kind); each is a module with .weight and perhaps .bias
@@ -37,11 +38,18 @@ _BARE = (
     ("w_in", "b_in", "w_out", "b_out"),
 )
 
-# a tensor of the first name with one of the second beside it makes the block gated
+# (gate, value, second layer, kind): modules of one gated block
 _GATED = (
-    ("gate_proj", "up_proj", "down_proj"),
-    ("wi_0", "wi_1", "wo"),
-    ("gate_up_proj", "down_proj", "down_proj"),
+    ("gate_proj", "up_proj", "down_proj", "mlp"),
+    ("wi_0", "wi_1", "wo", "t5"),
+    ("w1", "w3", "w2", "mlp"),
+)
+
+# (gate and value in one tensor, second layer, kind).  Phi-3 and GLM: gate_up_proj; ModernBERT: Wi, whose first half is
+# what the activation is applied to (its code calls that half the input, and the other one the gate)
+_FUSED = (
+    ("gate_up_proj", "down_proj", "mlp"),
+    ("Wi", "Wo", "modernbert"),
 )
 
 # where the LayerNorm that feeds the block lies: relative to the block's prefix, "^" is the module around it
@@ -54,22 +62,39 @@ _NORMS = {
 }
 
 
-def find_gated(shapes: Shapes) -> Iterator[tuple[str, Misfit, set[str]]]:
-    """Gated blocks: Llama's gate/up/down, T5 v1.1's wi_0/wi_1, w1/w2/w3 with w3 like w1."""
+def find_gated(shapes: Shapes) -> Iterator[tuple[str, Layout | Misfit, set[str]]]:
+    """(block name, layout or misfit, tensors used) for every gated block of the tables."""
     for name in sorted(shapes):
-        for gate, up, down in (*_GATED, ("w1", "w3", "w2")):
-            tail = f"{gate}.weight"
-            if not _at_component(name, tail):
+        for gate, first, second, kind in _GATED:
+            if not _at_component(name, f"{gate}.weight"):
                 continue
-            prefix = name[: -len(tail)]
-            members = [prefix + f"{part}.weight" for part in (gate, up, down)]
-            if not all(member in shapes for member in members):
+            prefix = name[: -len(f"{gate}.weight")]
+            if not all(f"{prefix}{part}.weight" in shapes for part in (first, second)):
                 continue
-            if gate == "w1" and not shapes[members[0]] == shapes[members[1]] == shapes[members[2]][::-1]:
+            pair = replace(
+                module_pair(prefix + first, prefix + second, shapes),
+                gate=name,
+                gate_bias=_present(f"{prefix}{gate}.bias", shapes),
+            )
+            if gate == "w1":  # three layers in a row may have these names, but not these shapes
+                one, two = shapes[name], shapes[pair.second]
+                if shapes[pair.first] != one or two != one[::-1]:
+                    continue
+                if len(set(one)) == 1:
+                    reason = "w1, w3 and w2 fit as a gated block and as three layers in a row; say it with --map gate=…"
+                    yield _title(prefix), Misfit(reason), pair.members
+                    continue
+            yield _with_norm(prefix, kind, pair, fit(_title(prefix), kind, pair, shapes), shapes)
+        for fused, second, kind in _FUSED:
+            if not _at_component(name, f"{fused}.weight"):
                 continue
-            used = {f"{prefix}{part}.{kind}" for part in (gate, up, down) for kind in ("weight", "bias")}
-            reason = f"gated blocks ({gate}/{up}/{down}) are not supported yet; take a plain two-layer block"
-            yield prefix.removesuffix(".") or UNNAMED, Misfit(reason), used & set(shapes)
+            prefix = name[: -len(f"{fused}.weight")]
+            if f"{prefix}{second}.weight" not in shapes:
+                continue
+            pair = module_pair(prefix + fused, prefix + second, shapes)
+            if fused == "Wi" and shapes[name][:1] != tuple(2 * n for n in shapes[pair.second][1:2]):
+                continue  # a plain block under the same names
+            yield _with_norm(prefix, kind, pair, fit_fused(_title(prefix), kind, pair, shapes), shapes)
 
 
 def find_named(shapes: Shapes) -> Iterator[tuple[str, Layout | Misfit, set[str]]]:
@@ -113,12 +138,20 @@ def find_norm(prefix: str, kind: str, d: int, shapes: Shapes) -> dict[str, str]:
 
 
 def _block(prefix: str, kind: str, pair: Pair, shapes: Shapes) -> tuple[str, Layout | Misfit, set[str]]:
-    name = prefix.removesuffix(".") or UNNAMED
-    used = {member for member in (pair.first, pair.second, pair.bias, pair.offset) if member}
-    layout = fit(name, kind, pair, shapes, _preference(prefix, kind, pair, shapes))
+    layout = fit(_title(prefix), kind, pair, shapes, _preference(prefix, kind, pair, shapes))
+    return _with_norm(prefix, kind, pair, layout, shapes)
+
+
+def _with_norm(
+    prefix: str, kind: str, pair: Pair, layout: Layout | Misfit, shapes: Shapes
+) -> tuple[str, Layout | Misfit, set[str]]:
     if isinstance(layout, Layout):
         layout = replace(layout, **find_norm(prefix, kind, layout.d, shapes))
-    return name, layout, used
+    return _title(prefix), layout, pair.members
+
+
+def _title(prefix: str) -> str:
+    return prefix.removesuffix(".") or UNNAMED
 
 
 def _preference(prefix: str, kind: str, pair: Pair, shapes: Shapes) -> str | None:

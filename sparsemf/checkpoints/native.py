@@ -1,4 +1,5 @@
-"""The project's own names: ``outer`` (N, m), ``inner`` (N, d), ``bias`` (N,), ``affine`` (m, d), ``offset`` (m,)."""
+"""The project's own names: ``outer`` (N, m), ``inner`` (N, d), ``bias`` (N,), ``affine`` (m, d), ``offset`` (m,),
+``quadratic`` (m, d, d) and, of a gated block, ``gate`` (N, d), ``gate_bias`` (N,)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from sparsemf.checkpoints.layouts import Layout, Misfit, Shapes
 FORMAT_VERSION = 1
 UNNAMED = "main"
 
-_UNSUPPORTED = ("gate", "gate_bias", "quadratic")
+_ROLES = ("inner", "outer", "bias", "affine", "offset", "quadratic", "gate", "gate_bias")
 
 
 def find_native(shapes: Shapes) -> Iterator[tuple[str, Layout | Misfit, set[str]]]:
@@ -18,8 +19,7 @@ def find_native(shapes: Shapes) -> Iterator[tuple[str, Layout | Misfit, set[str]
     prefixes |= {name[: -len("outer")] for name in shapes if name == "outer" or name.endswith(".outer")}
     for prefix in sorted(prefixes):
         name = prefix.removesuffix(".") or UNNAMED
-        roles = ("inner", "outer", "bias", "affine", "offset", *_UNSUPPORTED)
-        present = {role: prefix + role for role in roles if prefix + role in shapes}
+        present = {role: prefix + role for role in _ROLES if prefix + role in shapes}
         yield name, _fit(name, present, shapes), set(present.values())
 
 
@@ -27,10 +27,8 @@ def _fit(name: str, present: dict[str, str], shapes: Shapes) -> Layout | Misfit:
     for role in ("inner", "outer"):
         if role not in present:
             return Misfit(f"expected inner (N, d) and outer (N, m), found no {role}; save both")
-    for role in _UNSUPPORTED:
-        if role in present:
-            kind = "quadratic parts" if role == "quadratic" else "gated blocks"
-            return Misfit(f"{kind} ({present[role]}) are not supported yet; remove it or take another block")
+    if "gate_bias" in present and "gate" not in present:
+        return Misfit("gate_bias: expected a gate (N, d) with it, found none; save both, or neither")
     inner, outer = shapes[present["inner"]], shapes[present["outer"]]
     if len(inner) != 2 or len(outer) != 2 or inner[0] != outer[0]:
         return Misfit(f"expected inner (N, d) and outer (N, m), got {inner} and {outer}; save them in these shapes")
@@ -39,7 +37,15 @@ def _fit(name: str, present: dict[str, str], shapes: Shapes) -> Layout | Misfit:
         return Misfit(f"width 0: expected at least one neuron, got inner {inner}; save the affine function elsewhere")
     if d == 0 or m == 0:
         return Misfit(f"expected at least one input and one output, got d = {d}, m = {m}")
-    for role, shape in {"bias": (width,), "affine": (m, d), "offset": (m,)}.items():
+    expected = {
+        "bias": (width,),
+        "affine": (m, d),
+        "offset": (m,),
+        "quadratic": (m, d, d),
+        "gate": (width, d),
+        "gate_bias": (width,),
+    }
+    for role, shape in expected.items():
         if role in present and shapes[present[role]] != shape:
             return Misfit(f"{role}: expected shape {shape}, got {shapes[present[role]]}; save it in this shape")
     return Layout(
@@ -55,5 +61,8 @@ def _fit(name: str, present: dict[str, str], shapes: Shapes) -> Layout | Misfit:
         bias=present.get("bias"),
         offset=present.get("offset"),
         affine=present.get("affine"),
+        quadratic=present.get("quadratic"),
+        gate=present.get("gate"),
+        gate_bias=present.get("gate_bias"),
         native=True,
     )

@@ -19,15 +19,17 @@ from sparsemf.measures.network import Network
 
 _SAFETENSORS_DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16"}
 _HEADER_ALIGNMENT = 8
+_FIELDS = ("outer", "inner", "bias", "affine", "offset", "quadratic", "gate", "gate_bias")
+_OPTIONAL = ("affine", "offset", "quadratic")
 
 
 def save(network: Network, path: str | os.PathLike[str], *, dtype: str = "float64") -> None:
     """Write ``network`` to ``path`` (``.safetensors`` or ``.npz``), atomically.
 
     With ``dtype="float64"`` (default) :func:`~sparsemf.checkpoints.load` gives the same numbers bit for bit; "float32"
-    and "float16" round them.  Affine part and offset are written when they are not zero.  The same network gives the
-    same bytes.  Raises :class:`~sparsemf.exceptions.InputError` for another suffix or dtype, a network without
-    neurons, and numbers beyond the range of ``dtype``.
+    and "float16" round them.  Affine part, offset and quadratic part are written when they are not zero.  The same
+    network gives the same bytes.  Raises :class:`~sparsemf.exceptions.InputError` for another suffix or dtype, a
+    network without neurons, and numbers beyond the range of ``dtype``.
     """
     target = Path(path)
     if dtype not in _SAFETENSORS_DTYPES:
@@ -49,11 +51,10 @@ def save(network: Network, path: str | os.PathLike[str], *, dtype: str = "float6
 
 
 def _arrays(network: Network, dtype: str) -> dict[str, np.ndarray]:
-    fields = {name: getattr(network, name) for name in ("outer", "inner", "bias", "affine", "offset")}
-    optional = {name for name in ("affine", "offset") if not (fields[name].any() or np.signbit(fields[name]).any())}
+    fields = {name: getattr(network, name) for name in _FIELDS}
     arrays: dict[str, np.ndarray] = {}
     for name, values in fields.items():
-        if name in optional:
+        if values is None or (name in _OPTIONAL and not (values.any() or np.signbit(values).any())):
             continue
         with np.errstate(over="ignore"):
             array = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.measures.gaussian import UNIT, Atoms, affine_margin, affine_part, energy_beyond_affine
+from sparsemf.measures.gaussian import UNIT, Atoms, affine_margin, affine_part, energy_beyond_affine, quadratic_energy
 from sparsemf.measures.laws import Ball, Empirical, Gaussian, InputLaw, InvalidLaw
 from sparsemf.measures.network import InvalidNetwork, Network
 
@@ -36,6 +36,7 @@ def difference(f: Network, g: Network) -> Network:
         ("activation", f.activation.name, g.activation.name),
         ("input dimension d", f.d, g.d),
         ("outputs m", f.m, g.m),
+        ("gated", f.gated, g.gated),
     ):
         if a != b:
             raise InvalidNetwork(f"{what}: expected the same for both networks to compare them, got {a} and {b}")
@@ -46,13 +47,21 @@ def difference(f: Network, g: Network) -> Network:
         activation=f.activation,
         affine=f.affine - g.affine,
         offset=f.offset - g.offset,
+        quadratic=None if f.quadratic is None and g.quadratic is None else _forms(f) - _forms(g),
+        gate=None if f.gate is None or g.gate is None else np.concatenate([f.gate, g.gate]),
+        gate_bias=None if f.gate_bias is None or g.gate_bias is None else np.concatenate([f.gate_bias, g.gate_bias]),
     )
+
+
+def _forms(f: Network) -> Array:
+    return np.zeros((f.m, f.d, f.d)) if f.quadratic is None else f.quadratic
 
 
 def l2_norm(network: Network, law: InputLaw, beyond_affine: tuple[float, float] | None = None) -> Bounds:
     """Bounds of ‖f‖ in L²(law), Euclidean over outputs.
 
     ``beyond_affine``: certified (lower, upper) of Σ_{k ≥ 2} ‖T_k‖² under a Gaussian law, where the caller has them.
+    Raises :class:`InputError` for a gated network under a Gaussian law (its Hermite series is not that of atoms).
     """
     if isinstance(law, Empirical):
         return _empirical_norm(network, law)
@@ -60,8 +69,8 @@ def l2_norm(network: Network, law: InputLaw, beyond_affine: tuple[float, float] 
     slope, constant = affine_part(white)
     affine, slack = float(np.hypot(np.linalg.norm(slope), np.linalg.norm(constant))), affine_margin(white)
     if beyond_affine is None:
-        rest = energy_beyond_affine(Atoms.of(white), white.alpha)
-        beyond_affine = (rest.lower, rest.upper)
+        rest, forms = energy_beyond_affine(Atoms.of(white), white.alpha), quadratic_energy(white)
+        beyond_affine = (max(rest.lower + forms.lower, 0.0), max(rest.upper + forms.upper, 0.0))
     return Bounds(
         lower=float(np.hypot(max(affine - slack, 0.0), np.sqrt(beyond_affine[0]))),
         upper=float(np.hypot(affine + slack, np.sqrt(beyond_affine[1]))) * (1 + 4 * UNIT),
@@ -74,19 +83,37 @@ def l2_distance(f: Network, g: Network, law: InputLaw) -> Bounds:
     return l2_norm(difference(f, g), law)
 
 
+def _read_by_activation(network: Network) -> tuple[Array, Array]:
+    """The weights and biases that σ reads: of the gate where there is one."""
+    if network.gate is None or network.gate_bias is None:
+        return network.inner, network.bias
+    return network.gate, network.gate_bias
+
+
 def evaluation_mass(network: Network, x: Array, block: int = 1 << 22) -> Array:
-    """Σ_i ‖α_i‖ (|σ(z_i)| + Lip·(|⟨w_i, x⟩| + |b_i|)) + ‖A‖‖x‖ + ‖c‖ row by row: what float64 rounding scales with."""
+    """Σ_i ‖α_i‖ (|σ(z_i)| + slope_i·(‖w_i‖‖x‖ + |b_i|)) + ‖Q‖‖x‖² + ‖A‖‖x‖ + ‖c‖ row by row: what float64 rounding
+    scales with.
+
+    slope_i = sup |σ′| near z_i.  A gated neuron adds the same for its gate, times ‖w_i‖‖x‖ + |b_i|.
+    """
     size = np.linalg.norm(x, axis=1)
     out = np.linalg.norm(network.affine) * size + np.linalg.norm(network.offset)
+    if network.quadratic is not None:
+        out += np.linalg.norm(network.quadratic) * size**2
+    inner, bias = _read_by_activation(network)
     weight = np.linalg.norm(network.alpha, axis=1)
-    lip = network.activation.lipschitz
-    norms = np.linalg.norm(network.inner, axis=1)
+    norms, valued = np.linalg.norm(inner, axis=1), np.linalg.norm(network.inner, axis=1)
     rows = max(1, block // max(network.width, 1))
     for start in range(0, x.shape[0], rows):
         part = slice(start, start + rows)
-        z = x[part] @ network.inner.T + network.bias
-        out[part] += np.abs(network.activation.value(z)) @ weight
-        out[part] += lip * (size[part] * float(weight @ norms) + float(weight @ np.abs(network.bias)))
+        z = x[part] @ inner.T + bias
+        reach = np.multiply.outer(size[part], norms) + np.abs(bias)
+        spread = (network.d + 4) * UNIT * reach
+        with np.errstate(over="ignore", invalid="ignore"):
+            mass = np.abs(network.activation.value(z)) + network.activation.sup_slope(z - spread, z + spread) * reach
+            if network.gated:
+                mass *= np.multiply.outer(size[part], valued) + np.abs(network.bias)
+            out[part] += mass @ weight
     return out
 
 
@@ -95,11 +122,23 @@ def evaluation_error(network: Network, x: Array) -> Array:
     return (network.width + network.d + 64) * UNIT * evaluation_mass(network, x)
 
 
+def _sizes(network: Network, x: Array, where: str) -> tuple[Array, Array]:
+    """‖f(x)‖ row by row and its rounding margin; raises :class:`InvalidLaw` where they leave the range of numbers."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = np.linalg.norm(network(x), axis=1)
+    slack = evaluation_error(network, x)
+    if not np.isfinite(size + slack).all():
+        raise InvalidLaw(
+            f"{network.activation.name}: expected finite values of the network {where}, got an overflow; use smaller "
+            "inputs"
+        )
+    return size, slack
+
+
 def _empirical_norm(network: Network, law: Empirical) -> Bounds:
     if network.d != law.d:
         raise InvalidLaw(f"expected inputs of dimension {network.d}, got {law.d}")
-    size = np.linalg.norm(network(law.x), axis=1)
-    slack = evaluation_error(network, law.x)
+    size, slack = _sizes(network, law.x, "on the data")
 
     def root_mean(v: Array) -> float:
         return float(np.sqrt(np.mean(v * v)))
@@ -115,22 +154,30 @@ def _empirical_norm(network: Network, law: Empirical) -> Bounds:
 def sup_norm(network: Network, ball: Ball, points: int = 4096, seed: int = 0) -> Bounds:
     """Bounds of sup_{‖x‖ ≤ R} ‖f(x)‖.
 
-    Upper: Σ_i ‖α_i‖·sup|σ| over z ∈ [b − R‖w‖, b + R‖w‖], plus ‖A‖₂R + ‖c‖.  Lower: the largest value at
-    ``points`` random points of the sphere of radius R and of the ball.
+    Upper: Σ_i ‖α_i‖·sup|σ| over z ∈ [b − R‖w‖, b + R‖w‖] (gated: of the gate, times R‖w‖ + |b|), plus (Σ_o
+    ‖Q_o‖²)^{1/2}R² + ‖A‖₂R + ‖c‖.  Lower: the largest value at ``points`` random points of the sphere of radius R and
+    of the ball. Raises :class:`InvalidLaw` where the values leave the range of numbers.
     """
     radius = ball.radius
-    reach = radius * np.linalg.norm(network.inner, axis=1)
+    inner, bias = _read_by_activation(network)
+    # outwards by more than the rounding of reach and of the ends
+    reach = radius * np.linalg.norm(inner, axis=1)
+    reach = reach + (network.d + 8) * UNIT * (reach + np.abs(bias))
     weight = np.linalg.norm(network.alpha, axis=1)
-    upper = float(weight @ network.activation.sup_abs(network.bias - reach, network.bias + reach))
+    if network.gated:
+        weight = weight * (radius * np.linalg.norm(network.inner, axis=1) + np.abs(network.bias))
+    upper = float(weight @ network.activation.sup_abs(bias - reach, bias + reach))
     upper += radius * float(np.linalg.norm(network.affine, 2)) + float(np.linalg.norm(network.offset))
+    if network.quadratic is not None:
+        upper += radius**2 * float(np.linalg.norm(np.linalg.norm(network.quadratic, 2, axis=(1, 2))))
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((points, network.d))
     x *= radius / np.maximum(np.linalg.norm(x, axis=1), 1e-300)[:, None]
     x[: points // 2] *= rng.random((points // 2, 1)) ** (1.0 / network.d)
     x *= 1 - 4 * UNIT
-    value = np.linalg.norm(network(x), axis=1) - evaluation_error(network, x)
+    size, slack = _sizes(network, x, f"on the ball of radius {radius:g}")
     return Bounds(
-        lower=max(float(value.max(initial=0.0)), 0.0),
+        lower=max(float((size - slack).max(initial=0.0)), 0.0),
         upper=upper * (1 + (network.width + 64) * UNIT),
         method="interval bound per neuron above, evaluation at sampled points below",
     )

@@ -14,7 +14,7 @@ forms come with a stated rounding margin (:func:`energy_beyond_affine`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.activations import Activation
+from sparsemf.activations import Activation, KernelValue
+from sparsemf.exceptions import InputError
 from sparsemf.measures.network import Network
 
 Array = NDArray[np.float64]
@@ -37,6 +38,11 @@ _TAIL_TARGET = 1.5e-7
 #: Smooth closed forms (gelu, erf) lose digits like ‖w‖; steeper atoms use the series with its tail.
 _STEEPEST_CLOSED = 30.0
 _ROWS = 128
+#: Up to this many atoms, a kinked σ without closed form is summed from its kernel and that one's error, not from the
+#: series.
+_KERNEL_WIDTH = 512
+#: Second moments beyond this are refused: products of two of them must not overflow.
+_LARGEST_SQUARE = 1e150
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +55,12 @@ class Atoms:
 
     @staticmethod
     def of(network: Network) -> Atoms:
-        """The atoms of a network that is already whitened."""
+        """The atoms of a network that is already whitened.  Raises :class:`InputError` for a gated one."""
+        if network.gated:
+            raise InputError(
+                "gated network: expected neurons σ(⟨w, x⟩ + b) for norms under a Gaussian law, got products with a "
+                "gate; use the law of data rows or the sup norm"
+            )
         return Atoms(network.activation, network.inner, network.bias)
 
     @property
@@ -69,14 +80,33 @@ class Atoms:
 
     @cached_property
     def second_moment(self) -> Array:
-        """‖φ_i‖² = E σ(s g + b)², shape (n,)."""
-        return self.activation.second_moment(self.norm, self.bias)
+        """‖φ_i‖² = E σ(s g + b)², shape (n,); raises :class:`InputError` where it leaves the range of numbers."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._representable(self.activation.second_moment(self.norm, self.bias))
 
     @cached_property
     def scale(self) -> Array:
-        """|σ(0)| + Lip·√(s² + b²) ≥ ‖φ_i‖, shape (n,): what the rounding of a *closed-form* kernel scales with."""
-        at_zero = abs(float(self.activation.value(np.zeros(1))[0]))
-        return at_zero + self.activation.lipschitz * np.hypot(self.norm, self.bias)
+        """:meth:`Activation.rounding_size` ≥ ‖φ_i‖, shape (n,): what the rounding of a *closed-form* kernel scales
+        with.
+
+        Finite for every σ; raises :class:`InputError` where it leaves the range of numbers.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = self.activation.rounding_size(self.norm, self.bias)
+            self._representable(scale * scale)
+        return scale
+
+    def _representable(self, square: Array) -> Array:
+        """``square``, or a refusal that names the neuron."""
+        bad = np.flatnonzero(~(square <= _LARGEST_SQUARE))
+        if bad.size:
+            i = int(bad[0])
+            raise InputError(
+                f"{self.activation.name}: expected neurons with E σ(⟨w, x⟩ + b)² at most {_LARGEST_SQUARE:g} under "
+                f"the input law, got ‖w‖ = {self.norm[i]:.3g}, b = {self.bias[i]:.3g} in its coordinates; rescale the "
+                "inputs or give the law of the data (--rho)"
+            )
+        return square
 
     @cached_property
     def length(self) -> Array:
@@ -92,9 +122,13 @@ class Atoms:
         return {}
 
     def hermite(self, degree: int) -> Array:
-        """c_k for k = 0 … degree, shape (n, degree + 1); c_k = 0 for k ≥ 1 where w = 0."""
+        """c_k for k = 0 … degree, shape (n, degree + 1); c_k = 0 for k ≥ 1 where w = 0.
+
+        Raises like ``second_moment``.
+        """
         known = self._cache.get("c")
         if known is None or known.shape[1] <= degree:
+            _ = self.second_moment
             known = self.activation.hermite(self.norm, self.bias, max(degree, 8))
             known[self.norm == 0, 1:] = 0.0
             self._cache["c"] = known
@@ -126,8 +160,9 @@ def cosines(first: Atoms, second: Atoms) -> Array:
 
 def series_degree(atoms: Atoms, weight: Array, budget: float = 6e9) -> int | None:
     """The degree at which the Hermite series serves for atoms of total weight Σ weight_i‖φ_i‖, or None for the
-    closed form (kinked activations, or a smooth one whose series is too slow while an accurate closed form exists)."""
-    if atoms.activation.strip == 0.0:
+    closed form (kinked activations that have one, or a smooth one whose series is too slow while an accurate closed
+    form exists)."""
+    if atoms.activation.strip == 0.0 and atoms.activation.kernel_closed:
         return None
     mass = float(weight @ atoms.length)
     degree = _SERIES_DEGREES[0]
@@ -146,14 +181,7 @@ def beyond_affine(first: Atoms, second: Atoms, degree: int | None) -> Array:
         out = np.empty((first.n, second.n))
         low = second.hermite(1)
         for start in range(0, first.n, _ROWS):  # closed forms need some twenty temporaries of this shape
-            part = first.take(slice(start, start + _ROWS))
-            own = part.hermite(1)
-            value = first.activation.kernel(
-                part.norm[:, None], part.bias[:, None], second.norm, second.bias, part.inner @ second.inner.T
-            ).value
-            value -= np.outer(own[:, 0], low[:, 0])
-            value -= np.outer(own[:, 1], low[:, 1]) * cosines(part, second)
-            out[start : start + _ROWS] = value
+            out[start : start + _ROWS] = _kernel_block(first.take(slice(start, start + _ROWS)), second, low).value
         return out
     out = np.empty((first.n, second.n))
     c1, c2 = first.hermite(degree), second.hermite(degree)
@@ -176,6 +204,17 @@ def beyond_affine(first: Atoms, second: Atoms, degree: int | None) -> Array:
         if second is first:
             out[columns, rows] = acc.T
     return out
+
+
+def _kernel_block(part: Atoms, second: Atoms, low: Array) -> KernelValue:
+    """K₂ from :meth:`Activation.kernel`, with the error of that; ``low`` is ``second.hermite(1)``."""
+    own = part.hermite(1)
+    found = part.activation.kernel(
+        part.norm[:, None], part.bias[:, None], second.norm, second.bias, part.inner @ second.inner.T
+    )
+    value = found.value - np.outer(own[:, 0], low[:, 0])
+    value -= np.outer(own[:, 1], low[:, 1]) * cosines(part, second)
+    return replace(found, value=value)
 
 
 def _present(c1: Array, c2: Array) -> list[int]:
@@ -221,6 +260,8 @@ def energy_beyond_affine(atoms: Atoms, gamma: Array) -> Energy:
     weight = np.linalg.norm(gamma, axis=1)
     if not weight.any():
         return Energy(0.0, 0.0, 0.0)
+    if atoms.activation.strip == 0.0 and not atoms.activation.kernel_closed and atoms.n <= _KERNEL_WIDTH:
+        return _energy_by_kernel(atoms, gamma, weight)
     degree = series_degree(atoms, weight)
     mass = float(weight @ atoms.rounding_length(degree))
     form = absolute = 0.0
@@ -232,19 +273,51 @@ def energy_beyond_affine(atoms: Atoms, gamma: Array) -> Energy:
     return Energy(form, max(form - margin, 0.0), max(form, 0.0) + margin + tail)
 
 
+def _energy_by_kernel(atoms: Atoms, gamma: Array, weight: Array) -> Energy:
+    """:func:`energy_beyond_affine` where the kernel is no closed form: its error is charged entry by entry."""
+    block = _kernel_block(atoms, atoms, atoms.hermite(1))
+    form = float(np.sum(gamma * (block.value @ gamma)))
+    absolute = float(weight @ (np.abs(block.value) @ weight))
+    margin = form_margin(atoms.n, atoms.inner.shape[1], absolute, float(weight @ atoms.scale), None)
+    margin += float(weight @ (block.error @ weight))
+    return Energy(form, max(form - margin, 0.0), max(form, 0.0) + margin)
+
+
 def affine_part(network: Network) -> tuple[Array, Array]:
-    """Degrees 1 and 0 of a whitened network: T₁ (m, k) and T₀ (m,)."""
+    """Degrees 1 and 0 of a whitened network: T₁ (m, k) and T₀ (m,); xᵀQx adds tr Q to T₀."""
     atoms = Atoms.of(network)
     low = atoms.hermite(1)
-    return (
-        network.affine + (network.alpha * low[:, 1:]).T @ atoms.unit,
-        network.offset + network.alpha.T @ low[:, 0],
-    )
+    constant = network.offset + network.alpha.T @ low[:, 0]
+    if network.quadratic is not None:
+        constant = constant + np.trace(network.quadratic, axis1=1, axis2=2)
+    return network.affine + (network.alpha * low[:, 1:]).T @ atoms.unit, constant
 
 
 def affine_margin(network: Network) -> float:
-    """Stated rounding margin of ‖(T₀, T₁)‖: (n + d + 64)·UNIT·(Σ‖α_i‖‖φ_i‖ + ‖A‖ + ‖c‖)."""
+    """Stated rounding margin of ‖(T₀, T₁)‖: (n + d + 64)·UNIT·(Σ‖α_i‖‖φ_i‖ + ‖A‖ + ‖c‖ + √d‖Q‖)."""
     atoms = Atoms.of(network)
     mass = float(np.linalg.norm(network.alpha, axis=1) @ atoms.scale)
     mass += float(np.linalg.norm(network.affine) + np.linalg.norm(network.offset))
+    if network.quadratic is not None:
+        mass += np.sqrt(network.d) * float(np.linalg.norm(network.quadratic))
     return (network.width + network.d + 64) * UNIT * mass
+
+
+def quadratic_energy(network: Network) -> Energy:
+    """What the quadratic part of a whitened network adds to Σ_{k ≥ 2} ‖T_k‖² of its atoms (it may be negative):
+
+    T₂ gains √2·Q, so ‖T₂ + √2Q‖² − ‖T₂‖² = 2√2 Σ_i c₂(i) Σ_o α_io û_iᵀQ_o û_i + 2‖Q‖²_F.
+    """
+    if network.quadratic is None:
+        return Energy(0.0, 0.0, 0.0)
+    atoms = Atoms.of(network)
+    second = atoms.hermite(2)[:, 2]
+    cross = absolute = 0.0
+    for o in range(network.m):
+        form = np.einsum("id,id->i", atoms.unit @ network.quadratic[o], atoms.unit)
+        cross += float((network.alpha[:, o] * second) @ form)
+        absolute += float(np.abs(network.alpha[:, o]) @ atoms.scale) * float(np.linalg.norm(network.quadratic[o]))
+    own = float(np.sum(network.quadratic**2))
+    value = 2 * np.sqrt(2.0) * cross + 2 * own
+    margin = (network.width + network.d + ENTRY_ULPS) * UNIT * (3 * absolute + 4 * own)
+    return Energy(value, value - margin, value + margin)

@@ -82,22 +82,46 @@ class Gaussian:
             raise InvalidLaw(f"expected a law on R^{network.d}, got one on R^{self.d}")
         if self.is_standard:
             return network
+        affine, offset = network.affine, network.offset
+        changes: dict[str, Array] = {}
+        if network.quadratic is not None:
+            # (m + Rg)ᵀQ(m + Rg) = gᵀRᵀQRg + 2(Qm)ᵀRg + mᵀQm
+            pulled = network.quadratic @ self.mean
+            changes["quadratic"] = self.root.T @ network.quadratic @ self.root
+            # the line below adds 2mᵀQm
+            affine, offset = affine + 2 * pulled, offset - pulled @ self.mean
+        if network.gate is not None and network.gate_bias is not None:
+            changes["gate"] = network.gate @ self.root
+            changes["gate_bias"] = network.gate_bias + network.gate @ self.mean
         return network.with_(
             inner=network.inner @ self.root,
             bias=network.bias + network.inner @ self.mean,
-            affine=network.affine @ self.root,
-            offset=network.offset + network.affine @ self.mean,
+            affine=affine @ self.root,
+            offset=offset + affine @ self.mean,
+            **changes,
         )
 
     def whitening_error(self, network: Network) -> float:
-        """Bound in L² of what :meth:`whiten` rounds:
-        (d + 4)·UNIT·[Σ‖α_i‖·Lip·(‖w_i‖(‖root‖_F + ‖mean‖) + |b_i|) + the affine part alike]."""
+        """Bound in L² of what :meth:`whiten` rounds: (d + 4)·UNIT·[Σ‖α_i‖·M_i·size_i + the polynomial part alike],
+
+        size_i = ‖w_i‖(‖root‖_F + ‖mean‖) + |b_i|, M_i = :meth:`Activation.modulus` of the whitened neuron, widened
+        so that it holds for the exact and the rounded one alike.  Raises :class:`InvalidLaw` for a gated network.
+        """
+        if network.gated:
+            raise InvalidLaw("expected an ungated network for this rounding margin, got a gated one")
         if self.is_standard:
             return 0.0
         reach = float(np.linalg.norm(self.root) + np.linalg.norm(self.mean))
         size = np.linalg.norm(network.inner, axis=1) * reach + np.abs(network.bias)
-        mass = network.activation.lipschitz * float(np.linalg.norm(network.alpha, axis=1) @ size)
+        widening = (self.d + 4) * float(np.finfo(np.float64).eps) * size
+        inner, bias = network.inner @ self.root, network.bias + network.inner @ self.mean
+        with np.errstate(over="ignore"):
+            modulus = network.activation.modulus(np.linalg.norm(inner, axis=1) + widening, np.abs(bias) + widening)
+        mass = float(np.linalg.norm(network.alpha, axis=1) @ (modulus * size))
         mass += float(np.linalg.norm(network.affine)) * reach + float(np.linalg.norm(network.offset))
+        if network.quadratic is not None:
+            # what reaches Q, A and c, and ‖gᵀΔg‖ ≤ √(3d)·‖Δ‖_F in L²
+            mass += 4 * np.sqrt(3.0 * self.d) * float(np.linalg.norm(network.quadratic)) * reach**2
         return (self.d + 4) * float(np.finfo(np.float64).eps) * mass
 
     @property

@@ -1,9 +1,11 @@
 """The value type that flows through the whole library: a two-layer network, i.e. a dictionary measure.
 
-f(x) = scale·Σ_i outer_i·σ(⟨inner_i, x⟩ + bias_i) + affine·x + offset
+f(x) = scale·Σ_i outer_i·σ(⟨inner_i, x⟩ + bias_i) + xᵀ quadratic x + affine·x + offset
+
+or, gated, scale·Σ_i outer_i·σ(⟨gate_i, x⟩ + gate_bias_i)·(⟨inner_i, x⟩ + bias_i) + … .
 
 What the function sees is the vector-valued dictionary measure ν = Σ_i α_i δ_{(w_i, b_i)} with
-α_i = scale·outer_i, plus the affine part.
+α_i = scale·outer_i, plus the polynomial part.
 """
 
 from __future__ import annotations
@@ -66,6 +68,15 @@ def _frozen(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array
     return array
 
 
+def _symmetric(forms: Array) -> Array:
+    """½(Q + Qᵀ) output by output: all that xᵀQx sees."""
+    if np.array_equal(forms, forms.transpose(0, 2, 1)):
+        return forms
+    half = 0.5 * (forms + forms.transpose(0, 2, 1))
+    half.flags.writeable = False
+    return half
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """A two-layer network; immutable, float64 (half-precision files are the exact numbers they hold).
@@ -81,6 +92,8 @@ class Network:
     scale : output scale s (1/N under μP, 1 for a plain checkpoint)
     affine : (m, d), default 0
     offset : (m,), default 0
+    quadratic : (m, d, d), symmetrised, default none
+    gate, gate_bias : (N, d) and (N,) of a gated block, default none (``gate_bias`` 0 when only ``gate`` is given)
     """
 
     outer: Array
@@ -91,6 +104,9 @@ class Network:
     affine: Array
     offset: Array
     provenance: Provenance
+    quadratic: Array | None
+    gate: Array | None
+    gate_bias: Array | None
 
     def __init__(
         self,
@@ -102,6 +118,9 @@ class Network:
         affine: ArrayLike | None = None,
         offset: ArrayLike | None = None,
         provenance: Provenance | None = None,
+        quadratic: ArrayLike | None = None,
+        gate: ArrayLike | None = None,
+        gate_bias: ArrayLike | None = None,
     ) -> None:
         inner = _frozen("inner", inner, (None, None))
         width, d = inner.shape
@@ -122,9 +141,21 @@ class Network:
             "affine": _frozen("affine", np.zeros((m, d)) if affine is None else affine, (m, d)),
             "offset": _frozen("offset", np.zeros(m) if offset is None else offset, (m,)),
             "provenance": provenance or Provenance(),
+            "quadratic": None if quadratic is None else _symmetric(_frozen("quadratic", quadratic, (m, d, d))),
+            "gate": None if gate is None else _frozen("gate", gate, (width, d)),
+            "gate_bias": None,
         }
+        if gate is not None:
+            fields["gate_bias"] = _frozen("gate_bias", np.zeros(width) if gate_bias is None else gate_bias, (width,))
+        elif gate_bias is not None:
+            raise InvalidNetwork("gate_bias: expected a gate with it, got none")
         for name, value in fields.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def gated(self) -> bool:
+        """Whether neurons are σ(⟨gate, x⟩ + gate_bias)·(⟨inner, x⟩ + bias)."""
+        return self.gate is not None
 
     @property
     def width(self) -> int:
@@ -154,12 +185,20 @@ class Network:
         if x.ndim != 2 or x.shape[1] != self.d:
             raise ValueError(f"expected inputs of shape (n, {self.d}), got {x.shape}")
         out = x @ self.affine.T + self.offset
+        if self.quadratic is not None:
+            for j, form in enumerate(self.quadratic):
+                out[:, j] += np.einsum("ni,ni->n", x @ form, x)
         rows = max(1, min(x.shape[0], 4096))
         columns = max(1, block // rows)
         for i in range(0, x.shape[0], rows):
             for j in range(0, self.width, columns):
                 z = x[i : i + rows] @ self.inner[j : j + columns].T + self.bias[j : j + columns]
-                out[i : i + rows] += self.activation.value(z) @ self.alpha[j : j + columns]
+                if self.gate is None or self.gate_bias is None:
+                    value = self.activation.value(z)
+                else:
+                    u = x[i : i + rows] @ self.gate[j : j + columns].T + self.gate_bias[j : j + columns]
+                    value = self.activation.value(u) * z
+                out[i : i + rows] += value @ self.alpha[j : j + columns]
         return out
 
     def with_(self, **changes: Any) -> Network:

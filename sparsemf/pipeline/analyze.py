@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.atomic import header, input_record, plain
-from sparsemf.certificates.checker import check
+from sparsemf.certificates.checker.document import seal
 from sparsemf.certificates.equivalence import raw_of
 from sparsemf.certificates.sparsity import RESOLUTION, SStar, Staircase, staircase
 from sparsemf.certificates.witnesses import sparsity_claim
+from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
 from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
 from sparsemf.measures.gaussian import affine_part
@@ -170,17 +171,32 @@ class Analysis:
             groups[at] if 0 <= at < len(groups) else (),
         )
         document = {
-            **header("sparsity", 1, config=self.config),
+            **header("sparsity", 2, config=self.config),
             "inputs": {"a": {**input_record(self.source), "arrays_sha256": raw_of(self.source).sha256}},
             "arithmetic": ARITHMETIC,
             **body,
         }
         document = plain(document)
-        return {**document, "seal": check.seal(document)}
+        return {**document, "seal": seal(document)}
 
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
+
+
+def _analysable(network: Network) -> None:
+    """Raises :class:`InputError` for what no staircase is known for; `certify` compares all of these."""
+    activation = network.activation
+    relation = activation.relation
+    if network.gated or network.quadratic is not None:
+        what = "a gated block" if network.gated else "a network with a quadratic part"
+        raise InputError(f"analyze: expected a plain two-layer block, got {what}; only `certify` reads these")
+    bent = activation.homogeneous not in (None, 1) or (relation is not None and relation.quadratic != 0)
+    if activation.kind not in ("atoms", "frequencies") or bent or not np.isfinite(activation.lipschitz):
+        raise InputError(
+            f"analyze: no certified staircase is known for {activation.name}, whose atoms are not independent or whose "
+            "polynomial part is not affine; `certify` compares such networks"
+        )
 
 
 def analyze(
@@ -199,6 +215,7 @@ def analyze(
     longest certified plateau; ``resolution`` is the least error, relative to ‖f‖ without its affine part, on which
     plateaus are compared.
     """
+    _analysable(network)
     law = law or Gaussian.standard(network.d)
     clock = _Clock()
     whole = quotient(network)

@@ -6,12 +6,19 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from sparsemf.atomic import header, input_record, plain
-from sparsemf.certificates.checker import check
+from sparsemf.certificates.checker.document import seal
+from sparsemf.certificates.checker.raw import encode
 from sparsemf.certificates.equivalence import Equivalence, certify_pair, encode_law, raw_of
+from sparsemf.certificates.orbit import OrbitDistance
 from sparsemf.exceptions import InputError
-from sparsemf.measures import ARITHMETIC, InputLaw, Network
+from sparsemf.measures import InputLaw, Network
 from sparsemf.pipeline.laws import describe
+
+_PLAN_NUMBERS = 200_000
+"""Larger plans are left out of the document."""
 
 
 def certify(
@@ -50,31 +57,27 @@ def document(
     ``activation_option`` that the files were read with (verify reads them alike).
     """
     body = {
-        **header("certify", 1, config={**describe(found.law, rho), "seed": seed}),
+        **header("certify", 2, config={**describe(found.law, rho), "seed": seed}),
         "inputs": {
             name: {**input_record(network), "arrays_sha256": raw_of(network).sha256}
             for name, network in (("a", a), ("b", b))
         },
-        "arithmetic": ARITHMETIC,
+        "arithmetic": found.arithmetic,
         "verdict": found.verdict,
         "norm": found.norm,
         "radius": found.radius,
         "law": encode_law(found.law),
         "eps": found.eps,
-        "eps_distinct": found.eps_distinct,
+        "eps_distinct": _finite(found.eps_distinct),
         "rel_eps": found.rel_eps,
-        "bounds": {"lower": found.lower, "upper": found.upper},
+        "bounds": {"lower": found.lower, "upper": _finite(found.upper)},
         "matching": {
             "matched": found.matching.matched,
             "unmatched_a": found.matching.unmatched_a,
             "unmatched_b": found.matching.unmatched_b,
             "max_distance": found.matching.max_distance,
         },
-        "orbit_distance": {
-            "value": found.orbit_distance.value,
-            "dual_gap": found.orbit_distance.dual_gap,
-            "method": found.orbit_distance.method,
-        },
+        "orbit_distance": _orbit(found.orbit_distance),
         "witness": None if found.witness is None else {"x": found.witness.tolist(), "gap": found.gap},
         "separation_degree": found.separation_degree,
         "map": None,
@@ -84,4 +87,44 @@ def document(
     }
     body = plain(body)
     total = 0.0 if started is None else time.perf_counter() - started
-    return {**body, "seal": check.seal(body), "timing_s": {"total": total}}
+    return {**body, "seal": seal(body), "timing_s": {"total": total}}
+
+
+def _orbit(found: OrbitDistance) -> dict[str, Any]:
+    """The distance, and the plan and potential that bound it from both sides where they are small enough to keep."""
+    plan = found.plan
+    numbers = sum(part.flow.size + part.potential.size for part in plan or ())
+    return {
+        "value": found.value,
+        "lower": found.lower,
+        "dual_gap": found.dual_gap,
+        "exact": found.exact,
+        "polynomial": found.polynomial,
+        "rounding": found.rounding,
+        "method": found.method,
+        "plan": None
+        if plan is None or numbers > _PLAN_NUMBERS
+        else [
+            {
+                "core": part.core,
+                **{
+                    name: encode(np.asarray(getattr(part, name)).astype(kind))
+                    for name, kind in (
+                        ("of_a", np.int8),
+                        ("neuron", np.int32),
+                        ("first", np.int32),
+                        ("second", np.int32),
+                        ("side", np.int8),
+                        ("flow", np.float64),
+                        ("potential", np.float64),
+                    )
+                },
+            }
+            for part in plan
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Unbounded ends are null."""
+    return value if value < float("inf") else None

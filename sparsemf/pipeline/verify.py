@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from sparsemf.certificates.checker import check
+from sparsemf.certificates.checker.document import Check, norm_of
 from sparsemf.certificates.equivalence import raw_of
 from sparsemf.measures import Empirical, Gaussian, Network
 
-Verification = check.Check
+Verification = Check
 
 
 def verify(document: Mapping[str, Any], networks: Mapping[str, Network], data: Empirical | None = None) -> Verification:
@@ -29,5 +30,6 @@ def _is_its_layernorm(document: Mapping[str, Any], network: Network) -> bool:
     if norm is None:
         return False
     law = Gaussian.layernorm(norm["gain"], norm["shift"])
-    mean, root = check.law_of(document, network.d)
+    certified = norm_of(document, network.d, None)
+    mean, root = certified.mean, certified.root
     return mean is not None and root is not None and np.array_equal(mean, law.mean) and np.array_equal(root, law.root)

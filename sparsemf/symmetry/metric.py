@@ -1,10 +1,18 @@
 """The flip-invariant quotient metric between neurons.
 
-A neuron lives on a *section* of the scaling action: for positively homogeneous σ (degree 1) the point
-v = (w, b)/‖(w, b)‖ with coefficient κ = α‖(w, b)‖, otherwise v = (w, b) with κ = α.  (A minimum over the scalings
-themselves would degenerate to 0.)  The finite rest of the group, the flip (κ, v) ~ (s·κ, −v), is minimised over:
+A neuron lives on a *section* of the scaling action, with point v and coefficient κ:
+
+- positively homogeneous σ of degree k: v = (w, b)/‖(w, b)‖, κ = α‖(w, b)‖^k;
+- exp: v = (w, β), κ = α e^{b − β}, with β = 0 unless that leaves the range of numbers (then one β for all neurons);
+- otherwise v = (w, b), κ = α.
+
+(A minimum over the scalings themselves would degenerate to 0.)  The finite rest of the group, the flip
+(κ, v) ~ (s·κ, −v) (relu6: about b = 3), is minimised over:
 
     d(θ, θ′) = min_{e ∈ {1, flip}} √(‖v − e v′‖² + ‖κ − e κ′‖²).
+
+sin and cos also have period 2π: there v = w and κ = the coefficients of sin⟨w, x⟩ and cos⟨w, x⟩, the first of which
+changes its sign under the flip.
 """
 
 from __future__ import annotations
@@ -20,10 +28,66 @@ from sparsemf.measures import Network
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_LARGEST_LOG = 200.0
+"""exp's section sits at b = 0 while the largest |κ| lies within e^{±200} ≈ 1e±87."""
+
+
+@dataclass(frozen=True)
+class Flip:
+    """σ(z) = sign·σ(2·centre − z) + constant + linear·z + quadratic·z²; ``centre`` is 0 but for relu6 (3)."""
+
+    sign: int
+    centre: float = 0.0
+    constant: float = 0.0
+    linear: float = 0.0
+    quadratic: float = 0.0
+
+
+def flip_of(activation: Activation) -> Flip | None:
+    """The flip that the quotient uses: the activation's relation, and for relu6 σ(z) = 6 − σ(6 − z)."""
+    relation = activation.relation
+    if relation is not None:
+        return Flip(relation.sign, 0.0, relation.constant, relation.linear, relation.quadratic)
+    if activation.kind == "kinks":
+        low, high = activation.breaks
+        ends = activation.value(np.array([low, high]))
+        return Flip(-1, 0.5 * (low + high), float(ends[0] + ends[1]))
+    return None
+
+
+def translates(activation: Activation) -> bool:
+    """Whether (a, w, b) ~ (a e^t, w, b − t): only exp."""
+    return activation.name == "exp"
+
+
+def coefficient_power(activation: Activation) -> int:
+    """p with κ = α·stretch^p: the degree k of a homogeneous σ, 2 for exp (stretch = e^{(b − β)/2}), else 0."""
+    if translates(activation):
+        return 2
+    return activation.homogeneous or 0
+
+
+def stretched(coefficient: Array, stretch: Array, power: int) -> Array:
+    """coefficient·stretch^power row by row, factor by factor: stretch^power alone may leave the range of numbers."""
+    for _ in range(abs(power)):
+        coefficient = coefficient * stretch[:, None] if power > 0 else coefficient / stretch[:, None]
+    return coefficient
+
+
+def exponential_level(network: Network) -> float:
+    """β of exp's section: 0, or the rounded largest log‖α‖₁ + b where e^b would leave the range of numbers."""
+    size = np.sum(np.abs(network.alpha), axis=1)
+    live = size > 0
+    if not live.any():
+        return 0.0
+    top = float(np.max(np.log(size[live]) + network.bias[live]))
+    return 0.0 if abs(top) <= _LARGEST_LOG else float(np.round(top))
+
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """Neurons on the section: ``points`` v (n, d+1), ``kappa`` (n, m), ``stretch`` t with (w, b) = t·v (n,)."""
+    """Neurons on the section: ``points`` v (n, d+1), ``kappa`` (n, m), ``stretch`` t (n,) with (w, b) = t·v and
+    κ = α t^k for homogeneous σ, κ = α t² for exp (t = e^{(b − β)/2}), and t = 1 otherwise."""
 
     activation: Activation
     points: Array
@@ -31,16 +95,22 @@ class Section:
     stretch: Array
 
     @staticmethod
-    def of(network: Network) -> Section:
-        """Every neuron of the network (none may be 0 when σ is homogeneous)."""
+    def of(network: Network, level: float | None = None) -> Section:
+        """Every neuron of the network (none may be 0 when σ is homogeneous); ``level`` fixes exp's β."""
         points = np.concatenate([network.inner, network.bias[:, None]], axis=1)
         stretch = np.ones(network.width)
-        if network.activation.homogeneous == 1:
+        if network.activation.homogeneous:
             norm = np.linalg.norm(points, axis=1)
             # points already on the section keep their bits, which makes the canonical form idempotent
             stretch = np.where(np.abs(norm - 1.0) <= 8 * np.finfo(float).eps, 1.0, norm)
             points = points / np.where(stretch > 0, stretch, 1.0)[:, None]
-        return Section(network.activation, points, network.alpha * stretch[:, None], stretch)
+        elif translates(network.activation):
+            beta = exponential_level(network) if level is None else level
+            live = network.alpha.any(axis=1)
+            stretch = np.where(live, np.exp(0.5 * np.where(live, network.bias - beta, 0.0)), 1.0)
+            points[:, -1] = beta
+        kappa = stretched(network.alpha, stretch, coefficient_power(network.activation))
+        return Section(network.activation, points, kappa, stretch)
 
     @property
     def flips(self) -> bool:
@@ -72,19 +142,50 @@ def point_distances(first: Array, second: Array, flips: bool) -> tuple[Array, Ar
 
 def quotient_distances(f: Network, g: Network) -> Array:
     """d(θ_i, θ′_j) for all neurons of f and g, shape (N_f, N_g)."""
-    a, b = Section.of(f), Section.of(g)
+    if f.activation.kind == "frequencies":
+        return _wave_distances(f, g)
+    level = max(exponential_level(f), exponential_level(g), key=abs) if translates(f.activation) else None
+    a, b, flip = Section.of(f, level), Section.of(g, level), flip_of(f.activation)
+    first, second = a.points.copy(), b.points.copy()
+    if flip is not None:
+        first[:, -1] -= flip.centre
+        second[:, -1] -= flip.centre
 
-    def combined(flipped: bool) -> Array:
-        kappa_sign, point_sign = (a.flip_sign, -1.0) if flipped else (1.0, 1.0)
-        first = np.concatenate([a.points, a.kappa], axis=1)
-        second = np.concatenate([point_sign * b.points, kappa_sign * b.kappa], axis=1)
-        return point_distances(first, second, flips=False)[0]
+    def combined(point_sign: float, kappa_sign: float) -> Array:
+        own = np.concatenate([first, a.kappa], axis=1)
+        other = np.concatenate([point_sign * second, kappa_sign * b.kappa], axis=1)
+        return point_distances(own, other, flips=False)[0]
 
-    return np.minimum(combined(False), combined(True)) if a.flips else combined(False)
+    plain = combined(1.0, 1.0)
+    return plain if flip is None else np.minimum(plain, combined(-1.0, flip.sign))
 
 
-def leaders(points: Array, radius: Array, flips: bool) -> tuple[Integers, Integers]:
+def waves(network: Network) -> tuple[Array, Array]:
+    """Coefficients of sin⟨w, x⟩ and of cos⟨w, x⟩ of every neuron of a sin or cos network, (n, m) each.
+
+    α sin(z + b) = α cos b·sin z + α sin b·cos z; b enters through sin and cos only, which are accurate at any size.
+    """
+    cosine, sine = np.cos(network.bias)[:, None], np.sin(network.bias)[:, None]
+    if network.activation.name == "sin":
+        return network.alpha * cosine, network.alpha * sine
+    return -network.alpha * sine, network.alpha * cosine
+
+
+def _wave_distances(f: Network, g: Network) -> Array:
+    first, (sine, cosine) = np.concatenate([f.inner, *waves(f)], axis=1), waves(g)
+    distance = [
+        point_distances(first, np.concatenate([sign * g.inner, sign * sine, cosine], axis=1), flips=False)[0]
+        for sign in (1.0, -1.0)
+    ]
+    return np.minimum(*distance)
+
+
+def leaders(points: Array, radius: Array, flips: bool, bias_radius: Array | None = None) -> tuple[Integers, Integers]:
     """Cover points by balls around leaders: (leader, sign) with ‖v_i − sign_i·v_leader‖ ≤ min of both radii.
+
+    With ``bias_radius`` the two parts of v = (w, b) are held to their own radii: ‖w_i − sign_i·w_leader‖ ≤ ``radius``
+    and |b_i − sign_i·b_leader| ≤ ``bias_radius`` (each the smaller of the two points').  A bias of 1e12 then does not
+    blur w.
 
     One sweep in the order of the flip-invariant projection |⟨u, v⟩| onto a fixed direction u; a leader can
     only serve points whose projection is within its radius, so the sweep looks at a short window: O(n log n) for
@@ -98,17 +199,33 @@ def leaders(points: Array, radius: Array, flips: bool) -> tuple[Integers, Intege
     order = np.argsort(key, kind="stable")
     leader, sign = np.arange(n), np.ones(n, dtype=np.int64)
     slack = 4 * np.finfo(float).eps * np.linalg.norm(points, axis=1) * np.sqrt(dimension)
+    reach = radius if bias_radius is None else radius + abs(direction[-1]) * bias_radius
+
+    def separation(window: list[int], i: int, turned: bool) -> Array:
+        """Distance as a multiple of the allowed one."""
+        difference = points[window] + points[i] if turned else points[window] - points[i]
+        allowed = np.minimum(radius[window], radius[i])
+        if bias_radius is None:
+            return _ratio(np.linalg.norm(difference, axis=1), allowed)
+        own = _ratio(np.linalg.norm(difference[:, :-1], axis=1), allowed)
+        return np.maximum(own, _ratio(np.abs(difference[:, -1]), np.minimum(bias_radius[window], bias_radius[i])))
+
     window: list[int] = []
     for i in order:
-        window = [j for j in window if key[i] - key[j] <= radius[j] + slack[j] + slack[i]]
+        window = [j for j in window if key[i] - key[j] <= reach[j] + slack[j] + slack[i]]
         if window:
-            plus = np.linalg.norm(points[window] - points[i], axis=1)
-            minus = np.linalg.norm(points[window] + points[i], axis=1) if flips else np.full(len(window), np.inf)
+            plus = separation(window, i, turned=False)
+            minus = separation(window, i, turned=True) if flips else np.full(len(window), np.inf)
             nearest = np.minimum(plus, minus)
-            hit = np.flatnonzero(nearest <= np.minimum(radius[window], radius[i]))
-            if hit.size:
-                best = hit[np.argmin(nearest[hit])]
+            best = int(np.argmin(nearest))
+            if nearest[best] <= 1.0:
                 leader[i], sign[i] = window[best], 1 if plus[best] <= minus[best] else -1
                 continue
         window.append(int(i))
     return leader, sign
+
+
+def _ratio(distance: Array, allowed: Array) -> Array:
+    """distance/allowed, with 0/0 = 0."""
+    with np.errstate(over="ignore"):
+        return np.where(distance <= 0, 0.0, distance / np.maximum(allowed, 1e-300))

@@ -68,7 +68,7 @@ def test_batch_isolates_failures_resumes_and_agrees(folder: Path, tmp_path: Path
     assert all(row["s_star"] == 3 and row["certified"] for row in rows)
     assert not list((tmp_path / "two").rglob("*.tmp"))
     for certificate in (tmp_path / "two" / "certificates").glob("*.json"):
-        assert json.loads(certificate.read_text())["schema"] == "sparsemf/certify/1"
+        assert json.loads(certificate.read_text())["schema"] == "sparsemf/certify/2"
 
 
 def test_work_lists(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsemf.certificates.checker import balls, check
+from sparsemf.certificates.checker.document import seal
+from sparsemf.certificates.checker.equivalence import witness_gap
 from sparsemf.certificates.checker.raw import decode, encode
 from sparsemf.certificates.equivalence import raw_of
 from sparsemf.measures import Empirical, Gaussian, Network
@@ -48,7 +49,7 @@ def sparsity() -> Document:
 
 
 def sealed(doc: Document) -> Document:
-    return {**doc, "seal": check.seal(doc)}
+    return {**doc, "seal": seal(doc)}
 
 
 def refused(doc: Document, *networks: Network, data: Empirical | None = None) -> bool:
@@ -165,7 +166,7 @@ PAIR_LIES: dict[str, dict[str, Any]] = {
     "law named but not given": {"law": {"name": "layernorm", "mean": None, "root": None}},
     "law empirical without data": {"law": {"name": "empirical", "mean": None, "root": None}},
     "separation degree that is not looked at": {"separation_degree": 25},
-    "schema": {"schema": "sparsemf/certify/2"},
+    "schema": {"schema": "sparsemf/certify/1"},
     "evidence missing": {"evidence": {}},
     "claim missing": {"bounds": None},
     "pickled array": {"evidence__leader": {"dtype": "|O", "shape": [1], "base64": ""}},
@@ -188,7 +189,7 @@ BALL_LIES: dict[str, dict[str, Any]] = {
     "witness of NaN": {"evidence__witness": encode(np.array([NAN, NAN]))},
     "point of the norm outside": {"evidence__norm_point": encode(np.array([1e6, -1e6]))},
     "witness outside, in the result": {
-        "witness": {"x": [1e3, -1e3], "gap": balls.gap(raw_of(A), raw_of(B), np.array([1e3, -1e3]))}
+        "witness": {"x": [1e3, -1e3], "gap": witness_gap(raw_of(A), raw_of(B), np.array([1e3, -1e3]))}
     },
 }
 

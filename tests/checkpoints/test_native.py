@@ -166,14 +166,6 @@ def test_several_native_blocks_under_prefixes(tmp_path, make):
     assert [n.provenance.block for n in checkpoints.load_blocks(path, "[ab]", activation="relu")] == ["a", "b"]
 
 
-def test_gated_blocks_are_refused_by_name(tmp_path, make):
-    network = make()
-    arrays = {"outer": network.outer, "inner": network.inner, "gate": network.inner}
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, tmp_path / "a.safetensors")
-    with pytest.raises(InputError, match=r"gated blocks \(gate\) are not supported yet"):
-        checkpoints.load(tmp_path / "a.safetensors", activation="silu")
-
-
 def test_suffixes_for_batch():
     assert checkpoints.has_known_suffix("a/B.SafeTensors")
     assert checkpoints.has_known_suffix("model.safetensors.index.json")

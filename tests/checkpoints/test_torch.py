@@ -175,22 +175,6 @@ def test_a_layernorm_before_the_block_is_found(tmp_path):
     assert not norm["shift"].flags.writeable
 
 
-GATED = [("gate_proj", "up_proj", "down_proj"), ("wi_0", "wi_1", "wo"), ("w1", "w3", "w2")]
-
-
-@pytest.mark.parametrize("names", GATED, ids="/".join)
-def test_gated_blocks_are_refused(tmp_path, names):
-    shapes = ((8, 4), (8, 4), (4, 8))
-    save_file(
-        {f"mlp.{n}.weight": torch.ones(s) for n, s in zip(names, shapes, strict=True)}, tmp_path / "a.safetensors"
-    )
-    with pytest.raises(InputError, match=r"gated blocks .* are not supported yet"):
-        checkpoints.load(tmp_path / "a.safetensors", activation="silu")
-    save_file({"mlp.Wi.weight": torch.ones(16, 4), "mlp.Wo.weight": torch.ones(4, 8)}, tmp_path / "b.safetensors")
-    with pytest.raises(InputError, match="a gated block"):
-        checkpoints.load(tmp_path / "b.safetensors", activation="gelu")
-
-
 def test_views_sparse_and_meta_tensors_are_left_aside(tmp_path):
     state = sequential().state_dict() | {
         "expanded": torch.zeros(1).expand(10**6, 10**6),

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from cases import ACTIVATIONS, planted
+from cases import ANALYSED, planted
 from sparsemf.identifiability import Flattening, lower_curve, s_up, spectrum, symmetric_features
 from sparsemf.measures import Atoms, Gaussian, Network, l2_distance
 from sparsemf.symmetry import disguise, quotient
@@ -60,7 +60,7 @@ def test_symmetric_features_reproduce_powers() -> None:
         np.testing.assert_allclose(symmetric_features(u, p) @ symmetric_features(u, p).T, (u @ u.T) ** p, atol=1e-10)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ANALYSED)
 @pytest.mark.parametrize(("d", "atoms", "outputs", "bias"), [(8, 5, 1, False), (6, 12, 1, False), (4, 6, 3, True)])
 def test_lower_curve_never_exceeds_explicit_networks(
     activation: str, d: int, atoms: int, outputs: int, bias: bool

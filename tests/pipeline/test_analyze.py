@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import sparsemf
-from cases import ACTIVATIONS, planted, separated_directions
+from cases import ANALYSED, planted, separated_directions
 from sparsemf import Empirical, Gaussian, Network
 from sparsemf.atomic import json_text
 from sparsemf.symmetry import disguise
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ANALYSED)
 @pytest.mark.parametrize(("width", "outputs"), [(64, 1), (300, 3), (2048, 1), (2048, 3)])
 def test_disguised_planted_networks(activation: str, width: int, outputs: int) -> None:
     rng = np.random.default_rng(width + outputs)

@@ -186,7 +186,7 @@ def certify_document(verdict: str = "equivalent", lower: float = 0.0, upper: flo
     source = analyze_document()["input"] | {"arrays_sha256": "cd" * 32}
     return copy.deepcopy(
         {
-            "schema": "sparsemf/certify/1",
+            "schema": "sparsemf/certify/2",
             "version": "0.1.0",
             "config": {"rho": "gaussian", "seed": 0},
             "inputs": {"a": source, "b": source | {"path": "copy.safetensors", "sha256": "ef" * 32}},

@@ -33,9 +33,9 @@ DOCUMENTS = {
     "equivalent": certify_document(),
     "distinct": certify_document("distinct", 0.015, 0.0151),
     "undecided": certify_document("undecided", 1e-4, 0.5),
-    "bare pair": {"schema": "sparsemf/certify/1"},
+    "bare pair": {"schema": "sparsemf/certify/2"},
     "several": several(),
-    "several pairs": {"schema": "sparsemf/certify/1", "results": [certify_document(), certify_document()]},
+    "several pairs": {"schema": "sparsemf/certify/2", "results": [certify_document(), certify_document()]},
     "no results": {"schema": "sparsemf/analyze/1", "results": []},
     "batch": {
         "schema": "sparsemf/batch/1",

@@ -106,10 +106,10 @@ def confirm(document: dict[str, Any], certificate: dict[str, Any]) -> None:
 
 
 def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
-    from sparsemf.certificates.checker.check import seal
+    from sparsemf.certificates.checker.document import seal
 
     certificates = [{**c, "seal": seal(c)} for c in certificates]
-    return certificates[0] if len(certificates) == 1 else {"schema": "sparsemf/sparsity/1", "results": certificates}
+    return certificates[0] if len(certificates) == 1 else {"schema": "sparsemf/sparsity/2", "results": certificates}
 
 
 def _training(checkpoint: Path, curves: Any) -> dict[str, Any]:

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
-from sparsemf_cli.common import CheckpointOptions, OutputOptions, checkpoint_options, emit, output_options, progress
+from sparsemf_cli.common import (
+    CheckpointOptions,
+    OutputOptions,
+    checkpoint_options,
+    emit,
+    output_options,
+    progress,
+    say,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sparsemf.measures import Network
+    from sparsemf.checkpoints import OpenCheckpoint, Pairing
 
 EXIT = {"equivalent": 0, "distinct": 1, "undecided": 3}
 _WORST = ("distinct", "undecided", "equivalent")
+
+
+@dataclass
+class _Table:
+    """What is shown: a document or a reason for every pair of blocks, and the blocks without a partner."""
+
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+    only_a: list[str] = field(default_factory=list)
+    only_b: list[str] = field(default_factory=list)
 
 
 @click.command()
@@ -25,6 +46,7 @@ _WORST = ("distinct", "undecided", "equivalent")
 @click.option("--rel-eps", type=float, metavar="E", help="Threshold relative to ‖f_A‖ (default 1e-3).")
 @click.option("--norm", type=click.Choice(["l2", "sup"]), default="l2", show_default=True, help="L²(ρ), or sup.")
 @click.option("--radius", type=float, metavar="R", help="Radius of the ball for --norm sup (default √d).")
+@click.option("--align", metavar="OUT", help="Also write B with its neurons in A's order, signs and scales to OUT.")
 @checkpoint_options
 @output_options()
 def certify(
@@ -34,13 +56,15 @@ def certify(
     rel_eps: float | None,
     norm: Literal["l2", "sup"],
     radius: float | None,
+    align: str | None,
     source: CheckpointOptions,
     output: OutputOptions,
 ) -> int:
-    """Are the networks in A and B the same function, up to ε?  Exit 0 equivalent, 1 distinct, 3 undecided."""
-    from sparsemf.pipeline.certify import certify as run
-    from sparsemf.pipeline.certify import document as as_document
-    from sparsemf.pipeline.laws import law_of
+    """Are the networks in A and B the same function, up to ε?  Exit 0 equivalent, 1 distinct, 3 undecided.
+
+    Files with several blocks are compared block by block, whatever their names' prefixes.
+    """
+    from sparsemf.checkpoints import OpenCheckpoint
 
     if eps is not None and rel_eps is not None:
         raise click.UsageError("--eps and --rel-eps exclude each other")
@@ -49,60 +73,148 @@ def certify(
             raise click.UsageError(f"{name}: expected a positive number, got {value}")
     if radius is not None and norm != "sup":
         raise click.UsageError("--radius goes with --norm sup")
-    pairs = _pairs(list(source.load_blocks(a)), list(source.load_blocks(b)), a, b)
-    documents = []
-    with progress(output) as bar:
-        task = bar.add_task("certifying", total=len(pairs))
-        for first, second in pairs:
-            started = time.perf_counter()
-            found = run(first, second, law_of(source.rho, first), norm, radius, eps, rel_eps, output.seed)
-            names = {"map": source.map, "activation_option": source.activation}
-            documents.append(as_document(found, first, second, source.rho, output.seed, started, names))
-            bar.advance(task)
-    document = documents[0] if len(documents) == 1 else {"schema": "sparsemf/certify/1", "results": documents}
-    emit(output, document, lambda console: _render(console, documents))
-    verdicts = {d["verdict"] for d in documents}
+    options = {"norm": norm, "radius": radius, "eps": eps, "rel_eps": rel_eps}
+    with (
+        OpenCheckpoint(a, activation=source.activation, map=source.map) as first,
+        OpenCheckpoint(b, activation=source.activation, map=source.map) as second,
+    ):
+        pairing = _pairing(first, second, source.block, a, b)
+        moved = {} if align is None else _aligned(a, b, align, source)
+        table = _certified(first, second, pairing, moved, source, output, options)
+    if not table.documents:
+        from sparsemf.exceptions import InputError
+
+        raise InputError(f"no pair of blocks can be compared: {table.failed[0]['block']}: {table.failed[0]['reason']}")
+    for side, path, names in (("A", a, table.only_a), ("B", b, table.only_b)):
+        if names:
+            say(output, f"only in {side} ({Path(path).name}), not compared: {_some(names)}")
+    document = table.documents[0]
+    if len(table.documents) > 1 or table.failed:
+        document = {
+            "schema": "sparsemf/certify/2",
+            "results": table.documents,
+            "failed": table.failed,
+            "unmatched": {"a": table.only_a, "b": table.only_b},
+        }
+    emit(output, document, lambda console: _render(console, table))
+    verdicts = {d["verdict"] for d in table.documents} | ({"undecided"} if table.failed else set())
     return EXIT[next(v for v in _WORST if v in verdicts)]
 
 
-def _pairs(first: list[Network], second: list[Network], a: str, b: str) -> list[tuple[Network, Network]]:
-    """Blocks of one name; two single blocks are compared whatever their names."""
-    from pathlib import Path
-
+def _pairing(first: OpenCheckpoint, second: OpenCheckpoint, pattern: str | None, a: str, b: str) -> Pairing:
+    """The pairs of blocks, those without a partner left out; InputError when none is left."""
+    from sparsemf.checkpoints import pair_blocks
     from sparsemf.exceptions import InputError
 
-    if len(first) == 1 and len(second) == 1:
-        return [(first[0], second[0])]
-    by_name = {network.provenance.block: network for network in second}
-    pairs = [(n, by_name[n.provenance.block]) for n in first if n.provenance.block in by_name]
-    if not pairs:
+    def chosen(checkpoint: OpenCheckpoint, path: str) -> list[Any]:
+        found = [x for name, x in checkpoint.layouts.items() if pattern is None or fnmatchcase(name, pattern)]
+        if not found:
+            has = _some(list(checkpoint.layouts))
+            raise InputError(f"{Path(path).name}: no block matches {pattern!r}; it has {has}")
+        return found
+
+    ours, theirs = chosen(first, a), chosen(second, b)
+    pairing = pair_blocks(ours, theirs)
+    if not pairing.pairs:
         raise InputError(
-            f"no common block: {Path(a).name} has {_names(first)}, {Path(b).name} has {_names(second)}; use --block"
+            f"no common block: {Path(a).name} has {_some([x.name for x in ours])}, "
+            f"{Path(b).name} has {_some([x.name for x in theirs])}; use --block"
         )
-    return pairs
+    return pairing
 
 
-def _names(networks: list[Network]) -> str:
-    names = [network.provenance.block for network in networks]
+def _aligned(a: str, b: str, target: str, source: CheckpointOptions) -> dict[str, dict[str, Any]]:
+    from sparsemf.pipeline.align import align_files
+
+    found = align_files(a, b, target, activation=source.activation, map=source.map, block=source.block)
+    return {record["block"]: record for record in found}
+
+
+def _certified(
+    first: OpenCheckpoint,
+    second: OpenCheckpoint,
+    pairing: Pairing,
+    moved: dict[str, dict[str, Any]],
+    source: CheckpointOptions,
+    output: OutputOptions,
+    options: dict[str, Any],
+) -> _Table:
+    """One pair of blocks in memory at a time; a pair that cannot be compared does not stop the others."""
+    from sparsemf.exceptions import InputError
+    from sparsemf.pipeline.certify import certify as run
+    from sparsemf.pipeline.certify import document as as_document
+    from sparsemf.pipeline.laws import law_of
+
+    table = _Table(only_a=list(pairing.only_a), only_b=list(pairing.only_b))
+    names = {"map": source.map, "activation_option": source.activation}
+    with progress(output) as bar:
+        task = bar.add_task("certifying", total=len(pairing.pairs))
+        for pair in pairing.pairs:
+            started = time.perf_counter()
+            try:
+                left, right = first.load(pair.a), second.load(pair.b)
+                found = run(left, right, law_of(source.rho, left), **options, seed=output.seed)
+            except InputError as error:
+                if len(pairing.pairs) == 1:
+                    raise
+                table.failed.append({"block": pair.title, "reason": str(error)})
+            else:
+                extra = {**names, "alignment": moved[pair.title]} if pair.title in moved else names
+                table.documents.append(as_document(found, left, right, source.rho, output.seed, started, extra))
+            bar.advance(task)
+    return table
+
+
+def _some(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f", … ({len(names)} blocks)" if len(names) > 4 else "")
 
 
-def _render(console: Console, documents: list[dict[str, Any]]) -> None:
+def _render(console: Console, found: _Table) -> None:
     from rich.table import Table
 
     table = Table(show_edge=False, pad_edge=False)
     for name in ("block", "verdict", "ε", "‖f_A − f_B‖ in", "matched", "unmatched", "witness gap"):
         table.add_column(name, overflow="fold")
-    for doc in documents:
-        matching, witness = doc["matching"], doc["witness"]
+    for doc in found.documents:
+        matching, witness, upper = doc["matching"], doc["witness"], doc["bounds"]["upper"]
         table.add_row(
-            doc["inputs"]["a"]["block"] or doc["inputs"]["a"]["path"],
+            _title(doc),
             doc["verdict"],
             f"{doc['eps']:.3e}",
-            f"[{doc['bounds']['lower']:.3e}, {doc['bounds']['upper']:.3e}]",
+            f"[{doc['bounds']['lower']:.3e}, {'∞' if upper is None else f'{upper:.3e}'}]",
             str(matching["matched"]),
             f"{matching['unmatched_a']} + {matching['unmatched_b']}",
             "–" if witness is None else f"{witness['gap']:.3e}",
             style={"equivalent": "green", "distinct": "red", "undecided": "yellow"}[doc["verdict"]],
+        )
+    for entry in found.failed:
+        table.add_row(entry["block"], "failed", entry["reason"], style="red")
+    console.print(table)
+    for side, names in (("A", found.only_a), ("B", found.only_b)):
+        if names:
+            console.print(f"only in {side}: {_some(names)}", markup=False)
+    records = [doc["alignment"] for doc in found.documents if doc.get("alignment")]
+    if records:
+        _render_alignment(console, records)
+
+
+def _title(doc: dict[str, Any]) -> str:
+    a, b = (doc["inputs"][side]["block"] or doc["inputs"][side]["path"] for side in "ab")
+    return a if a == b or not doc["inputs"]["b"]["block"] else f"{a} = {b}"
+
+
+def _render_alignment(console: Console, records: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(show_edge=False, pad_edge=False, title="B in A's order", title_justify="left")
+    for name in ("block", "matched", "flipped", "rescaled", "flips refused", "largest distance", "problem"):
+        table.add_column(name, overflow="fold")
+    for record in records:
+        distance = record.get("distance")
+        table.add_row(
+            record["block"],
+            *(str(record.get(key, "–")) for key in ("matched", "flipped", "rescaled", "refused")),
+            "–" if distance is None else f"{distance:.2e}",
+            record.get("problem") or "",
         )
     console.print(table)

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from sparsemf.activations.base import Activation, Array, KernelValue, Relation
+from sparsemf.activations.base import Activation, Array, Image, KernelValue, Relation, Term
 from sparsemf.activations.bivariate import ROOT_2PI, bivariate_normal_cdf, normal_density
+from sparsemf.activations.entry import Entry
 from sparsemf.activations.ops import Ops
 from sparsemf.activations.registry import register
 
 _FLIP = Relation(sign=1, linear=1.0)
 
 
-class _Unimodal(Activation):
+class Unimodal(Activation):
     """σ decreases to one minimum −depth and then increases, and |σ(z)| ≤ max(z, depth)."""
 
     relation = _FLIP
@@ -30,7 +31,7 @@ class _Unimodal(Activation):
         return np.where(low < 0, np.maximum(positive, self.depth), positive)
 
 
-class Gelu(_Unimodal):
+class Gelu(Unimodal):
     """σ(z) = zΦ(z) (exact form); entire.  sup|σ′| = 1.12891… at z = √2."""
 
     name = "gelu"
@@ -79,8 +80,8 @@ class Gelu(_Unimodal):
         return KernelValue(value, 256 * np.finfo(float).eps * scale * sensitivity, closed=True)
 
 
-class GeluTanh(_Unimodal):
-    """σ(z) = ½z(1 + tanh(√(2/π)(z + 0.044715z³))); its poles lie at a distance above 2 from the real axis."""
+class GeluTanh(Unimodal):
+    """σ(z) = ½z(1 + tanh u) = z·sigmoid(2u), u = √(2/π)(z + 0.044715z³); no pole within 2 of the real axis."""
 
     name = "gelu_tanh"
     lipschitz = 1.1291
@@ -88,14 +89,14 @@ class GeluTanh(_Unimodal):
     strip = 2.0
 
     def value_and_derivative(self, z: Any, ops: Ops) -> tuple[Any, Any]:
-        root = float(np.sqrt(2 / np.pi))
+        root = 2.0 * float(np.sqrt(2 / np.pi))
         square = z * z
-        t = ops.tanh(root * z * (1.0 + 0.044715 * square))
-        gate = 0.5 * (1.0 + t)
-        return z * gate, gate + 0.5 * z * (1.0 - t * t) * (root * (1.0 + 3 * 0.044715 * square))
+        gate = ops.sigmoid(root * z * (1.0 + 0.044715 * square))
+        value = z * gate
+        return value, gate + value * (1.0 - gate) * (root * (1.0 + 3 * 0.044715 * square))
 
 
-class ScaledSilu(_Unimodal):
+class ScaledSilu(Unimodal):
     """σ(z) = z·sigmoid(κz): silu (κ = 1) and quick_gelu (κ = 1.702); poles at ±iπ/κ.  sup|σ′| = 1.09984…"""
 
     lipschitz = 1.09985
@@ -104,6 +105,8 @@ class ScaledSilu(_Unimodal):
         self.name, self.rate = name, rate
         self.depth = 0.27847 / rate
         self.strip = float(np.pi) / rate
+        if rate != 1.0:
+            self.image = Image((Term(1.0 / rate, "silu", rate),))
 
     def value_and_derivative(self, z: Any, ops: Ops) -> tuple[Any, Any]:
         s = ops.sigmoid(self.rate * z)
@@ -127,8 +130,53 @@ class Softplus(Activation):
         return np.logaddexp(0.0, high)
 
 
-register("gelu", Gelu, aliases=("gelu_exact", "gelu_erf"))
-register("gelu_tanh", GeluTanh, aliases=("gelu_new", "gelu_pytorch_tanh", "gelu_fast"))
-register("quick_gelu", lambda: ScaledSilu("quick_gelu", 1.702), aliases=("quickgelu",))
-register("silu", lambda: ScaledSilu("silu", 1.0), aliases=("swish",))
-register("softplus", Softplus)
+def _entry(formula: str, independence: str, source: str) -> Entry:
+    return Entry(
+        formula=formula,
+        group="(a, −w, −b) at the price of the linear function a·z: σ(z) − σ(−z) = z",
+        inactive="–",
+        independence=independence,
+        source=source,
+    )
+
+
+_GAUSSIAN = (
+    "for finite sums: σ″ along a generic line is a polynomial times a Gaussian of the atom's own width and centre; "
+    "the slowest decay cannot be cancelled by the others"
+)
+_POLES = (
+    "for finite sums: along a generic line each atom has poles (softplus: branch points) on its own vertical lines; "
+    "the residue of the nearest one gives the coefficient"
+)
+
+register(
+    "gelu",
+    Gelu,
+    _entry("z·Φ(z)", _GAUSSIAN, "Hendrycks & Gimpel 2016; argument as for erf (Fukumizu 1996)"),
+    aliases=("gelu_exact", "gelu_erf"),
+)
+register(
+    "gelu_tanh",
+    GeluTanh,
+    _entry(
+        "½z(1 + tanh(√(2/π)(z + 0.044715z³)))", _POLES, "Hendrycks & Gimpel 2016; argument as for tanh (Sussmann 1992)"
+    ),
+    aliases=("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
+)
+register(
+    "quick_gelu",
+    lambda: ScaledSilu("quick_gelu", 1.702),
+    _entry("z/(1 + e^{−1.702z})", _POLES, "Hendrycks & Gimpel 2016; argument as for tanh (Sussmann 1992)"),
+    aliases=("quickgelu",),
+)
+register(
+    "silu",
+    lambda: ScaledSilu("silu", 1.0),
+    _entry("z/(1 + e^{−z})", _POLES, "Elfwing, Uchibe & Doya 2018; argument as for tanh (Sussmann 1992)"),
+    aliases=("swish",),
+)
+register(
+    "softplus",
+    Softplus,
+    _entry("log(1 + e^z)", _POLES, "Dugas et al. 2001; argument as for tanh (Sussmann 1992), applied to σ′ = sigmoid"),
+)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from sparsemf.activations.base import Activation, Array, KernelValue, Relation
+from sparsemf.activations.base import Activation, Array, Image, KernelValue, Relation, Term
 from sparsemf.activations.bivariate import bivariate_normal_cdf, conditional_slope, normal_density
+from sparsemf.activations.entry import Entry
 from sparsemf.activations.ops import Ops
 from sparsemf.activations.registry import register
 
@@ -41,6 +42,18 @@ def relu_mean(s: Array, m: Array) -> Array:
     return m * special.ndtr(m / s) + s * normal_density(m / s)
 
 
+def relu_mean_any(s: Array, m: Array) -> Array:
+    """:func:`relu_mean` with s = 0 (a constant) allowed."""
+    return np.where(s > 0, relu_mean(np.where(s > 0, s, 1.0), m), np.maximum(m, 0.0))
+
+
+def relu_second_moment(s: Array, m: Array) -> Array:
+    """E relu(m + s g)² = (m² + s²)Φ(m/s) + m s φ(m/s); max(m, 0)² at s = 0."""
+    beta = m / np.where(s > 0, s, 1.0)
+    value = (m * m + s * s) * special.ndtr(beta) + m * s * normal_density(beta)
+    return np.where(s > 0, np.maximum(value, 0.0), np.square(np.maximum(m, 0.0)))
+
+
 def relu_hermite(r: Array, b: Array, degree: int) -> Array:
     """c_k(r, b) of relu: c₀ = bΦ(β) + rφ(β), c₁ = rΦ(β), c_k = r·He_{k−2}(−β)φ(β)/√k!, β = b/r."""
     out = np.zeros((r.size, degree + 1))
@@ -65,6 +78,7 @@ class PiecewiseLinear(Activation):
 
     homogeneous = 1
     strip = 0.0
+    breaks = (0.0,)
     kernel_closed = True
 
     def __init__(self, name: str, positive: float, negative: float) -> None:
@@ -73,6 +87,8 @@ class PiecewiseLinear(Activation):
         self.name = name
         self.positive, self.negative = positive, negative
         self.lipschitz = max(abs(positive), abs(negative))
+        if (positive, negative) != (1.0, 0.0):
+            self.image = Image((Term(positive + negative, "relu"),), (0.0, -negative))
         # σ(z) − σ(−z) = (positive − negative)·z
         self.relation = Relation(sign=1, linear=positive - negative)
 
@@ -95,8 +111,9 @@ class PiecewiseLinear(Activation):
         return out
 
     def second_moment(self, r: Array, b: Array) -> Array:
+        """p²·E relu(z)² + n²·E relu(−z)²."""
         r, b = np.asarray(r, float), np.asarray(b, float)
-        return self.kernel(r, b, r, b, r * r).value
+        return self.positive**2 * relu_second_moment(r, b) + self.negative**2 * relu_second_moment(r, -b)
 
     def kernel(self, s1: Array, m1: Array, s2: Array, m2: Array, c: Array) -> KernelValue:
         s1, m1, s2, m2, c = np.broadcast_arrays(*(np.asarray(x, float) for x in (s1, m1, s2, m2, c)))
@@ -116,6 +133,36 @@ def _leaky(slope: float = 0.01) -> PiecewiseLinear:
     return PiecewiseLinear("leaky_relu" if slope == 0.01 else f"leaky_relu({slope!r})", 1.0, -slope)
 
 
-register("relu", lambda: PiecewiseLinear("relu", 1.0, 0.0))
-register("leaky_relu", _leaky, aliases=("leakyrelu",))
-register("abs", lambda: PiecewiseLinear("abs", 1.0, 1.0), aliases=("absolute",))
+_KINKS = (
+    "the gradient of an atom jumps across its hyperplane and is constant elsewhere; distinct hyperplanes do not meet "
+    "in an open set, so the jumps of Σ a σ determine the sum of κ = a‖w‖ on each hyperplane"
+)
+
+
+def _entry(formula: str, source: str) -> Entry:
+    return Entry(
+        formula=formula,
+        group="(a/t, tw, tb), t > 0",
+        inactive="(w, b) = 0; on a domain: z never changes sign there",
+        independence=_KINKS,
+        source=source,
+    )
+
+
+register(
+    "relu",
+    lambda: PiecewiseLinear("relu", 1.0, 0.0),
+    _entry("max(z, 0)", "Petzka, Trimmel & Sminchisescu, NLDL 2020; Phuong & Lampert, ICLR 2020"),
+)
+register(
+    "leaky_relu",
+    _leaky,
+    _entry("max(z, 0) + β min(z, 0), β ≥ 0, β ≠ 1 (default 0.01)", "Maas, Hannun & Ng 2013; kinks as for relu"),
+    aliases=("leakyrelu",),
+)
+register(
+    "abs",
+    lambda: PiecewiseLinear("abs", 1.0, 1.0),
+    _entry("|z|", "kinks as for relu"),
+    aliases=("absolute",),
+)

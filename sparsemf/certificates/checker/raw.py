@@ -8,6 +8,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
-_NAMES = ("outer", "inner", "bias", "affine", "offset")
+_NAMES = ("outer", "inner", "bias", "affine", "offset", "quadratic", "gate", "gate_bias")
 _HEADER_LIMIT = 100_000_000
 
 LARGEST = 1e100
@@ -30,75 +31,65 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """f(x) = Σ α_i σ(⟨w_i, x⟩ + b_i) + A x + c, as plain arrays (α has the output scale inside)."""
+    """f(x) = scale·Σ outer_i σ(⟨w_i, x⟩ + b_i) + xᵀQx + A x + c, as plain arrays; gated:
+    scale·Σ outer_i σ(⟨gate_i, x⟩ + gate_bias_i)(⟨w_i, x⟩ + b_i) + … ."""
 
     activation: str
-    alpha: Array
+    outer: Array
+    scale: float
     w: Array
     b: Array
     affine: Array
     offset: Array
+    quadratic: Array | None = None
+    gate: Array | None = None
+    gate_bias: Array | None = None
 
     @staticmethod
     def of(arrays: Mapping[str, Any], activation: str, scale: float) -> Raw:
         """From named arrays as a native file holds them; missing bias, affine, offset are 0."""
-        outer, w = (np.asarray(arrays[name], dtype=np.float64) for name in ("outer", "inner"))
+        given = {name: np.asarray(arrays[name], dtype=np.float64) for name in _NAMES if arrays.get(name) is not None}
+        outer, w = given["outer"], given["inner"]
         n, m = outer.shape
         d = w.shape[1]
-        b = np.asarray(arrays.get("bias", np.zeros(n)), dtype=np.float64)
-        affine = np.asarray(arrays.get("affine", np.zeros((m, d))), dtype=np.float64)
-        offset = np.asarray(arrays.get("offset", np.zeros(m)), dtype=np.float64)
+        b = given.get("bias", np.zeros(n))
+        affine, offset = given.get("affine", np.zeros((m, d))), given.get("offset", np.zeros(m))
+        quadratic, gate = given.get("quadratic"), given.get("gate")
+        gate_bias = given.get("gate_bias", None if gate is None else np.zeros(n))
         if w.shape[0] != n or b.shape != (n,) or affine.shape != (m, d) or offset.shape != (m,):
             raise Unreadable("arrays of a network do not fit together")
-        alpha = scale * outer
-        if not all(np.isfinite(x).all() and np.all(np.abs(x) <= LARGEST) for x in (alpha, w, b, affine, offset)):
+        if quadratic is not None:
+            if quadratic.shape != (m, d, d):
+                raise Unreadable("arrays of a network do not fit together")
+            quadratic = 0.5 * (quadratic + quadratic.transpose(0, 2, 1))
+        if (gate is None) != (gate_bias is None) or (
+            gate is not None and gate_bias is not None and (gate.shape != (n, d) or gate_bias.shape != (n,))
+        ):
+            raise Unreadable("arrays of a network do not fit together")
+        present = [x for x in (outer, w, b, affine, offset, quadratic, gate, gate_bias) if x is not None]
+        largest = max(
+            (float(np.max(np.abs(x))) if np.isfinite(x).all() else np.inf for x in present if x.size), default=0.0
+        )
+        if not (largest <= LARGEST and abs(scale) <= LARGEST and abs(scale) * largest <= LARGEST):
             raise Unreadable("a network holds NaN, infinite or huge numbers")
-        return Raw(activation, alpha, w, b, affine, offset)
+        return Raw(activation, outer, float(scale), w, b, affine, offset, quadratic, gate, gate_bias)
 
-    def __call__(self, x: Array, value: Any) -> Array:
-        """f on rows of x, with σ given."""
-        out = x @ self.affine.T + self.offset
-        for start in range(0, x.shape[0], 512):
-            rows = slice(start, start + 512)
-            out[rows] += value(x[rows] @ self.w.T + self.b) @ self.alpha
-        return out
+    @cached_property
+    def alpha(self) -> Array:
+        """scale·outer, rounded."""
+        return self.scale * self.outer
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """Hash of the activation and of all arrays as little-endian float64."""
+        """Hash of the activation, the scale and all arrays as little-endian float64."""
         digest = hashlib.sha256(self.activation.encode())
-        for array in (self.alpha, self.w, self.b, self.affine, self.offset):
-            digest.update(repr(array.shape).encode())
-            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+        digest.update(repr(float(self.scale)).encode())
+        for name in ("outer", "w", "b", "affine", "offset", "quadratic", "gate", "gate_bias"):
+            array = getattr(self, name)
+            if array is not None:
+                digest.update(f"{name}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array, dtype="<f8"))
         return digest.hexdigest()
-
-    def minus(self, other: Raw) -> Raw:
-        """f − g (same activation)."""
-        return Raw(
-            self.activation,
-            np.concatenate([self.alpha, -other.alpha]),
-            np.concatenate([self.w, other.w]),
-            np.concatenate([self.b, other.b]),
-            self.affine - other.affine,
-            self.offset - other.offset,
-        )
-
-    def whitened(self, mean: Array | None, root: Array | None) -> Raw:
-        """f(mean + root·g) as a function of g; ``None`` stands for N(0, I)."""
-        if mean is None or root is None:
-            return self
-        return Raw(
-            self.activation,
-            self.alpha,
-            self.w @ root,
-            self.b + self.w @ mean,
-            self.affine @ root,
-            self.offset + self.affine @ mean,
-        )
-
-    def take(self, rows: Any) -> Raw:
-        """Some of the neurons, with the affine part."""
-        return Raw(self.activation, self.alpha[rows], self.w[rows], self.b[rows], self.affine, self.offset)
 
 
 def encode(array: NDArray[Any]) -> dict[str, Any]:

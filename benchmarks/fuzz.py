@@ -1,0 +1,117 @@
+"""Verdicts against known truths: random pairs of all activations, group elements composed at random, perturbations at
+10^[−14, −1], near-equalities on the threshold; every certificate checked, and two lies of a prover told about each.
+
+    python benchmarks/fuzz.py [--pairs 20000] [--seed 0] [--jobs 2]
+
+Prints counts; a wrong verdict, a bound that misses the truth, a refused certificate or an accepted lie is printed in full and
+makes the exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+
+def run(seed: int, first: int, count: int) -> dict[str, Any]:
+    """Cases first … first + count − 1."""
+    from lies import false_claim
+    from pairs import random_pair
+    from sparsemf.measures import Empirical
+    from sparsemf.pipeline.certify import certify, document
+    from sparsemf.pipeline.verify import verify
+
+    counts: Counter[str] = Counter()
+    failures, undecided, seconds, checking = [], [], [], []
+    for case in range(first, first + count):
+        rng = np.random.default_rng([seed, case])
+        pair = random_pair(rng)
+        start = time.perf_counter()
+        found = certify(pair.a, pair.b, pair.law, **pair.options)
+        seconds.append(time.perf_counter() - start)
+        what = f"case {case}: {pair.label}: {found.verdict}, truth {pair.truth!r} in [{found.lower!r}, {found.upper!r}], ε {pair.eps!r}"
+        counts[found.verdict] += 1
+        counts["in balls"] += bool(found.evidence["bits"])
+        if pair.wrong(found.verdict):
+            counts["wrong verdicts"] += 1
+            failures.append(f"WRONG {what}")
+        if pair.outside(found.lower, found.upper):
+            counts["bounds that miss the truth"] += 1
+            failures.append(f"MISSED {what}")
+        if pair.clear:
+            counts["clear"] += 1
+            if found.verdict == "undecided":
+                counts["clear but undecided"] += 1
+                undecided.append(what)
+        networks, data = {"a": pair.a, "b": pair.b}, pair.law if isinstance(pair.law, Empirical) else None
+        doc = json.loads(json.dumps(document(found, pair.a, pair.b)))
+        start = time.perf_counter()
+        proof = verify(doc, networks, data)
+        checking.append(time.perf_counter() - start)
+        if not proof.valid:
+            counts["refused certificates"] += 1
+            failures.append(f"REFUSED {what}: {proof.reason}")
+        for _ in range(2):
+            lie = false_claim(pair, doc, rng)
+            if lie is None:
+                continue
+            counts["lies"] += 1
+            if verify(lie, networks, data).valid:
+                counts["accepted lies"] += 1
+                failures.append(f"BELIEVED {what}: {lie['verdict']} {lie['bounds']}")
+    return {"counts": counts, "failures": failures, "undecided": undecided, "seconds": seconds, "checking": checking}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    start, step = time.perf_counter(), 100
+    tasks = [(options.seed, first, min(step, options.pairs - first)) for first in range(0, options.pairs, step)]
+    counts: Counter[str] = Counter()
+    failures, undecided, seconds, checking = [], [], [], []
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for done, part in enumerate(pool.map(run, *zip(*tasks, strict=True)), 1):
+            counts.update(part["counts"])
+            failures += part["failures"]
+            undecided += part["undecided"]
+            seconds += part["seconds"]
+            checking += part["checking"]
+            print(f"\r{done * step} pairs, {time.perf_counter() - start:.0f} s", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    for line in (*failures, *undecided[:20]):
+        print(line)
+    names = (
+        "equivalent",
+        "distinct",
+        "undecided",
+        "clear",
+        "clear but undecided",
+        "wrong verdicts",
+        "bounds that miss the truth",
+    )
+    for name in (*names, "refused certificates", "lies", "accepted lies", "in balls"):
+        print(f"{name:28s} {counts[name]}")
+    share = counts["clear but undecided"] / max(counts["clear"], 1)
+    print(f"undecided among the clear    {100 * share:.3f} %")
+    for name, values in (("certify", seconds), ("verify", checking)):
+        q = np.quantile(values, [0.5, 0.9, 1.0])
+        print(f"{name}: median {q[0] * 1e3:.1f} ms, 90 % {q[1] * 1e3:.1f} ms, longest {q[2]:.2f} s")
+    print(f"{options.pairs} pairs in {time.perf_counter() - start:.0f} s on {options.jobs} processes")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

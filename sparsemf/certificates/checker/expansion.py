@@ -1,0 +1,208 @@
+"""The difference of two networks as one sum over core neurons, and its grouping.
+
+f_A − f_B = Σ_i α_i·core_i(⟨w_i, x⟩ + b_i) + A x + c, neurons in the order: A before B, term by term of the
+activation's image, neuron by neuron.  In float64 the constants of an image round; ``point_error`` bounds
+‖(w_i, b_i) − exact‖ and ``alpha_error`` ‖α_i − exact‖.  In balls both are 0.  Neurons with w = 0 are constants: they are
+paid into c, and keep their place with α = 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from flint import arb
+from numpy.typing import NDArray
+
+from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows
+from sparsemf.certificates.checker.catalogue import CORES, ORDER, Core, Image, Term, image
+from sparsemf.certificates.checker.raw import Raw
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Expanded:
+    """See the module's docstring; ``core`` indexes :data:`catalogue.ORDER`."""
+
+    alpha: Rows
+    w: Rows
+    b: Rows
+    core: Integers
+    affine: Rows
+    offset: Rows
+    point_error: Array
+    alpha_error: Array
+    affine_error: float
+    quadratic: Rows | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> Expanded:
+        """Some of the neurons."""
+        return Expanded(
+            self.alpha[rows],
+            self.w[rows],
+            self.b[rows],
+            self.core[rows],
+            self.affine,
+            self.offset,
+            self.point_error[rows],
+            self.alpha_error[rows],
+            self.affine_error,
+            self.quadratic,
+        )
+
+    def cores(self) -> list[tuple[Core, NDArray[np.int64]]]:
+        """Each core that occurs, with its neurons."""
+        return [(CORES[ORDER[k]], np.flatnonzero(self.core == k)) for k in np.unique(self.core)]
+
+
+def terms_of(activation: str) -> int:
+    """The number of core neurons that a neuron expands to."""
+    return len(image(activation).terms)
+
+
+def expanded(arith: Arithmetic, *signed: tuple[Raw, float], constants: bool = True) -> Expanded:
+    """Σ sign·f over the given (network, sign); all of one d and m.  ``constants``: pay those neurons into c."""
+    alphas, ws, bs, cores, point_errors, alpha_errors = [], [], [], [], [], []
+    first = signed[0][0]
+    m, d = first.affine.shape
+    affine, offset, affine_error = arith.zeros((m, d)), arith.zeros((m,)), 0.0
+    quadratic: Rows | None = None
+    for network, sign in signed:
+        form = image(network.activation)
+        alpha, w, b = (coefficients(arith, network, sign), arith.array(network.w), arith.array(network.b))
+        here, there, error = _affine_of(arith, form, network, alpha, w, b, sign)
+        affine, offset = affine + here, offset + there
+        if network.quadratic is not None:
+            own = arith.array(sign * network.quadratic)
+            quadratic = own if quadratic is None else quadratic + own
+        # the two additions above round, too
+        affine_error += error + 2 * arith.unit * (arith.norm(affine) + arith.norm(offset))
+        for position, term in enumerate(form.terms):
+            a, v, c, point_error, alpha_error = _term(arith, form, position, term, alpha, w, b)
+            alphas.append(a)
+            ws.append(v)
+            bs.append(c)
+            cores.append(np.full(network.b.size, ORDER.index(term.core), dtype=np.int64))
+            point_errors.append(point_error)
+            # scale·outer rounds unless the scale is a power of two
+            rounds = math.frexp(network.scale)[0] not in (0.5, -0.5)
+            alpha_errors.append(alpha_error + (2 * arith.unit * arith.norms(a) if rounds else 0.0))
+
+    def joined(parts: list[Rows], shape: tuple[int, ...]) -> Rows:
+        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else arith.zeros(shape)
+
+    h = Expanded(
+        joined(alphas, (0, m)),
+        joined(ws, (0, d)),
+        joined(bs, (0,)),
+        np.concatenate(cores) if cores else np.zeros(0, dtype=np.int64),
+        affine,
+        offset,
+        np.concatenate(point_errors) if point_errors else np.zeros(0),
+        np.concatenate(alpha_errors) if alpha_errors else np.zeros(0),
+        affine_error,
+        quadratic,
+    )
+    return _without_constants(arith, h) if constants else h
+
+
+def _without_constants(arith: Arithmetic, h: Expanded) -> Expanded:
+    """Neurons with w = 0 in the offset."""
+    rows = np.flatnonzero(
+        np.array([not any(v != 0 for v in w) for w in h.w], dtype=bool) if arith.exact else ~h.w.any(axis=1)
+    )
+    # steep or growing σ at a huge b is left to overflow where it stands
+    rows = rows[arith.norms(h.alpha[rows]) > 0]
+    if not rows.size:
+        return h
+    offset, error, alpha, alpha_error = h.offset, h.affine_error, h.alpha.copy(), h.alpha_error.copy()
+    for k in np.unique(h.core[rows]):
+        core, own = CORES[ORDER[k]], rows[h.core[rows] == k]
+        value = (
+            np.array([core.ball(v) for v in h.b[own]] + [0], dtype=object)[:-1] if arith.exact else core.value(h.b[own])
+        )
+        offset = offset + np.sum(value[:, None] * h.alpha[own], axis=0)
+        weight, moved = arith.norms(h.alpha[own]), h.point_error[own]
+        top = core.largest(arith.ups(abs(h.b[own])) + moved)
+        slope = core.variation(arith.ups(abs(h.b[own])) + moved)
+        error += float((weight + h.alpha_error[own]) @ (slope * moved + (own.size + 72) * arith.unit * top)) + float(
+            h.alpha_error[own] @ top
+        )
+    alpha[rows], alpha_error[rows] = arith.zeros((rows.size, alpha.shape[1])), 0.0
+    error += 2 * arith.unit * arith.norm(offset)
+    return replace(h, alpha=alpha, offset=offset, alpha_error=alpha_error, affine_error=error * (1 + 1e-12))
+
+
+def coefficients(arith: Arithmetic, network: Raw, sign: float) -> Rows:
+    """sign·scale·outer."""
+    if not arith.exact:
+        return sign * network.scale * network.outer
+    return arith.array(network.outer) * arith.array([sign * network.scale])[0]
+
+
+def _affine_of(
+    arith: Arithmetic, form: Image, network: Raw, alpha: Rows, w: Rows, b: Rows, sign: float
+) -> tuple[Rows, Rows, float]:
+    """sign·(A, c) + Σ α (p₀ + p₁ z), and the norm of what rounds."""
+    affine, offset = arith.array(sign * network.affine), arith.array(sign * network.offset)
+    constant, linear = form.constant(), form.linear()
+    error = 0.0
+    n = network.b.size
+    if n and linear != 0:
+        p = arith.constant(linear)
+        affine, offset = affine + p * (alpha.T @ w), offset + p * (alpha.T @ b)
+        weight = arith.norms(alpha) @ (arith.norms(w) + arith.ups(abs(b)))
+        error += (n + 4) * arith.unit * abs(float(linear.mid())) * float(weight)
+    if n and constant != 0:
+        offset = offset + arith.constant(constant) * np.sum(alpha, axis=0)
+        error += (n + 4) * arith.unit * abs(float(constant.mid())) * float(np.sum(arith.norms(alpha)))
+    return affine, offset, error + 2 * arith.unit * (arith.norm(affine) + arith.norm(offset))
+
+
+def _term(
+    arith: Arithmetic, form: Image, position: int, term: Term, alpha: Rows, w: Rows, b: Rows
+) -> tuple[Rows, Rows, Rows, Array, Array]:
+    n = b.shape[0]
+    unit = arith.unit
+    zero = np.zeros(n)
+    if form.frequency is not None or form.translation:
+        factor = _bias_factor(arith, form, position, b)
+        moved = alpha * factor[:, None]
+        # libm's sin, cos and exp are within 4 ulps of their float argument
+        return (
+            moved,
+            w,
+            arith.zeros((n,)),
+            zero,
+            6 * unit * arith.norms(alpha) * np.maximum(arith.ups(abs(factor)), 1e-300),
+        )
+    coefficient, scale, shift = term.coefficient(), term.scale(), term.shift()
+    alpha_error = point_error = zero
+    if coefficient != 1:
+        alpha = arith.constant(coefficient) * alpha
+        alpha_error = 2 * unit * arith.norms(alpha)
+    if scale != 1:
+        w, b = arith.constant(scale) * w, arith.constant(scale) * b
+        point_error = 2 * unit * (arith.norms(w) + arith.ups(abs(b)))
+    if shift != 0:
+        b = b + arith.constant(shift)
+        point_error = point_error + 2 * unit * (arith.ups(abs(b)) + abs(float(shift.mid())))
+    return alpha, w, b, point_error, alpha_error
+
+
+def _bias_factor(arith: Arithmetic, form: Image, position: int, b: Rows) -> Rows:
+    """What the bias contributes to the coefficient: cos b, ±sin b, or e^b."""
+    name = "exp" if form.translation or form.frequency is None else form.frequency[position]
+    if arith.exact:
+        function = {
+            "exp": lambda v: v.exp(),
+            "cos": lambda v: v.cos(),
+            "sin": lambda v: v.sin(),
+            "-sin": lambda v: -v.sin(),
+        }[name]
+        return np.array([function(v) for v in b] + [arb(0)], dtype=object)[:-1]
+    with np.errstate(over="ignore"):
+        return {"exp": np.exp, "cos": np.cos, "sin": np.sin, "-sin": lambda v: -np.sin(v)}[name](b)

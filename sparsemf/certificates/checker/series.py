@@ -1,0 +1,416 @@
+"""Two-sided bounds of ‖h‖ in L²(N(mean, Σ)) from the Hermite series of its neurons.
+
+In white coordinates a neuron (w, b) of any core has normalised Hermite tensors T_k = c_k ŵ^{⊗k}, so that
+‖h‖² = Σ_k ‖Σ_i α_i c_k(i) ŵ_i^{⊗k}‖², across activations too.
+
+*Lower* (truncation only lowers): ‖T₀‖² + ‖T₁‖², T₂ where it is small enough to write down, and for the rest Bessel's
+inequality on he_k(⟨u, ·⟩) for one unit vector u: sums that are linear in α, so they do not cancel.  Or the Gram form
+Σ_{2 ≤ k ≤ K} Σ_ij ⟨α_i, α_j⟩ c_k(i)c_k(j) cos_ij^k, which keeps all directions.
+
+*Upper*: ‖T₀‖² + ‖T₁‖² + the Gram form + ‖h_{>K}‖².  With the groups of :mod:`grouped`, D_g their parts of h:
+‖D_g‖² beyond degree 1 is at most B_g² = (Σ_{i ∈ g} ‖α_i‖L·gap_i + ‖κ_g‖·L·r_g)² (subtracting μz changes degrees 0, 1
+only, and the variance of an L-Lipschitz function of N(0, r²) is at most L²r²: Poincaré), so τ_g² = B_g² − E_g with E_g
+the group's own Gram form bounds its tail (or τ_g = min(‖κ_g‖t_g + Σ_{i ∈ g} ‖α_i‖L·gap_i, Σ_{i ∈ g} ‖α_i‖t_i)), and for g ≠ g′ |⟨D_g, D_g′⟩_{>K}| is at
+most min(τ_g τ_g′, Σ_{i ∈ g, j ∈ g′} ‖α_i‖‖α_j‖|cos_ij|^{K+1} t_i t_j), with t_i² ≥ Σ_{k > K} c_k(i)² from c_k^σ = (r/√k)c_{k−1}^{σ′}:
+[(L r)² − (c₁ − μr)² − Σ_{2 ≤ k ≤ K} k c_k²]/(K + 1); for relu², where |σ″ − 1| ≤ 1, [r⁴ − 2(c₂ − r²/√2)² − Σ_{3 ≤ k ≤ K} k(k − 1)c_k²]
+/(K(K + 1)); for exp c_K²·q/(1 − q), q = r²/(K + 1).
+
+Rounding in float64, proved term by term: cos_ij to (2d + 12)u, Horner to (2K + 2)u, the sums to (number of terms)u;
+Σ_k k|c_k c′_k| ≤ K s s′ with s = ‖(c_k)_k‖.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemf.certificates.checker import grouped
+from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows, Undefined
+from sparsemf.certificates.checker.catalogue import CORES, ORDER, Core
+from sparsemf.certificates.checker.expansion import Expanded
+from sparsemf.certificates.checker.hermite import coefficients, energies
+from sparsemf.certificates.checker.laws import Norm
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_ROWS = 256
+MOST_TERMS = 6e10
+"""Float64: n²·(d + m + 8K) beyond this is not attempted."""
+MOST_BALLS = 6e6
+"""Balls: n²·K beyond this is not attempted."""
+_DENSE = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """h in white coordinates; ``c`` (n, K + 1) with ℓ²-errors ``e`` (n,), ``s`` (n,) ≥ ‖c_i‖, ``weight`` (n,) ≥ ‖α_i‖.
+
+    ``t0`` (m,) and ``t1`` (m, d) have the joint error ``low_error``; ``drifts`` (n,) sum to ``drift`` ≥ ‖h − what is described
+    here‖; ``white`` the (‖w‖, b) that c was computed for.
+    """
+
+    h: Expanded
+    alpha: Rows
+    unit: Rows
+    r: Array
+    c: Rows
+    e: Array
+    s: Array
+    weight: Array
+    t0: Rows
+    t1: Rows
+    quadratic: Rows | None
+    low_error: float
+    drifts: Array
+    white: tuple[Rows, Rows]
+
+    @property
+    def drift(self) -> float:
+        """See above."""
+        return float(self.drifts.sum()) * (1 + 1e-12)
+
+
+def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectrum:
+    """The Hermite description of h up to ``degree`` ≥ 2 under a Gaussian law."""
+    degree = max(degree, 2)
+    w, b = norm.white(arith, h.w, h.b)
+    n, d = w.shape
+    reach = norm.reach(h.w.shape[1])
+    span = arith.norms(h.w) + arith.ups(abs(h.b))
+    weight = arith.norms(h.alpha) + h.alpha_error
+    square = arith.squares(w)
+    r = (
+        np.array([v.sqrt() if v > 0 else v for v in square] + [0], dtype=object)[:-1]
+        if arith.exact
+        else np.sqrt(square)
+    )
+    r_up = arith.ups(abs(r))
+    # a direction below the rounding of the whitening is a constant
+    lost = reach * h.point_error + (0.0 if norm.standard else (h.w.shape[1] + 4) * arith.unit * reach * span)
+    flat = r_up <= np.maximum(4 * lost, 1e-140)
+    if arith.exact:
+        flat |= np.array([not v > 0 for v in square], dtype=bool)
+    keep = np.flatnonzero(~flat & (weight > 0))
+    c = arith.zeros((n, degree + 1))
+    e, moved = np.zeros(n), lost + (d + 4) * arith.unit * r_up
+    moved = np.where(flat, lost + r_up, moved)
+    drifts = np.zeros(n)
+    size = np.sqrt(r_up**2 + arith.ups(abs(b)) ** 2) + lost
+    for core, rows in h.cores():
+        live = rows[np.isin(rows, keep)]
+        if live.size:
+            c[live], e[live] = coefficients(arith, core, r[live], b[live], degree)
+        still = rows[flat[rows] & (weight[rows] > 0)]
+        if still.size:
+            value = [core.ball(v) for v in b[still]] if arith.exact else core.value(b[still])
+            c[still, 0] = np.array([*value, 0], dtype=object)[:-1] if arith.exact else value
+            e[still] = 64 * arith.unit * (core.at_zero + _slope(core, size[still]) * size[still])
+        rows = rows[(weight[rows] > 0) & (moved[rows] > 0)]
+        drifts[rows] = weight[rows] * _full_change(norm, core, moved[rows], size[rows])
+    s = arith.norms(c) + e
+    unit = arith.zeros((n, d))
+    if keep.size:
+        unit[keep] = w[keep] / r[keep][:, None]
+    a = h.affine if norm.root is None else h.affine @ arith.array(norm.root)
+    t0 = h.offset if norm.mean is None else h.offset + h.affine @ arith.array(norm.mean)
+    t0 = t0 + h.alpha.T @ c[:, 0]
+    t1 = a + (h.alpha * c[:, 1:2]).T @ unit
+    error = float(weight @ e) + float(h.alpha_error @ s) + (n + 2 * d + 24) * arith.unit * float(weight @ s)
+    error += reach * h.affine_error
+    affine_span = arith.norm(h.affine) + arith.norm(h.offset)
+    error += (h.w.shape[1] + 6) * arith.unit * reach * affine_span
+    quadratic = None
+    if h.quadratic is not None:
+        quadratic, lost_quadratic = _quadratic(arith, norm, h)
+        for j in range(t0.shape[0]):
+            t0[j] = t0[j] + np.trace(quadratic[j][:d, :d]) + quadratic[j][d, d]
+            t1[j] = t1[j] + 2 * quadratic[j][:d, d]
+        error += 4 * (d + 4) * lost_quadratic
+    if not np.isfinite(error + drifts.sum()):
+        raise Undefined("the series overflows")
+    return Spectrum(h, h.alpha, unit, r_up, c, e, s, weight, t0, t1, quadratic, error * (1 + 1e-12), drifts, (r, b))
+
+
+def _slope(core: Core, size: Array) -> Array:
+    return (
+        np.full(size.shape, core.slope)
+        if np.isfinite(core.lipschitz)
+        else np.maximum(core.power, 1) * (1 + size) ** max(core.power - 1, 1)
+    )
+
+
+def _full_change(norm: Norm, core: Core, gap: Array, size: Array) -> Array:
+    """‖σ(s) − σ(t)‖, the μ-part included."""
+    return grouped.change(norm, core, gap, size, size + gap) + core.centre * gap
+
+
+def _quadratic(arith: Arithmetic, norm: Norm, h: Expanded) -> tuple[list[Rows], float]:
+    assert h.quadratic is not None
+    parts = [norm.white_quadratic(arith, q) for q in h.quadratic]
+    return [p for p, _ in parts], float(sum(lost + 2 * arith.unit * arith.norm(p) for p, lost in parts))
+
+
+def _second(arith: Arithmetic, f: Spectrum) -> tuple[float, float] | None:
+    """(lower, upper) of ‖T₂‖ written out, or None when it is too large."""
+    n, d = f.unit.shape
+    m = f.t0.shape[0]
+    if m * d * d > (_DENSE if not arith.exact else _DENSE // 50) or n * m * d * d > (1e10 if not arith.exact else 3e6):
+        return None
+    high = low = 0.0
+    error = float(f.weight @ f.e) + float(f.h.alpha_error @ f.s) + (n + 4 * d + 32) * arith.unit * float(f.weight @ f.s)
+    tensor = []
+    for j in range(m):
+        q = f.unit.T @ ((f.alpha[:, j] * f.c[:, 2])[:, None] * f.unit) if n else arith.zeros((d, d))
+        if f.quadratic is not None:
+            own = f.quadratic[j][:d, :d]
+            q = q + (arith.array(2.0).ravel()[0] ** 0.5 if not arith.exact else arith.array([2.0])[0].sqrt()) * own
+            error += 8 * arith.unit * arith.norm(own)
+        tensor.append(q.ravel())
+    stacked = np.concatenate(tensor)
+    high, low = arith.norm(stacked) + error, max(arith.floor_norm(stacked) - error, 0.0)
+    return low, high
+
+
+@dataclass(frozen=True)
+class Degree:
+    """A proven statement: the degree-``k`` part of h has norm ≥ ``lower`` (as seen by T_k or along one direction)."""
+
+    k: int
+    lower: float
+
+
+def degrees(arith: Arithmetic, f: Spectrum, direction: Array | None) -> list[Degree]:
+    """Lower bounds of ‖T_k‖ for every k up to the spectrum's degree; the sum of their squares bounds ‖h‖² below.
+
+    ``drift`` is taken off each: projections onto degree k are contractions.
+    """
+    low = [
+        Degree(0, arith.floor_norm(f.t0) - f.low_error - f.drift),
+        Degree(1, arith.floor_norm(f.t1) - f.low_error - f.drift),
+    ]
+    first = 2
+    if (second := _second(arith, f)) is not None:
+        low.append(Degree(2, second[0] - f.drift))
+        first = 3
+    if direction is not None:
+        if direction.shape != (f.unit.shape[1],) or not abs(float(np.linalg.norm(direction)) - 1.0) <= 1e-12:
+            raise ValueError("the direction must be a unit vector of the white input space")
+        cosine = f.unit @ arith.array(direction)
+        power = cosine ** (first - 1)
+        d, n = direction.size, f.weight.size
+        for k in range(first, f.c.shape[1]):
+            power = power * cosine
+            if k == 2 and f.quadratic is not None:
+                continue
+            value = f.alpha.T @ (f.c[:, k] * power)
+            error = float(f.weight @ f.e) + float(f.h.alpha_error @ f.s)
+            error += (n + 3 * k + 4 + k * (2 * d + 12)) * arith.unit * float(f.weight @ f.s)
+            # ‖u‖ = 1 to 1e-12 only: he_k(⟨u, x⟩) is normalised to k·1e-12
+            low.append(Degree(k, (arith.floor_norm(value) - error) * (1 - 2e-12 * k) - f.drift))
+    return [Degree(x.k, max(x.lower, 0.0)) for x in low]
+
+
+def linear_lower(found: list[Degree]) -> float:
+    """√Σ of squares."""
+    return float(np.sqrt(sum(x.lower**2 for x in found))) * (1 - 1e-14)
+
+
+def affordable(arith: Arithmetic, n: int, d: int, m: int, degree: int) -> bool:
+    """Whether :func:`gram` is attempted."""
+    return n * n * degree <= MOST_BALLS if arith.exact else float(n) ** 2 * (d + m + 8 * degree) <= MOST_TERMS
+
+
+def gram(
+    arith: Arithmetic, norm: Norm, h: Expanded, f: Spectrum, leader: Integers, flip: Integers
+) -> tuple[float, float]:
+    """(lower, upper) of ‖h‖ by the Gram form with the groups' tails; (0, ∞) where it is too large."""
+    n, d = f.unit.shape
+    degree, m = f.c.shape[1] - 1, f.t0.shape[0]
+    second = _second(arith, f) if f.quadratic is not None else (0.0, 0.0)
+    if not affordable(arith, n, d, m, degree) or second is None:
+        return 0.0, float("inf")
+    first = 2 if f.quadratic is None else 3  # T₂ with Q is written out
+    leader, flip = grouped.validated(h, leader, flip)
+    groups = grouped.measured(arith, norm, h, leader, flip)
+    order = np.argsort(groups.label, kind="stable")
+    label = groups.label[order]
+    starts = np.flatnonzero(np.concatenate([[True], label[1:] != label[:-1]])) if n else np.zeros(0, dtype=np.int64)
+    alpha, c, unit = f.alpha[order], f.c[order], f.unit[order]
+    form, own = _form(arith, alpha, c, unit, label, starts.size, first)
+    weight, s, e = f.weight[order], f.s[order], f.e[order]
+    per_group = np.bincount(label, weights=weight * s, minlength=starts.size)
+    per_group_error = np.bincount(label, weights=weight * e + f.h.alpha_error[order] * s, minlength=starts.size)
+    ulps = (degree * (2 * d + 12) + 2 * degree + 2 + m + 8) * arith.unit
+    total, total_error = float(per_group.sum()), float(per_group_error.sum())
+    members = np.bincount(label, minlength=starts.size)
+    margin = (ulps + (n + 64) * arith.unit) * total**2 + 2 * total * total_error + total_error**2
+    own_margin = (ulps + members * arith.unit) * per_group**2 + 2 * per_group * per_group_error + per_group_error**2
+    beyond, direct, single = _beyond(arith, norm, h, f, groups, leader)
+    tau = np.sqrt(np.maximum(_excess(arith, beyond, own), 0.0) + own_margin) * (1 + 1e-14)
+    tau = np.minimum(tau, direct)
+    tail = float(tau.sum()) ** 2
+    if tail > 0.05 * max(arith.up(form), 0.0) + 1e-300:
+        tail = min(tail, _cross_tail(arith, unit, label, starts, weight * single[order], tau, degree))
+    head = np.hypot(np.sqrt(arith.norm(f.t0) ** 2 + arith.norm(f.t1) ** 2) + f.low_error, second[1]) * (1 + 1e-15)
+    upper = np.sqrt(head**2 + arith.up(form) + margin + tail) * (1 + 1e-14) + f.drift
+    floor = np.sqrt(arith.floor_norm(f.t0) ** 2 + arith.floor_norm(f.t1) ** 2) - f.low_error
+    lower = np.sqrt(max(floor, 0.0) ** 2 + second[0] ** 2 + max(arith.down(form) - margin, 0.0)) * (1 - 1e-14) - f.drift
+    return max(float(lower), 0.0), float(upper) if upper == upper else float("inf")
+
+
+def _form(
+    arith: Arithmetic, alpha: Rows, c: Rows, unit: Rows, label: Integers, groups: int, first: int
+) -> tuple[Rows, Rows]:
+    """(Σ_ij 𝒜_ij Σ_{k ≥ first} c_k c_k′ cos^k, the same within each group), neurons sorted by label."""
+    n = label.size
+    own = arith.zeros((groups, 1))
+    form = arith.zeros((1,))
+    rows_at_once = n if arith.exact else _ROWS
+    columns = np.ascontiguousarray(c.T)
+    for start in range(0, n, max(rows_at_once, 1)):
+        rows = slice(start, start + rows_at_once)
+        cos = unit[rows] @ unit.T
+        if not arith.exact:
+            np.clip(cos, -1.0, 1.0, out=cos)
+        block = cos * 0
+        for k in range(c.shape[1] - 1, first - 1, -1):
+            block += c[rows, k][:, None] * columns[k][None, :]
+            block *= cos
+        block = (block * cos if first == 2 else block * cos * cos) * (alpha[rows] @ alpha.T)
+        form[0] = form[0] + np.sum(block)
+        inside = np.where(label[rows][:, None] == label[None, :], block, 0.0 * block[0, 0])
+        own = own + arith.grouped(np.sum(inside, axis=1)[:, None], label[rows], groups)
+    return form[0], own[:, 0]
+
+
+def _beyond(
+    arith: Arithmetic, norm: Norm, h: Expanded, f: Spectrum, groups: grouped.Groups, leader: Integers
+) -> tuple[Array, Array, Array]:
+    """(B_g, τ_g, t_i): bounds of each group beyond degree 1 and beyond the series' degree, of each neuron beyond the latter."""
+    degree = f.c.shape[1] - 1
+    beyond, single = np.zeros(groups.head.size), np.zeros(h.core.size)
+    direct = np.zeros(groups.head.size)
+    kappa = arith.norms(groups.total) + groups.total_error
+    for core, rows in h.cores():
+        single[rows] = _single(arith, core, f, rows)
+        inside = np.flatnonzero(np.isin(groups.head, rows))
+        heads = groups.head[inside]
+        with np.errstate(invalid="ignore"):
+            own = _own(arith, norm, core, f, heads, groups.size[heads])
+            beyond[inside] += np.where(kappa[inside] > 0, kappa[inside] * own, 0.0)
+            direct[inside] += np.where(kappa[inside] > 0, kappa[inside] * single[heads], 0.0)
+        if core.flip is not None and core.flip[1][2]:
+            beyond[groups.label[rows[groups.flip[rows] < 0]]] = np.inf  # a flip of relu² costs degree 2
+        moved = rows[leader[rows] != rows]
+        scaled = groups.scale[moved] * groups.size[leader[moved]]
+        part = f.weight[moved] * grouped.change(norm, core, groups.gap[moved], groups.size[moved], scaled)
+        part = np.bincount(groups.label[moved], weights=part, minlength=groups.head.size)
+        beyond, direct = beyond + part, direct + part
+    if all(_finite_series(CORES[ORDER[k]], degree) for k in np.unique(h.core)):
+        beyond[:] = direct[:] = 0.0  # polynomials end before the series does
+    apart = np.bincount(
+        groups.label, weights=np.where(f.weight > 0, f.weight * single, 0.0), minlength=groups.head.size
+    )
+    direct = np.minimum(direct, apart)
+    drifts = np.bincount(groups.label, weights=f.drifts, minlength=groups.head.size)
+    return (beyond + drifts) * (1 + 1e-13), (direct + drifts) * (1 + 1e-13), single
+
+
+def _single(arith: Arithmetic, core: Core, f: Spectrum, rows: Integers) -> Array:
+    """t_i of the module's docstring; the coefficients' errors are paid with their weights."""
+    degree = f.c.shape[1] - 1
+    r, s, e = f.r[rows], f.s[rows], f.e[rows]
+    if _finite_series(core, degree):
+        return np.zeros(rows.size)
+    if core.name == "exp":
+        ratio = r * r / (degree + 1) * (1 + 1e-15)
+        last = arith.ups(abs(f.c[rows, degree])) + e
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(ratio < 1, last * np.sqrt(ratio / (1 - ratio)), np.inf) * (1 + 1e-14)
+    k = np.arange(degree + 1.0)
+    if np.isfinite(core.lipschitz):
+        low, weight, divisor = 2, k, degree + 1.0
+    elif core.name == "relu2":
+        low, weight, divisor = 3, k * (k - 1), degree * (degree + 1.0)
+    else:
+        return np.full(rows.size, np.inf)
+    energy = np.sum(arith.array(weight[low:]) * (f.c[rows, low:] * f.c[rows, low:]), axis=1)
+    lost = weight[-1] * ((degree + 4) * arith.unit * s + 2 * e) * s
+    found = (_excess(arith, _slopes(arith, core, f, rows), energy) + lost) / divisor
+    # or E σ² − Σ_{k ≤ K} c_k²
+    w, b = f.white
+    live = f.s[rows] > 0
+    live &= f.r[rows] > 0
+    own = rows[live]
+    if own.size:
+        whole = energies(arith, core, w[own], b[own])
+        energy = np.sum(f.c[own] * f.c[own], axis=1)
+        lost = ((degree + 4) * arith.unit * s[live] + 2 * e[live]) * s[live]
+        excess = arith.ups(whole - energy) + lost + 2 * arith.unit * arith.ups(abs(whole))
+        found[live] = np.minimum(found[live], excess)
+    return np.sqrt(found) * (1 + 1e-14)
+
+
+def _slopes(arith: Arithmetic, core: Core, f: Spectrum, rows: Integers) -> Array:
+    """√(L²r² − (c₁ − μr)²), for relu² √(r⁴ − 2(c₂ − r²/√2)²): the centred derivative's norm without its mean."""
+    r, e, s = f.r[rows], f.e[rows], f.s[rows]
+    if core.name == "relu2":
+        first, mean, bound = (
+            np.sqrt(2.0) * np.array([float(v.mid()) for v in f.c[rows, 2]] if arith.exact else f.c[rows, 2]),
+            r * r,
+            r * r,
+        )
+    else:
+        first = np.array([float(v.mid()) for v in f.c[rows, 1]] if arith.exact else f.c[rows, 1], dtype=np.float64)
+        mean, bound = core.centre * r, core.lipschitz * r
+    lost = 4 * (e + 2.0**-48 * (s + mean))
+    known = np.maximum(np.abs(first - mean) - lost, 0.0)
+    return np.sqrt(np.maximum(bound**2 * (1 + 2.0**-49) - known**2, 0.0)) * (1 + 1e-14)
+
+
+def _finite_series(core: Core, degree: int) -> bool:
+    return core.name.startswith("power") and core.power <= degree
+
+
+def _own(arith: Arithmetic, norm: Norm, core: Core, f: Spectrum, rows: Integers, size: Array) -> Array:
+    """Bound of ‖σ(u)‖ beyond degree 1."""
+    if np.isfinite(core.lipschitz):
+        # Σ_{k ≥ 2} c_k² ≤ ½Σ_{k ≥ 2} k c_k²
+        return np.minimum(np.sqrt(0.5) * _slopes(arith, core, f, rows) * (1 + 1e-15), core.bound)
+    if core.name == "relu2":
+        # Σ_{k ≥ 2} c_k² ≤ (r²/2)·Var σ′, σ′ 2-Lipschitz
+        return np.minimum(np.sqrt(2.0) * f.r[rows] ** 2 * (1 + 1e-15), grouped.magnitude(norm, core, size))
+    return grouped.magnitude(norm, core, size)
+
+
+def _excess(arith: Arithmetic, bound: Array, energy: Rows) -> Array:
+    """Upper bounds of bound² − energy."""
+    if arith.exact:
+        return np.array([arith.up(x * x - y) for x, y in zip(arith.array(bound), energy, strict=True)] + [0.0])[:-1]
+    return np.maximum(bound**2 * (1 + 2.0**-50) - np.asarray(energy, dtype=np.float64), 0.0)
+
+
+def _cross_tail(
+    arith: Arithmetic, unit: Rows, label: Integers, starts: Integers, mass: Array, tau: Array, degree: int
+) -> float:
+    """Σ_gg′ min(τ_g τ_g′, Σ_{i ∈ g, j ∈ g′} mass_i mass_j |cos_ij|^{K+1}), the diagonal τ_g²."""
+    n, d = unit.shape
+    plain = np.array([float(v.mid()) for v in unit.ravel()]).reshape(n, d) if arith.exact else unit
+    spread = (2 * d + 16) * 2.0**-52
+    total = 0.0
+    size = np.diff(np.concatenate([starts, [n]]))
+    for first in range(0, starts.size, _ROWS):
+        chosen = np.arange(first, min(first + _ROWS, starts.size))
+        rows = slice(starts[first], starts[chosen[-1]] + size[chosen[-1]])
+        cos = np.minimum(np.abs(plain[rows] @ plain.T) + spread, 1.0)
+        with np.errstate(under="ignore"):
+            power = cos ** (degree + 1) * (mass[rows][:, None] * mass[None, :])
+        power = np.add.reduceat(power, starts, axis=1)
+        power = np.add.reduceat(power, starts[chosen] - starts[first], axis=0)
+        limit = tau[chosen][:, None] * tau[None, :]
+        power[np.arange(chosen.size), chosen] = np.inf
+        total += float(np.sum(np.minimum(limit, power * (1 + 1e-10))))
+    return total * (1 + (n + 64) * 2.0**-51)

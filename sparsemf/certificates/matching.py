@@ -1,0 +1,249 @@
+"""Which neurons of A and B are the same atom: a one-to-one matching of the canonical atoms, near-linear in the width.
+
+Canonical atoms are the core neurons on the section with exact duplicates merged and what cancels dropped, so the two
+activations may differ.  Atoms within a relative radius in the flip-invariant metric are joined by an edge; inside each
+component of that graph as many pairs as possible are taken, at the least total distance.
+
+A gated block is matched on its gates.  A neuron counts once where it is several cores at one point (elu, selu; sin and
+cos, whose bias only turns one into the other).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from scipy.spatial import KDTree
+
+from sparsemf.certificates.checker.arithmetic import Arithmetic
+from sparsemf.certificates.checker.expansion import expanded
+from sparsemf.certificates.dictionary import Family, families, gates_of, raw_of
+from sparsemf.measures import Network
+from sparsemf.measures.gaussian import UNIT
+from sparsemf.symmetry.metric import leaders, point_distances
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+MERGE_ULPS = 64
+
+_RADIUS = 1e-2
+_EXACT_PAIRS = 4_000_000
+_PROJECTION = 12
+_NEIGHBOURS = 8
+_LARGEST_DENSE = 512
+_PROBES = 8
+_LARGEST_NUMBER = 1e250
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Atoms of A and B matched one to one within the radius, in the quotient metric on the section.
+
+    ``pairs`` names each atom by the first neuron of A and of B that belongs to it; ``max_distance`` is the largest
+    distance of a pair.
+    """
+
+    matched: int
+    unmatched_a: int
+    unmatched_b: int
+    max_distance: float
+    pairs: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Atoms:
+    """Canonical atoms of one core: points (n, k) and the neuron that represents each."""
+
+    points: Array
+    neuron: Integers
+    flips: bool
+
+
+def match(a: Network, b: Network, radius: float = _RADIUS) -> Matching:
+    """Match the canonical atoms of two networks; ``radius`` is relative to the larger of the two points' lengths.
+
+    Many atoms: edges among the 8 nearest in an orthogonal projection to 12 dimensions, with exact distances.
+    """
+    one_core = a.activation.name == b.activation.name and a.activation.kind == "atoms"
+    left, right = _canonical(a, one_core), _canonical(b, one_core)
+    pairs: list[tuple[int, int]] = []
+    largest = 0.0
+    for name in left.keys() & right.keys():
+        first, second = left[name], right[name]
+        i, j, distance, relative = _edges(first.points, second.points, first.flips, radius)
+        chosen = _assigned(i, j, relative)
+        pairs += zip(first.neuron[i[chosen]].tolist(), second.neuron[j[chosen]].tolist(), strict=True)
+        largest = max(largest, float(distance[chosen].max(initial=0.0)))
+    return Matching(
+        matched=len(pairs),
+        unmatched_a=sum(atoms.neuron.size for atoms in left.values()) - len(pairs),
+        unmatched_b=sum(atoms.neuron.size for atoms in right.values()) - len(pairs),
+        max_distance=largest,
+        pairs=sorted(pairs),
+    )
+
+
+def _canonical(network: Network, one_core: bool) -> dict[str, _Atoms]:
+    """The canonical atoms of a network by core; ``one_core``: cores at one point of one activation count once."""
+    with Arithmetic(0).precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        if network.gate is not None:
+            block = gates_of(network, 1.0)
+            rng = np.random.default_rng(3)
+            value = np.concatenate([block.v, block.e[:, None]], axis=1) @ rng.standard_normal((network.d + 1, _PROBES))
+            h, mass = block.gates, block.gates.alpha @ rng.standard_normal((network.m, _PROBES)) * value
+        else:
+            h = expanded(Arithmetic(0), (raw_of(network), 1.0))
+            mass = h.alpha
+        found = {family.core: family for family in families(h, mass, network.width, True)}
+    if one_core and "elu" in found:
+        found.pop("relu", None)
+    if "sin" in found or "cos" in found:
+        found["waves"] = _waves([found.pop(name, None) for name in ("sin", "cos")])
+    return {name: _merged(family, turns=name == "waves") for name, family in found.items()}
+
+
+def _waves(parts: list[Family | None]) -> Family:
+    """sin and cos as one family with masses (sine, cosine)."""
+    present = [p for p in parts if p is not None]
+    wide = [
+        np.concatenate([p.mass, np.zeros_like(p.mass)] if k == 0 else [np.zeros_like(p.mass), p.mass], axis=1)
+        for k, p in enumerate(parts)
+        if p is not None
+    ]
+    return Family(
+        "waves",
+        np.concatenate([p.points for p in present]),
+        np.concatenate(wide),
+        np.concatenate([p.of_a for p in present]),
+        np.concatenate([p.neuron for p in present]),
+        1,
+    )
+
+
+def _merged(family: Family, turns: bool) -> _Atoms:
+    """Exact duplicates merged, and atoms whose mass cancels dropped; ``turns``: the first half of the mass is odd."""
+    flips = family.parity != 0
+    lead, sign = leaders(family.points, MERGE_ULPS * UNIT * np.linalg.norm(family.points, axis=1), flips)
+    mass = np.clip(np.nan_to_num(family.mass), -_LARGEST_NUMBER, _LARGEST_NUMBER)
+    parity = np.full(mass.shape[1], float(family.parity))
+    if turns:
+        parity[: mass.shape[1] // 2] = -1.0
+    atoms, atom = np.unique(lead, return_inverse=True)
+    members = np.bincount(atom, minlength=atoms.size)
+    total, size = np.zeros((atoms.size, mass.shape[1])), np.zeros(atoms.size)
+    np.add.at(total, atom, np.where(sign[:, None] < 0, parity * mass, mass))
+    np.add.at(size, atom, np.linalg.norm(mass, axis=1))
+    alive = (members == 1) | (np.linalg.norm(total, axis=1) > MERGE_ULPS * UNIT * size)
+    return _Atoms(family.points[atoms[alive]], family.neuron[atoms[alive]], flips)
+
+
+def _edges(first: Array, second: Array, flips: bool, radius: float) -> tuple[Integers, Integers, Array, Array]:
+    """Pairs within the radius: (i, j, distance, distance/allowed)."""
+    if first.shape[0] * second.shape[0] <= _EXACT_PAIRS:
+        i, j, distance = _all_pairs(first, second, flips, radius)
+    else:
+        i, j, distance = _near_pairs(first, second, flips, radius)
+    allowed = radius * np.maximum(np.linalg.norm(first, axis=1)[i], np.linalg.norm(second, axis=1)[j])
+    relative = distance / np.where(allowed > 0, allowed, 1.0)
+    kept = np.flatnonzero(relative <= 1.0)
+    if kept.size > _NEIGHBOURS * (first.shape[0] + second.shape[0]):
+        kept = kept[_nearest(i[kept], relative[kept]) | _nearest(j[kept], relative[kept])]
+    return i[kept], j[kept], distance[kept], relative[kept]
+
+
+def _nearest(owner: Integers, distance: Array) -> NDArray[np.bool_]:
+    """Which edges are among the nearest few of their owner."""
+    order = np.lexsort((distance, owner))
+    starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
+    rank = np.arange(owner.size) - np.repeat(starts, np.diff(np.append(starts, owner.size)))
+    kept = np.zeros(owner.size, dtype=bool)
+    kept[order] = rank < _NEIGHBOURS
+    return kept
+
+
+def _all_pairs(first: Array, second: Array, flips: bool, radius: float) -> tuple[Integers, Integers, Array]:
+    rows_of, columns_of, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    length, other = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
+    for start in range(0, first.shape[0], 1024):
+        rows = slice(start, start + 1024)
+        distance, _ = point_distances(first[rows], second, flips)
+        i, j = np.nonzero(distance <= radius * np.maximum(length[rows, None], other))
+        rows_of.append(i + start)
+        columns_of.append(j)
+        distances.append(distance[i, j])
+    return np.concatenate(rows_of), np.concatenate(columns_of), np.concatenate(distances)
+
+
+def _near_pairs(first: Array, second: Array, flips: bool, radius: float) -> tuple[Integers, Integers, Array]:
+    """Near neighbours in an orthogonal projection, which lengthens no distance."""
+    dimension = first.shape[1]
+    basis = np.linalg.qr(np.random.default_rng(20260601).standard_normal((dimension, min(_PROJECTION, dimension))))[0]
+    tree, shadow = KDTree(first @ basis), second @ basis
+    reach = radius * max(float(np.linalg.norm(x, axis=1).max(initial=0.0)) for x in (first, second))
+    count = min(_NEIGHBOURS, first.shape[0])
+    rows, columns, distances = [], [], []
+    for sign in (1, -1) if flips else (1,):
+        gap, near = tree.query(sign * shadow, k=count, distance_upper_bound=reach * (1 + 1e-9))
+        gap, near = np.asarray(gap).reshape(-1, count), np.asarray(near).reshape(-1, count)
+        j, column = np.nonzero(np.isfinite(gap))
+        i = near[j, column].astype(np.int64)
+        distance = np.empty(i.size)
+        for start in range(0, i.size, 4096):
+            block = slice(start, start + 4096)
+            distance[block] = np.linalg.norm(first[i[block]] - sign * second[j[block]], axis=1)
+        rows.append(i)
+        columns.append(j)
+        distances.append(distance)
+    return np.concatenate(rows), np.concatenate(columns), np.concatenate(distances)
+
+
+def _assigned(i: Integers, j: Integers, cost: Array) -> Integers:
+    """Edges of a matching with as many pairs as possible, and of these one of the least total cost ≤ 1 each."""
+    if not i.size:
+        return np.zeros(0, dtype=np.int64)
+    graph: nx.Graph[int] = nx.Graph()
+    shift = int(i.max()) + 1
+    graph.add_edges_from(zip(i.tolist(), (j + shift).tolist(), strict=True))
+    label = np.empty(shift + int(j.max()) + 1, dtype=np.int64)
+    for k, component in enumerate(nx.connected_components(graph)):
+        label[list(component)] = k
+    own = label[i]
+    order = np.argsort(own, kind="stable")
+    starts = np.flatnonzero(np.diff(own[order], prepend=-1))
+    chosen = [
+        edges if edges.size == 1 else edges[_component(i[edges], j[edges], cost[edges])]
+        for edges in np.split(order, starts[1:])
+    ]
+    return np.concatenate(chosen)
+
+
+def _component(i: Integers, j: Integers, cost: Array) -> Integers:
+    rows, at = np.unique(i, return_inverse=True)
+    columns, where = np.unique(j, return_inverse=True)
+    # no set of edges is worth a pair: leaving a row alone costs more than all edges together
+    alone = 2.0 + 2.0 * min(rows.size, columns.size)
+    # the cheapest of parallel edges (with and without a flip)
+    order = np.lexsort((cost, where, at))
+    first = order[np.flatnonzero(np.diff(at[order] * columns.size + where[order], prepend=-1))]
+    if max(rows.size, columns.size) <= _LARGEST_DENSE:
+        matrix = np.full((rows.size, columns.size), alone)
+        matrix[at[first], where[first]] = cost[first]
+        row, column = linear_sum_assignment(matrix)
+    else:
+        # a column of its own for every row that stays alone; costs are moved off 0, which would be no edge
+        spare = np.arange(rows.size)
+        weight = np.concatenate([1.0 + cost[first], np.full(rows.size, 1.0 + alone)])
+        shape = (rows.size, columns.size + rows.size)
+        graph = coo_array(
+            (weight, (np.concatenate([at[first], spare]), np.concatenate([where[first], columns.size + spare]))), shape
+        )
+        row, column = min_weight_full_bipartite_matching(graph.tocsr())
+    edge_of = {(int(r), int(c)): int(e) for r, c, e in zip(at[first], where[first], first, strict=True)}
+    found = [edge_of[key] for key in zip(row.tolist(), column.tolist(), strict=True) if key in edge_of]
+    return np.array(found, dtype=np.int64)
