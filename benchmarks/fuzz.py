@@ -3,8 +3,8 @@
 
     python benchmarks/fuzz.py [--pairs 20000] [--seed 0] [--jobs 2]
 
-Prints counts; a wrong verdict, a bound that misses the truth, a refused certificate or an accepted lie is printed in full and
-makes the exit code 1.
+Prints counts; a wrong verdict, a bound that misses the truth, a refused certificate or an accepted lie is printed in
+full and makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def run(seed: int, first: int, count: int) -> dict[str, Any]:
         start = time.perf_counter()
         found = certify(pair.a, pair.b, pair.law, **pair.options)
         seconds.append(time.perf_counter() - start)
-        what = f"case {case}: {pair.label}: {found.verdict}, truth {pair.truth!r} in [{found.lower!r}, {found.upper!r}], ε {pair.eps!r}"
+        bounds = f"truth {pair.truth!r} in [{found.lower!r}, {found.upper!r}], ε {pair.eps!r}"
+        what = f"case {case}: {pair.label}: {found.verdict}, {bounds}"
         counts[found.verdict] += 1
         counts["in balls"] += bool(found.evidence["bits"])
         if pair.wrong(found.verdict):
@@ -89,10 +90,10 @@ def main() -> None:
             undecided += part["undecided"]
             seconds += part["seconds"]
             checking += part["checking"]
-            print(f"\r{done * step} pairs, {time.perf_counter() - start:.0f} s", end="", file=sys.stderr)
-    print(file=sys.stderr)
+            sys.stderr.write(f"\r{done * step} pairs, {time.perf_counter() - start:.0f} s")
+    sys.stderr.write("\n")
     for line in (*failures, *undecided[:20]):
-        print(line)
+        sys.stdout.write(line + "\n")
     names = (
         "equivalent",
         "distinct",
@@ -103,13 +104,13 @@ def main() -> None:
         "bounds that miss the truth",
     )
     for name in (*names, "refused certificates", "lies", "accepted lies", "in balls"):
-        print(f"{name:28s} {counts[name]}")
+        sys.stdout.write(f"{name:28s} {counts[name]}\n")
     share = counts["clear but undecided"] / max(counts["clear"], 1)
-    print(f"undecided among the clear    {100 * share:.3f} %")
+    sys.stdout.write(f"undecided among the clear    {100 * share:.3f} %\n")
     for name, values in (("certify", seconds), ("verify", checking)):
         q = np.quantile(values, [0.5, 0.9, 1.0])
-        print(f"{name}: median {q[0] * 1e3:.1f} ms, 90 % {q[1] * 1e3:.1f} ms, longest {q[2]:.2f} s")
-    print(f"{options.pairs} pairs in {time.perf_counter() - start:.0f} s on {options.jobs} processes")
+        sys.stdout.write(f"{name}: median {q[0] * 1e3:.1f} ms, 90 % {q[1] * 1e3:.1f} ms, longest {q[2]:.2f} s\n")
+    sys.stdout.write(f"{options.pairs} pairs in {time.perf_counter() - start:.0f} s on {options.jobs} processes\n")
     sys.exit(1 if failures else 0)
 
 

@@ -1,13 +1,14 @@
 """Random pairs of networks whose distance is known from elsewhere, for `certify`.
 
-Every neuron's w is an exact multiple of one row h_j of a Hadamard matrix (entries ±1), so that f(x) = Σ_j F_j(⟨h_j, x⟩) with
-independent ⟨h_j, x⟩ ~ N(mean_j, sd_j²) and, for a difference h of two such networks,
+Every neuron's w is an exact multiple of one row h_j of a Hadamard matrix (entries ±1), so that f(x) = Σ_j F_j(⟨h_j,
+x⟩) with independent ⟨h_j, x⟩ ~ N(mean_j, sd_j²) and, for a difference h of two such networks,
 
     ‖h‖² = Σ_j Var h_j + ‖Σ_j E h_j‖²,
 
-one-dimensional integrals: composite Gauss–Legendre on panels cut at every kink, in float64, or with python-flint where the
-difference cancels.  Under an empirical law the truth is the plain mean over the rows and weights are arbitrary.  Activations
-are written out here once more; nothing of the library is used but the network type and the group elements.
+one-dimensional integrals: composite Gauss–Legendre on panels cut at every kink, in float64, or with python-flint
+where the difference cancels.  Under an empirical law the truth is the plain mean over the rows and weights are
+arbitrary.  Activations are written out here once more; nothing of the library is used but the network type and the
+group elements.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -287,7 +289,7 @@ def _moments(ridge: _Ridge, mean: float, sd: float, exact: bool) -> tuple[list[a
     nodes = [arb.legendre_p_root(_POINTS, k, weight=True) for k in range(_POINTS)]
     first, second, whole = [arb(0)] * m, [arb(0)] * m, arb(0)
     root = (2 * arb.pi()).sqrt()
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         if not high > low:
             continue
         half, middle = (high - low) / 2, (high + low) / 2

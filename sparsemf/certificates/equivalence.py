@@ -1,8 +1,8 @@
 """Are two networks the same function?  Two-sided bounds of ‖f_A − f_B‖, a witness, a matching; never a guess.
 
 The prover looks for evidence - a grouping of the neurons, a direction, a point, the number of Hermite degrees and of
-digits - and lets the checker compute the bounds that it proves; published numbers are those, widened by ``SLACK``.  It tries
-the cheap evidence first and asks for more, up to ball arithmetic, while the verdict is undecided.
+digits - and lets the checker compute the bounds that it proves; published numbers are those, widened by ``SLACK``.
+It tries the cheap evidence first and asks for more, up to ball arithmetic, while the verdict is undecided.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER
 from sparsemf.certificates.checker.document import SLACK
 from sparsemf.certificates.checker.expansion import Expanded, expanded, terms_of
+from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, encode
 from sparsemf.certificates.groups import Grouping, candidates
@@ -40,7 +41,8 @@ _LARGE = 20_000_000
 class Equivalence:
     """The verdict with what proves it; bounds are absolute in ``norm``.
 
-    ``arithmetic`` names what the bounds were computed in; ``eps_distinct`` is ∞ when no upper bound of ‖f_A‖ was needed.
+    ``arithmetic`` names what the bounds were computed in; ``eps_distinct`` is ∞ when no upper bound of ‖f_A‖ was
+    needed.
     """
 
     verdict: checked.Verdict
@@ -104,6 +106,7 @@ class _Proof:
     upper: float
     eps: float
     eps_distinct: float
+    separations: list[int]
 
     @property
     def verdict(self) -> checked.Verdict:
@@ -127,8 +130,8 @@ def certify_pair(
 ) -> Equivalence:
     """The verdict on ‖f_A − f_B‖ ≤ ε in L²(law) or in the sup norm over ‖x‖ ≤ radius.
 
-    The activations may differ.  ``rel_eps`` (default 1e-3 when no ``eps`` is given) is relative to ‖f_A‖ in the same norm,
-    by its certified lower bound for *equivalent* and its upper bound for *distinct*.
+    The activations may differ.  ``rel_eps`` (default 1e-3 when no ``eps`` is given) is relative to ‖f_A‖ in the same
+    norm, by its certified lower bound for *equivalent* and its upper bound for *distinct*.
     """
     _comparable(a, b)
     law = law or Gaussian.standard(a.d)
@@ -142,8 +145,7 @@ def certify_pair(
     proof = search.run()
     evidence = proof.evidence
     x = search.witness()
-    gap = checked.witness_gap(raw_a, raw_b, x) * (1 - SLACK) if x is not None else 0.0
-    proved = checked.separations(search.measure, raw_a, raw_b, evidence) if proof.lower > 0 else []
+    gap = checked.witness_gap(raw_a, raw_b, x) * (1 - SLACK)
     return Equivalence(
         verdict=proof.verdict,
         norm=norm,
@@ -157,7 +159,7 @@ def certify_pair(
         matching=match(a, b),
         witness=x if gap > 0 else None,
         gap=gap,
-        separation_degree=proved[0] if proved else None,
+        separation_degree=proof.separations[0] if proof.separations else None,
         orbit_distance=orbit_distance(a, b),
         evidence=evidence,
         arithmetic=describe(evidence),
@@ -306,16 +308,18 @@ class _Search:
         return self.size[key]
 
     def _prove(self, evidence: dict[str, Any]) -> _Proof:
-        lower, upper = checked.distance_bounds(self.measure, self.raw_a, self.raw_b, evidence)
+        proved = checked.prove(self.measure, self.raw_a, self.raw_b, evidence)
+        lower, upper = proved.lower, proved.upper
         if self.absolute is not None:
             eps = eps_distinct = self.absolute
         else:
             low, high = self._norms(evidence)
             rel = self.relative or 0.0
             eps, eps_distinct = rel * low * (1 - SLACK), rel * high * (1 + SLACK)
-        return _Proof(evidence, max(lower * (1 - SLACK), 0.0), upper * (1 + SLACK), eps, eps_distinct)
+        lower, upper = max(lower * (1 - SLACK), 0.0), upper * (1 + SLACK)
+        return _Proof(evidence, lower, upper, eps, eps_distinct, proved.separations)
 
-    def witness(self) -> Array | None:
+    def witness(self) -> Array:
         """A point where the two differ much: of the data, of the ball, or of the law's bulk."""
         if self.point is None:
             target: Difference | Linearised = Difference(self.a, self.b)
@@ -350,32 +354,38 @@ class _Search:
         live = np.flatnonzero((length > 1e-12 * max(float(length.max(initial=0.0)), 1e-300)) & (weight > 0))
         if not live.size:
             return None
-        count = 48 if self.entries <= _LARGE else 8
+        count, most = (48, 4096) if self.entries <= _LARGE else (8, 1024)
         # the neurons of the groups that contribute most
         try:
             groups = grouped.measured(Arithmetic(0), self.measure, h, grouping.leader, grouping.flip)
             score = np.linalg.norm(groups.total, axis=1) * groups.size[groups.head]
             score += np.bincount(groups.label, weights=weight * groups.gap, minlength=score.size)
-            heavy = groups.head[np.argsort(-score)[:count]]
+            ranked = np.argsort(-score)
+            heavy = groups.head[ranked[:count]]
+            # only the neurons of the groups that weigh most are looked at: whole groups, which cancel inside
+            members = np.cumsum(np.bincount(groups.label, minlength=score.size)[ranked])
+            seen = ranked[: max(int(np.searchsorted(members, most)), 1)]
+            live = live[np.isin(groups.label[live], seen)]
         except Undefined:
             heavy = live[np.argsort(-weight[live])[:count]]
+            live = heavy
         heavy = heavy[np.isin(heavy, live)]
         if not heavy.size:
             return None
-        unit = w / np.where(length > 0, length, 1.0)[:, None]
-        from sparsemf.certificates.checker.hermite import coefficients
-
-        c = np.zeros((h.core.size, 13))
-        for name in np.unique(h.core):
-            rows = live[h.core[live] == name]
+        c = np.zeros((live.size, 13))
+        for name in np.unique(h.core[live]):
+            own = np.flatnonzero(h.core[live] == name)
+            rows = live[own]
             try:
-                c[rows] = coefficients(Arithmetic(0), CORES[ORDER[name]], length[rows], b[rows], 12)[0]
+                c[own] = coefficients(Arithmetic(0), CORES[ORDER[name]], length[rows], b[rows], 12)[0]
             except Undefined:
                 continue
-        cos = np.clip(unit[heavy] @ unit.T, -1.0, 1.0)
+        unit = w[live] / length[live][:, None]
+        tried = w[heavy] / length[heavy][:, None]
+        cos = np.clip(tried @ unit.T, -1.0, 1.0)
         power, energy = cos.copy(), np.zeros(heavy.size)
         for k in range(2, 13):
             power = power * cos
-            energy += np.sum(((power * c[:, k]) @ h.alpha) ** 2, axis=1)
-        u = unit[heavy[int(np.argmax(energy))]]
+            energy += np.sum(((power * c[:, k]) @ h.alpha[live]) ** 2, axis=1)
+        u = tried[int(np.argmax(energy))]
         return u / np.linalg.norm(u)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from sparsemf.certificates.checker.arithmetic import Arithmetic
 from sparsemf.certificates.checker.expansion import Expanded
@@ -63,7 +63,7 @@ def _points(h: Expanded, rows: Integers, degree: int) -> Array:
 def _by_radius(h: Expanded, radius: float) -> Grouping:
     n = h.core.size
     leader, flip = np.arange(n), np.ones(n, dtype=np.int64)
-    alive = h.alpha.any(axis=1)
+    alive = np.asarray(np.any(h.alpha != 0, axis=1))
     for core, rows in h.cores():
         live = rows[alive[rows]]
         if live.size:
@@ -77,7 +77,7 @@ def _paired(h: Expanded, split: int, exact: Grouping) -> Grouping:
     """Exact groups, and every group led by a neuron of B joined to the nearest group led by one of A where that is
     cheaper than standing alone."""
     leader, flip = exact.leader.copy(), exact.flip.copy()
-    alive = h.alpha.any(axis=1)
+    alive = np.asarray(np.any(h.alpha != 0, axis=1))
     for core, rows in h.cores():
         heads = rows[(exact.leader[rows] == rows) & alive[rows]]
         ours, theirs = heads[heads < split], heads[heads >= split]
@@ -112,7 +112,7 @@ def nearest(first: Array, second: Array, flips: bool) -> tuple[Integers, Array, 
             index[rows], reach[rows], side[rows] = best, distance[at, best], sign[at, best]
         return index, reach, side
     basis = np.random.default_rng(5).standard_normal((first.shape[1], min(_PROJECTION, first.shape[1])))
-    tree, shadow = cKDTree(first @ basis), second @ basis
+    tree, shadow = KDTree(first @ basis), second @ basis
     index, reach = np.zeros(second.shape[0], dtype=np.int64), np.full(second.shape[0], np.inf)
     side = np.ones(second.shape[0], dtype=np.int64)
     for sign in (1, -1) if flips else (1,):

@@ -112,7 +112,8 @@ def _ascend(h: Difference | Linearised, x: Array, domain: Ball, steps: int) -> A
 class Linearised:
     """f_A − f_B to first order in the distances within groups: where float64 cannot see the difference itself,
 
-    Σ_g κ_g σ(u_g) + Σ_i α_i σ′(u_{g(i)})·(u_i − t_i u_g) + R, as measured by the checker's grouping.  Guides the search only.
+    Σ_g κ_g σ(u_g) + Σ_i α_i σ′(u_{g(i)})·(u_i − t_i u_g) + R, as measured by the checker's grouping.  Guides the
+    search only.
     """
 
     def __init__(self, h: Expanded, groups: Groups, slope: Array, constant: Array) -> None:

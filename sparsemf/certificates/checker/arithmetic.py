@@ -62,8 +62,9 @@ class Arithmetic:
         data = np.asarray(x, dtype=np.float64)
         return np.asarray(_TO_BALLS(data), dtype=object).reshape(data.shape) if self.exact else data
 
-    def constant(self, value: arb) -> Any:
-        """A ball as a number of this arithmetic, with the float's error |value − float| ≤ unit·|float| left to formulas."""
+    def constant(self, value: Any) -> Any:
+        """A ball as a number of this arithmetic, with the float's error |value − float| ≤ unit·|float| left to
+        formulas."""
         return value if self.exact else float(value.mid())
 
     def zeros(self, shape: tuple[int, ...]) -> Rows:

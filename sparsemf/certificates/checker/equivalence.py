@@ -7,6 +7,7 @@ Hermite degrees, along which direction, in which arithmetic.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -72,37 +73,76 @@ def direction_of(evidence: Mapping[str, Any]) -> Array | None:
     return None if entry is None else np.asarray(decode(entry), dtype=np.float64)
 
 
-def distance_bounds(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any]) -> tuple[float, float]:
-    """This program's (lower, upper) of ‖f_A − f_B‖."""
+@dataclass(frozen=True)
+class Proved:
+    """lower ≤ ‖f_A − f_B‖ ≤ upper, and lower bounds of single Hermite degrees of f_A − f_B."""
+
+    lower: float
+    upper: float
+    degrees: tuple[series.Degree, ...] = ()
+
+    @property
+    def separations(self) -> list[int]:
+        """The degrees at which T_k(A) ≠ T_k(B)."""
+        return [x.k for x in self.degrees if x.lower > TINY]
+
+
+def prove(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any]) -> Proved:
+    """This program's bounds of the distance."""
     arith = arithmetic_of(evidence)
     if arith.exact and entries(a, b) > MOST_BALL_ENTRIES:
         raise Refused("the networks are too large for ball arithmetic")
     leader, flip = grouping_of(evidence)
     degree = whole(evidence["degree"], "the degree", 2, HIGHEST_DEGREE)
+    direction = direction_of(evidence)
+    found: list[series.Degree] = []
     with arith.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
         try:
             if a.gate is not None or b.gate is not None:
-                return interval(*gated.distance_bounds(arith, norm, a, b, leader, flip, direction_of(evidence), degree))
-            h = expanded(arith, (a, 1.0), (b, -1.0))
-            upper, lower = grouped.upper(arith, norm, h, leader, flip), 0.0
+                lower, upper, found = gated.distance_bounds(arith, norm, a, b, leader, flip, direction, degree)
+            else:
+                h = expanded(arith, (a, 1.0), (b, -1.0))
+                lower, upper = 0.0, grouped.upper(arith, norm, h, leader, flip)
+                if norm.kind == "empirical":
+                    lower, high = evaluate.root_mean_square(arith, h, norm.data)
+                    upper = min(high, upper)
+                if norm.kind == "gaussian":
+                    lower, high, found = _by_series(arith, norm, h, leader, flip, direction, degree, evidence)
+                    upper = min(high, upper)
         except Undefined:
-            return 0.0, float("inf")
-        if norm.kind == "empirical":
-            low, high = evaluate.root_mean_square(arith, h, norm.data)
-            return interval(low, min(high, upper))
-        if norm.kind == "sup":
-            return interval(
-                witness_gap(a, b, _inside(evidence["witness"], norm, a)) if evidence.get("witness") else 0.0, upper
-            )
-        try:
-            f = series.spectrum(arith, norm, h, degree)
-            lower = series.linear_lower(series.degrees(arith, f, direction_of(evidence)))
-            if evidence.get("gram"):
-                low, high = series.gram(arith, norm, h, f, leader, flip)
-                lower, upper = max(lower, low), min(upper, high)
-        except Undefined:
-            pass
-    return interval(lower, upper)
+            return Proved(0.0, float("inf"))
+    if norm.kind == "sup" and evidence.get("witness"):
+        lower = witness_gap(a, b, _inside(evidence["witness"], norm, a))
+    return Proved(*interval(lower, upper), tuple(found))
+
+
+def _by_series(
+    arith: Arithmetic,
+    norm: Norm,
+    h: Expanded,
+    leader: NDArray[np.int64],
+    flip: NDArray[np.int64],
+    direction: Array | None,
+    degree: int,
+    evidence: Mapping[str, Any],
+) -> tuple[float, float, list[series.Degree]]:
+    """(lower, upper, degrees) from the Hermite series; (0, ∞, none) where it cannot be formed."""
+    try:
+        f = series.spectrum(arith, norm, h, degree)
+        found = series.degrees(arith, f, direction)
+        lower, upper = series.linear_lower(found), float("inf")
+        if evidence.get("gram"):
+            low, upper = series.gram(arith, norm, h, f, leader, flip)
+            lower = max(lower, low)
+    except Undefined:
+        return 0.0, float("inf"), []
+    return lower, upper, found
+
+
+def distance_bounds(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any]) -> tuple[float, float]:
+    """This program's (lower, upper) of ‖f_A − f_B‖."""
+    found = prove(norm, a, b, evidence)
+    return found.lower, found.upper
 
 
 def norm_bounds(norm: Norm, a: Raw, evidence: Mapping[str, Any]) -> tuple[float, float]:
@@ -153,26 +193,6 @@ def witness_gap(a: Raw, b: Raw | None, x: Array) -> float:
     return max(low * (1 - 2.0**-50) - TINY, 0.0) if np.isfinite(low) else 0.0
 
 
-def separations(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any]) -> list[int]:
-    """The degrees at which T_k(A) ≠ T_k(B) is proved, from T₀, T₁, T₂ and the evidence's direction."""
-    if norm.kind != "gaussian":
-        return []
-    arith = arithmetic_of(evidence)
-    if arith.exact and entries(a, b) > MOST_BALL_ENTRIES:
-        raise Refused("the networks are too large for ball arithmetic")
-    degree = whole(evidence["degree"], "the degree", 2, HIGHEST_DEGREE)
-    with arith.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        try:
-            if a.gate is not None or b.gate is not None:
-                found = gated.degrees(arith, norm, a, b, direction_of(evidence), degree)
-            else:
-                f = series.spectrum(arith, norm, expanded(arith, (a, 1.0), (b, -1.0)), degree)
-                found = series.degrees(arith, f, direction_of(evidence))
-        except Undefined:
-            return []
-    return [x.k for x in found if x.lower > TINY]
-
-
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array | None) -> dict[str, Any]:
     """The facts proved; raises :class:`Refused` where the claim does not follow."""
     a, b, evidence = networks["a"], networks["b"], document["evidence"]
@@ -181,7 +201,8 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
     if document["config"]["rho"] != document["law"]["name"]:
         raise Refused("the law is not the one that the configuration names")
     norm = norm_of(document, a.w.shape[1], data)
-    lower, upper = distance_bounds(norm, a, b, evidence)
+    proved = prove(norm, a, b, evidence)
+    lower, upper = proved.lower, proved.upper
     claimed_lower = number(document["bounds"]["lower"], "the lower bound")
     claimed_upper = document["bounds"]["upper"]
     claimed_upper = float("inf") if claimed_upper is None else number(claimed_upper, "the upper bound")
@@ -206,7 +227,7 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
     if document.get("witness") is not None:
         facts["witness_gap"] = _witness(document["witness"], norm, a, b)
     degree = document.get("separation_degree")
-    if degree is not None and degree not in separations(norm, a, b, evidence):
+    if degree is not None and degree not in proved.separations:
         raise Refused(f"a separation at degree {degree!r} is not proved")
     return facts
 

@@ -16,7 +16,8 @@ _BLOCK = 1 << 22
 def norms_at(arith: Arithmetic, h: Expanded, x: Array) -> tuple[Array, Array]:
     """(lower, upper) of ‖h(x_j)‖ for the rows x_j of x (n, d).
 
-    Float64: the error of row j is Σ_i ‖α_i‖[S·((d + 3)u + point_error)·(‖w_i‖‖x_j‖ + |b_i|) + 32u·sup|σ|] + (n + 4)u·mass.
+    Float64: the error of row j is Σ_i ‖α_i‖[S·((d + 3)u + point_error)·(‖w_i‖‖x_j‖ + |b_i|) + 32u·sup|σ|] + (n +
+    4)u·mass.
     """
     points = x.shape[0]
     lower, upper = np.zeros(points), np.zeros(points)

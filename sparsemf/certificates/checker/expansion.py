@@ -2,8 +2,8 @@
 
 f_A − f_B = Σ_i α_i·core_i(⟨w_i, x⟩ + b_i) + A x + c, neurons in the order: A before B, term by term of the
 activation's image, neuron by neuron.  In float64 the constants of an image round; ``point_error`` bounds
-‖(w_i, b_i) − exact‖ and ``alpha_error`` ‖α_i − exact‖.  In balls both are 0.  Neurons with w = 0 are constants: they are
-paid into c, and keep their place with α = 0.
+‖(w_i, b_i) − exact‖ and ``alpha_error`` ‖α_i − exact‖.  In balls both are 0.  Neurons with w = 0 are constants: they
+are paid into c, and keep their place with α = 0.
 """
 
 from __future__ import annotations
@@ -109,28 +109,33 @@ def expanded(arith: Arithmetic, *signed: tuple[Raw, float], constants: bool = Tr
     return _without_constants(arith, h) if constants else h
 
 
+def is_zero(arith: Arithmetic, w: Rows) -> NDArray[np.bool_]:
+    """Which rows are exactly 0, shape (n,)."""
+    if arith.exact:
+        return np.array([not any(v != 0 for v in row) for row in w], dtype=bool)
+    return np.asarray(np.all(w == 0, axis=1), dtype=bool)
+
+
+def constant_values(arith: Arithmetic, core: Core, b: Rows, moved: Array) -> tuple[Rows, Array, Array]:
+    """σ(b), what is lost by rounding and by b being known to ``moved``, and a bound of |σ|; shape (n,) each."""
+    value = np.array([core.ball(v) for v in b] + [0], dtype=object)[:-1] if arith.exact else core.value(b)
+    reach = arith.ups(abs(b)) + moved
+    top = core.largest(reach)
+    return value, core.variation(reach) * moved + 72 * arith.unit * top, top
+
+
 def _without_constants(arith: Arithmetic, h: Expanded) -> Expanded:
     """Neurons with w = 0 in the offset."""
-    rows = np.flatnonzero(
-        np.array([not any(v != 0 for v in w) for w in h.w], dtype=bool) if arith.exact else ~h.w.any(axis=1)
-    )
-    # steep or growing σ at a huge b is left to overflow where it stands
-    rows = rows[arith.norms(h.alpha[rows]) > 0]
+    rows = np.flatnonzero(is_zero(arith, h.w) & (arith.norms(h.alpha) > 0))
     if not rows.size:
         return h
     offset, error, alpha, alpha_error = h.offset, h.affine_error, h.alpha.copy(), h.alpha_error.copy()
     for k in np.unique(h.core[rows]):
-        core, own = CORES[ORDER[k]], rows[h.core[rows] == k]
-        value = (
-            np.array([core.ball(v) for v in h.b[own]] + [0], dtype=object)[:-1] if arith.exact else core.value(h.b[own])
-        )
+        own = rows[h.core[rows] == k]
+        value, lost, top = constant_values(arith, CORES[ORDER[k]], h.b[own], h.point_error[own])
         offset = offset + np.sum(value[:, None] * h.alpha[own], axis=0)
-        weight, moved = arith.norms(h.alpha[own]), h.point_error[own]
-        top = core.largest(arith.ups(abs(h.b[own])) + moved)
-        slope = core.variation(arith.ups(abs(h.b[own])) + moved)
-        error += float((weight + h.alpha_error[own]) @ (slope * moved + (own.size + 72) * arith.unit * top)) + float(
-            h.alpha_error[own] @ top
-        )
+        weight = arith.norms(h.alpha[own]) + h.alpha_error[own]
+        error += float(weight @ (lost + (own.size + 4) * arith.unit * top) + h.alpha_error[own] @ top)
     alpha[rows], alpha_error[rows] = arith.zeros((rows.size, alpha.shape[1])), 0.0
     error += 2 * arith.unit * arith.norm(offset)
     return replace(h, alpha=alpha, offset=offset, alpha_error=alpha_error, affine_error=error * (1 + 1e-12))

@@ -1,29 +1,34 @@
-"""Bounds for gated blocks, f(x) = Σ α_i σ(u_i)·ℓ_i + xᵀQx + A x + c with gates u_i = ⟨g_i, x⟩ + c_i, ℓ_i = ⟨v_i, x⟩ + e_i.
+"""Bounds for gated blocks, f(x) = Σ α_i σ(u_i)·ℓ_i + xᵀQx + A x + c with gates u_i = ⟨g_i, x⟩ + c_i, ℓ_i = ⟨v_i, x⟩ +
+e_i.
 
 *Upper.*  Groups of gates as in :mod:`grouped` (flips e_i, scales t_i), inside a group with representative g:
 
-    Σ_i α_i σ(u_i) ℓ_i = σ(u_g)·Σ_i e′_i t_i^k α_i ℓ_i + Σ_i e′_i α_i [σ(e_i u_i) − σ(t_i u_g)] ℓ_i + Σ_flipped α_i P(u_i) ℓ_i.
+    Σ_i α_i σ(u_i) ℓ_i = σ(u_g)·Σ_i e′_i t_i^k α_i ℓ_i + Σ_i e′_i α_i [σ(e_i u_i) − σ(t_i u_g)] ℓ_i + Σ_flipped α_i
+    P(u_i) ℓ_i.
 
 By Hölder ‖σ(u)M x̃‖ ≤ ‖σ(u)‖_{L⁴}·φ₄·size(M), |·| Euclidean over outputs, φ₄ the law's factor (Minkowski).  For
-M = Σ_i β_i ⊗ ℓ_i with any numbers τ_i and one member l: M = β_l ⊗ Σ_i τ_i ℓ_i + Σ_i (β_i − τ_i β_l) ⊗ ℓ_i; small M is also
-written out.  The polynomial rest (flips, images, Q, A, c) is an explicit quadratic form on (x, 1).
+M = Σ_i β_i ⊗ ℓ_i with any numbers τ_i and one member l: M = β_l ⊗ Σ_i τ_i ℓ_i + Σ_i (β_i − τ_i β_l) ⊗ ℓ_i; small M is
+also written out.  The polynomial rest (flips, images, Q, A, c) is an explicit quadratic form on (x, 1).
 
 *Lower.*  Hermite tensors by Stein's identity: with c_k = c_k(‖g‖, c), ĝ and a unit vector u,
-⟨T_k, u^{⊗k}⟩ = Σ_i α_i [e c_k ρ^k + √k c_{k−1} ρ^{k−1}⟨v, u⟩ + √(k+1) c_{k+1} ⟨v, ĝ⟩ ρ^k], ρ = ⟨ĝ, u⟩; k = 0 and the whole
-vector for k = 1 likewise.
+⟨T_k, u^{⊗k}⟩ = Σ_i α_i [e c_k ρ^k + √k c_{k−1} ρ^{k−1}⟨v, u⟩ + √(k+1) c_{k+1} ⟨v, ĝ⟩ ρ^k], ρ = ⟨ĝ, u⟩; k = 0 and the
+whole vector for k = 1 likewise.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from flint import arb
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import grouped, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows
-from sparsemf.certificates.checker.catalogue import image
-from sparsemf.certificates.checker.expansion import Expanded, coefficients, expanded
+from sparsemf.certificates.checker.catalogue import CORES, ORDER, image
+from sparsemf.certificates.checker.expansion import Expanded, coefficients, constant_values, expanded, is_zero
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw
 
@@ -36,9 +41,11 @@ _LARGEST_MATRIX = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class Gated:
-    """``gates``: the gate neurons as an :class:`Expanded` sum (its α the outputs' coefficients); ``v``, ``e`` the factors.
+    """``gates``: the gate neurons as an :class:`Expanded` sum (its α the outputs' coefficients); ``v``, ``e`` the
+    factors.
 
-    ``plain``: neurons without a gate function left (the images' p₀ + p₁z), as triples for the quadratic form.
+    ``error``: what is rounded in (A, c).  ``low``: neurons without a gate function left (the images' p₀ + p₁z), as
+    triples for the quadratic form.
     """
 
     gates: Expanded
@@ -48,6 +55,7 @@ class Gated:
     offset: Rows
     quadratic: Rows | None
     low: list[tuple[Rows, Rows, Rows, Rows, Rows, float, float]]
+    error: float
 
 
 def expand(arith: Arithmetic, *signed: tuple[Raw, float]) -> Gated:
@@ -70,7 +78,7 @@ def expand(arith: Arithmetic, *signed: tuple[Raw, float]) -> Gated:
         p0, p1 = shape.constant(), shape.linear()
         if p0 != 0 or p1 != 0:
             alpha = coefficients(arith, f, sign)
-            p = (float(abs(p0).upper()), float(abs(p1).upper()))
+            p = (_size_of(p0), _size_of(p1))
             g, c = arith.array(f.gate), arith.array(f.gate_bias)
             low.append((alpha, arith.constant(p1) * g, arith.constant(p1) * c + arith.constant(p0), v, e, *p))
         parts.append(form)
@@ -90,7 +98,33 @@ def expand(arith: Arithmetic, *signed: tuple[Raw, float]) -> Gated:
     )
     v = np.concatenate(vs) if vs else arith.zeros((0, d))
     e = np.concatenate(es) if es else arith.zeros((0,))
-    return Gated(gates, v, e, affine, offset, quadratic, low)
+    return _without_constants(arith, Gated(gates, v, e, affine, offset, quadratic, low, 0.0))
+
+
+def _size_of(x: Any) -> float:
+    return float(arb(abs(x)).upper())
+
+
+def _without_constants(arith: Arithmetic, h: Gated) -> Gated:
+    """Gates with g = 0 are constants: α σ(c)·ℓ is affine; what that rounds goes into ``error``."""
+    gates = h.gates
+    rows = np.flatnonzero(is_zero(arith, gates.w) & (arith.norms(gates.alpha) > 0))
+    if not rows.size:
+        return h
+    affine, offset, error, alpha = h.affine, h.offset, h.error, gates.alpha.copy()
+    alpha_error = gates.alpha_error.copy()
+    for k in np.unique(gates.core[rows]):
+        core, own = CORES[ORDER[k]], rows[gates.core[rows] == k]
+        value, lost, top = constant_values(arith, core, gates.b[own], gates.point_error[own])
+        beta = value[:, None] * gates.alpha[own]
+        affine, offset = affine + beta.T @ h.v[own], offset + beta.T @ h.e[own]
+        span = arith.norms(h.v[own]) + arith.ups(abs(h.e[own]))
+        weight = arith.norms(gates.alpha[own]) + gates.alpha_error[own]
+        error += float((weight * (lost + (own.size + 8) * arith.unit * top) + gates.alpha_error[own] * top) @ span)
+    alpha[rows], alpha_error[rows] = arith.zeros((rows.size, alpha.shape[1])), 0.0
+    error += 4 * arith.unit * (arith.norm(affine) + arith.norm(offset))
+    gates = replace(gates, alpha=alpha, alpha_error=alpha_error)
+    return replace(h, gates=gates, affine=affine, offset=offset, error=error * (1 + 1e-12))
 
 
 def _form_norm(arith: Arithmetic, norm: Norm, h: Gated, flip: Integers) -> float:
@@ -109,11 +143,11 @@ def _form_norm(arith: Arithmetic, norm: Norm, h: Gated, flip: Integers) -> float
             triples.append((h.gates.alpha[turned], g, c, h.v[turned], h.e[turned], turned.size, p0 + p1))
     if not triples and h.quadratic is None:
         span = arith.norm(h.affine) + arith.norm(h.offset)
-        return norm.affine(arith, h.affine, h.offset) + 4 * arith.unit * norm.reach(d) * span
+        return norm.affine(arith, h.affine, h.offset) + norm.reach(d) * (4 * arith.unit * span + h.error)
     count = sum(t[5] for t in triples)
     if m * (d + 1) ** 2 * (max(count, 1) if arith.exact else 1) > _LARGEST_FORM:
         return float("inf")
-    total, slack = 0.0, 0.0
+    total, slack = 0.0, h.error
     forms = [arith.zeros((d + 1, d + 1)) for _ in range(m)]
     for alpha, g, c, v, e, rows, _ in triples:
         u = np.concatenate([g, c[:, None]], axis=1)
@@ -181,7 +215,7 @@ def upper(arith: Arithmetic, norm: Norm, h: Gated, leader: Integers, flip: Integ
         cuts = (
             np.flatnonzero(np.concatenate([[True], label[1:] != label[:-1], [True]])) if rows.size else np.zeros(1, int)
         )
-        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, last in pairwise(cuts):
             members = order[first:last]
             own = rows[members]
             head = groups.head[label[first]]
@@ -265,7 +299,7 @@ def degrees(
         return []
     low0, low1, low_error = rest
     t0, t1 = t0 + low0, t1 + low1
-    slack = error + drift + low_error
+    slack = error + drift + low_error + reach * h.error
     out = [series.Degree(0, arith.floor_norm(t0) - slack), series.Degree(1, arith.floor_norm(t1) - slack)]
     plain = not h.low and h.quadratic is None
     if direction is not None and plain and n:
@@ -319,16 +353,17 @@ def distance_bounds(
     flip: Integers,
     direction: Array | None,
     degree: int,
-) -> tuple[float, float]:
-    """(lower, upper) of ‖f_A − f_B‖; the lower end of the sup norm comes from a witness."""
+) -> tuple[float, float, list[series.Degree]]:
+    """(lower, upper) of ‖f_A − f_B‖ and its degrees; the lower end of the sup norm comes from a witness."""
     h = expand(arith, (a, 1.0), (b, -1.0))
     high = upper(arith, norm, h, leader, flip)
     if norm.kind == "empirical":
         low, top = _root_mean_square(arith, h, norm.data)
-        return low, min(high, top)
+        return low, min(high, top), []
     if norm.kind == "sup":
-        return 0.0, high
-    return series.linear_lower(degrees(arith, norm, a, b, direction, degree)), high
+        return 0.0, high, []
+    found = degrees(arith, norm, a, b, direction, degree)
+    return series.linear_lower(found), high, found
 
 
 def norm_bounds(arith: Arithmetic, norm: Norm, a: Raw) -> tuple[float, float]:
@@ -349,7 +384,7 @@ def _values(arith: Arithmetic, h: Gated, x: Array) -> tuple[Array, Array]:
     size = np.linalg.norm(x, axis=1) * (1 + 1e-14) + 1.0
     out = part @ h.affine.T + h.offset
     d, n = x.shape[1], h.gates.core.size
-    error = (d + 8) * arith.unit * (arith.norm(h.affine) + arith.norm(h.offset)) * size
+    error = ((d + 8) * arith.unit * (arith.norm(h.affine) + arith.norm(h.offset)) + h.error) * size
     for j in range(out.shape[1]):
         if h.quadratic is not None:
             out[:, j] = out[:, j] + np.sum((part @ h.quadratic[j]) * part, axis=1)

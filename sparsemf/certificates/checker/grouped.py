@@ -180,7 +180,8 @@ def polynomial(
     arith: Arithmetic, norm: Norm, h: Expanded, flip: Integers, slope: Rows, constant: Rows, error: float
 ) -> tuple[float, bool]:
     """(upper bound of ‖q + R‖, whether the neurons z² are inside), R = (slope, constant) known to ``error``,
-    q(x) = xᵀQx + Σ α_i z_i² over flipped relu² and, where a (d + 1)² form per output can be written down, all neurons z².
+    q(x) = xᵀQx + Σ α_i z_i² over flipped relu² and, where a (d + 1)² form per output can be written down, all neurons
+    z².
 
     As x̃ᵀqx̃, x̃ = (x, 1).  Gaussian, in white coordinates: E(x̃ᵀqx̃)² = (tr q)² + 2‖q_gg‖² + 4‖q_g1‖²; otherwise
     max‖x̃‖²·‖q‖_F.

@@ -27,6 +27,8 @@ from sparsemf.certificates.checker.catalogue import Core
 
 Array = NDArray[np.float64]
 
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+
 MOST_NODES = 24_000
 _BLOCK = 1 << 21
 
@@ -38,16 +40,32 @@ def coefficients(arith: Arithmetic, core: Core, r: Rows, b: Rows, degree: int) -
     """
     if core.strip is not None:
         return _trapezoid(arith, core, r, b, degree)
+    if not arith.exact and core.name in ("relu", "relu2"):
+        values, error = _kinked(arith, core, r, b, degree)
+        # where the recurrence amplifies rounding (β far out, high degrees): balls
+        poor = np.flatnonzero(~(error <= 1e-12 * np.linalg.norm(values, axis=1)))
+        if poor.size:
+            values[poor], error[poor] = _by_balls(core, r[poor], b[poor], degree)
+        return values, error
+    if not arith.exact:
+        return _by_balls(core, r, b, degree)
     closed = _CLOSED.get("power" if core.name.startswith("power") else core.name, _softsign)
     rows = [closed(core, arb(x), arb(y), degree) for x, y in zip(r, b, strict=True)]
-    table = np.array([*rows, [arb(0)] * (degree + 1)], dtype=object)[:-1]
-    if arith.exact:
-        return table, np.zeros(len(rows))
+    return np.array([*rows, [arb(0)] * (degree + 1)], dtype=object)[:-1], np.zeros(len(rows))
+
+
+def _by_balls(core: Core, r: Array, b: Array, degree: int) -> tuple[Array, Array]:
+    """Float64 values and errors from balls."""
+    closed = _CLOSED.get("power" if core.name.startswith("power") else core.name, _softsign)
+    # copies of a neuron share their coefficients
+    points, copy = np.unique(np.stack([r, b], axis=1), axis=0, return_inverse=True)
+    rows = [closed(core, arb(x), arb(y), degree) for x, y in points.tolist()]
     values = np.array([[float(v.mid()) for v in row] for row in rows], dtype=np.float64).reshape(len(rows), degree + 1)
     radii = np.array([[float(v.rad()) for v in row] for row in rows], dtype=np.float64).reshape(values.shape)
     if not np.isfinite(values).all():
         raise Undefined("a Hermite coefficient overflows")
-    return values, np.linalg.norm(radii + 2.0**-52 * np.abs(values), axis=1) * (1 + 1e-12)
+    error = np.linalg.norm(radii + 2.0**-52 * np.abs(values), axis=1) * (1 + 1e-12)
+    return values[copy.ravel()], error[copy.ravel()]
 
 
 @lru_cache(maxsize=4096)
@@ -90,6 +108,52 @@ def _step(r: arb, b: arb, degree: int) -> list[arb]:
         out.append(current / _root(k))
         previous, current = current, (-beta * current - _root(k - 1) * previous) / _root(k)
     return out
+
+
+def _kinked(arith: Arithmetic, core: Core, r: Array, b: Array, degree: int) -> tuple[Array, Array]:
+    """relu and relu² in float64, with running error bounds: each step's rounding (and that of β, φ, Φ) is carried by
+    the same recurrence with plus signs (Higham, §3.3)."""
+    unit, n = arith.unit, r.size
+    beta = b / r
+    span = np.abs(beta)
+    density = np.exp(-0.5 * beta * beta) / math.sqrt(2 * math.pi)
+    # |d log φ| = |β dβ|, dβ ≤ u|β|; libm's exp to 32 ulps
+    density_error = density * (3 * span * span + 72) * unit + 1e-300
+    tail = 0.5 * np.asarray(_erfc(-beta / math.sqrt(2)), dtype=np.float64)
+    # dΦ = φ dβ for the arguments' rounding
+    tail_error = 72 * unit * tail + 3 * unit * span * density + 1e-300
+    step, error = np.empty((n, degree + 1)), np.empty((n, degree + 1))
+    step[:, 0], error[:, 0] = tail, tail_error
+    previous, before = np.zeros(n), np.zeros(n)
+    current, now = density, density_error
+    for k in range(1, degree + 1):
+        root = math.sqrt(k)
+        step[:, k], error[:, k] = current / root, now / root * (1 + 8 * unit) + 3 * unit * np.abs(current)
+        lower = math.sqrt(k - 1.0)
+        following = (-beta * current - lower * previous) / root
+        size = span * np.abs(current) + lower * np.abs(previous)
+        carried = (span * now + lower * before + 8 * unit * size) / root * (1 + 16 * unit) + 1e-300
+        previous, before, current, now = current, now, following, carried
+    first = b * tail + r * density
+    first_error = np.abs(b) * tail_error + r * density_error + 4 * unit * (np.abs(b) * tail + r * density)
+    out, lost = _raised(first, first_error, step, error, r, unit)
+    if core.name == "relu2":
+        square = (b * b + r * r) * tail + b * r * density
+        square_error = (b * b + r * r) * (tail_error + 6 * unit * tail) + np.abs(b) * r * (
+            density_error + 6 * unit * density
+        )
+        out, lost = _raised(square, square_error, 2 * out, 2 * lost, r, unit)
+    return out, np.linalg.norm(lost, axis=1) * (1 + 1e-12)
+
+
+def _raised(first: Array, first_error: Array, slope: Array, error: Array, r: Array, unit: float) -> tuple[Array, Array]:
+    """Stein's identity in float64: c₀, then (r/√k)·c′_{k−1}."""
+    root = np.sqrt(np.arange(1.0, slope.shape[1]))
+    out = np.concatenate([first[:, None], r[:, None] * slope[:, :-1] / root], axis=1)
+    lost = np.concatenate(
+        [first_error[:, None], r[:, None] * error[:, :-1] / root + 6 * unit * np.abs(out[:, 1:])], axis=1
+    )
+    return out, lost
 
 
 def _stein(first: arb, derivative: list[arb], r: arb) -> list[arb]:
@@ -162,12 +226,13 @@ def _legendre(n: int, precision: int) -> list[tuple[arb, arb]]:
 
 
 def _right_of_kink(r: arb, b: arb, degree: int, square: bool = False) -> list[arb]:
-    """∫ z/(1 + z) he_k φ (``square``: (z/(1 + z))²) over z = rg + b > 0: n-point Gauss–Legendre on panels growing away from the pole at z = −1.
+    """∫ z/(1 + z) he_k φ (``square``: (z/(1 + z))²) over z = rg + b > 0: n-point Gauss–Legendre on panels growing
+    away from the pole at z = −1.
 
-    On a panel of half-width η and centre c the error is at most η·(64/15)·M·ρ^{−2n}/(1 − ρ^{−2}), M the largest |integrand| on
-    the ellipse with foci at the panel's ends and ρ = 4, of half-axes 2.125η and 1.875η (Trefethen, *Approximation Theory and
-    Approximation Practice*, Thm 19.3).  There |z/(1 + z)| ≤ 1 + 1/|1 + z|, |φ| ≤ e^{(Im² − Re²)/2}/√2π, and |he_k(g)| is at
-    most the same recurrence with plus signs at |g|.
+    On a panel of half-width η and centre c the error is at most η·(64/15)·M·ρ^{−2n}/(1 − ρ^{−2}), M the largest
+    |integrand| on the ellipse with foci at the panel's ends and ρ = 4, of half-axes 2.125η and 1.875η (Trefethen,
+    *Approximation Theory and Approximation Practice*, Thm 19.3).  There |z/(1 + z)| ≤ 1 + 1/|1 + z|, |φ| ≤ e^{(Im² −
+    Re²)/2}/√2π, and |he_k(g)| is at most the same recurrence with plus signs at |g|.
     """
     digits = ctx.prec * math.log(2) if ctx.prec > 128 else 64 * math.log(2)
     end = 2 * math.sqrt(digits + 10) + 1

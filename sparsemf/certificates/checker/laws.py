@@ -114,8 +114,8 @@ class Norm:
     def exponential(self, size: float) -> float:
         """C with ‖e^ℓ‖ ≤ C and ‖δ·e^ℓ‖ ≤ C·size(δ) for linear ℓ of at most that size S, any linear δ (∞ for data).
 
-        Gaussian, ℓ of mean μ and variance v, μ² + v ≤ S²: ‖e^ℓ‖ = e^{μ + v} ≤ e^{S² + ¼}, and e^{2ℓ} tilts the mean of δ by
-        2cov(δ, ℓ), so E δ²e^{2ℓ} ≤ e^{2μ + 2v}(1 + 2√v)²·size(δ)².
+        Gaussian, ℓ of mean μ and variance v, μ² + v ≤ S²: ‖e^ℓ‖ = e^{μ + v} ≤ e^{S² + ¼}, and e^{2ℓ} tilts the mean
+        of δ by 2cov(δ, ℓ), so E δ²e^{2ℓ} ≤ e^{2μ + 2v}(1 + 2√v)²·size(δ)².
         """
         if self.kind == "empirical" or size > 25:
             return float("inf")

@@ -88,7 +88,7 @@ class Raw:
             array = getattr(self, name)
             if array is not None:
                 digest.update(f"{name}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array, dtype="<f8"))
+                digest.update(np.ascontiguousarray(array, dtype="<f8").data)
         return digest.hexdigest()
 
 

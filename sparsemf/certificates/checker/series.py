@@ -10,10 +10,11 @@ inequality on he_k(⟨u, ·⟩) for one unit vector u: sums that are linear in �
 *Upper*: ‖T₀‖² + ‖T₁‖² + the Gram form + ‖h_{>K}‖².  With the groups of :mod:`grouped`, D_g their parts of h:
 ‖D_g‖² beyond degree 1 is at most B_g² = (Σ_{i ∈ g} ‖α_i‖L·gap_i + ‖κ_g‖·L·r_g)² (subtracting μz changes degrees 0, 1
 only, and the variance of an L-Lipschitz function of N(0, r²) is at most L²r²: Poincaré), so τ_g² = B_g² − E_g with E_g
-the group's own Gram form bounds its tail (or τ_g = min(‖κ_g‖t_g + Σ_{i ∈ g} ‖α_i‖L·gap_i, Σ_{i ∈ g} ‖α_i‖t_i)), and for g ≠ g′ |⟨D_g, D_g′⟩_{>K}| is at
-most min(τ_g τ_g′, Σ_{i ∈ g, j ∈ g′} ‖α_i‖‖α_j‖|cos_ij|^{K+1} t_i t_j), with t_i² ≥ Σ_{k > K} c_k(i)² from c_k^σ = (r/√k)c_{k−1}^{σ′}:
-[(L r)² − (c₁ − μr)² − Σ_{2 ≤ k ≤ K} k c_k²]/(K + 1); for relu², where |σ″ − 1| ≤ 1, [r⁴ − 2(c₂ − r²/√2)² − Σ_{3 ≤ k ≤ K} k(k − 1)c_k²]
-/(K(K + 1)); for exp c_K²·q/(1 − q), q = r²/(K + 1).
+the group's own Gram form bounds its tail (or τ_g = min(‖κ_g‖t_g + Σ_{i ∈ g} ‖α_i‖L·gap_i, Σ_{i ∈ g} ‖α_i‖t_i)), and
+for g ≠ g′ |⟨D_g, D_g′⟩_{>K}| is at most min(τ_g τ_g′, Σ_{i ∈ g, j ∈ g′} ‖α_i‖‖α_j‖|cos_ij|^{K+1} t_i t_j), with t_i²
+≥ Σ_{k > K} c_k(i)² from c_k^σ = (r/√k)c_{k−1}^{σ′}: [(L r)² − (c₁ − μr)² − Σ_{2 ≤ k ≤ K} k c_k²]/(K + 1); for relu²,
+where |σ″ − 1| ≤ 1, [r⁴ − 2(c₂ − r²/√2)² − Σ_{3 ≤ k ≤ K} k(k − 1)c_k²] /(K(K + 1)); for exp c_K²·q/(1 − q), q = r²/(K
++ 1).
 
 Rounding in float64, proved term by term: cos_ij to (2d + 12)u, Horner to (2K + 2)u, the sums to (number of terms)u;
 Σ_k k|c_k c′_k| ≤ K s s′ with s = ‖(c_k)_k‖.
@@ -48,8 +49,8 @@ _DENSE = 4_000_000
 class Spectrum:
     """h in white coordinates; ``c`` (n, K + 1) with ℓ²-errors ``e`` (n,), ``s`` (n,) ≥ ‖c_i‖, ``weight`` (n,) ≥ ‖α_i‖.
 
-    ``t0`` (m,) and ``t1`` (m, d) have the joint error ``low_error``; ``drifts`` (n,) sum to ``drift`` ≥ ‖h − what is described
-    here‖; ``white`` the (‖w‖, b) that c was computed for.
+    ``t0`` (m,) and ``t1`` (m, d) have the joint error ``low_error``; ``drifts`` (n,) sum to ``drift`` ≥ ‖h − what is
+    described here‖; ``white`` the (‖w‖, b) that c was computed for.
     """
 
     h: Expanded
@@ -62,7 +63,7 @@ class Spectrum:
     weight: Array
     t0: Rows
     t1: Rows
-    quadratic: Rows | None
+    quadratic: list[Rows] | None
     low_error: float
     drifts: Array
     white: tuple[Rows, Rows]
@@ -289,10 +290,11 @@ def _form(
 def _beyond(
     arith: Arithmetic, norm: Norm, h: Expanded, f: Spectrum, groups: grouped.Groups, leader: Integers
 ) -> tuple[Array, Array, Array]:
-    """(B_g, τ_g, t_i): bounds of each group beyond degree 1 and beyond the series' degree, of each neuron beyond the latter."""
+    """(B_g, τ_g, t_i): bounds of each group beyond degree 1 and beyond the series' degree, of each neuron beyond the
+    latter."""
     degree = f.c.shape[1] - 1
-    beyond, single = np.zeros(groups.head.size), np.zeros(h.core.size)
-    direct = np.zeros(groups.head.size)
+    beyond: Array = np.zeros(groups.head.size)
+    direct, single = np.zeros(groups.head.size), np.zeros(h.core.size)
     kappa = arith.norms(groups.total) + groups.total_error
     for core, rows in h.cores():
         single[rows] = _single(arith, core, f, rows)
@@ -316,7 +318,8 @@ def _beyond(
     )
     direct = np.minimum(direct, apart)
     drifts = np.bincount(groups.label, weights=f.drifts, minlength=groups.head.size)
-    return (beyond + drifts) * (1 + 1e-13), (direct + drifts) * (1 + 1e-13), single
+    direct = np.asarray((direct + drifts) * (1 + 1e-13), dtype=np.float64)
+    return (beyond + drifts) * (1 + 1e-13), direct, single
 
 
 def _single(arith: Arithmetic, core: Core, f: Spectrum, rows: Integers) -> Array:
@@ -404,7 +407,7 @@ def _cross_tail(
     size = np.diff(np.concatenate([starts, [n]]))
     for first in range(0, starts.size, _ROWS):
         chosen = np.arange(first, min(first + _ROWS, starts.size))
-        rows = slice(starts[first], starts[chosen[-1]] + size[chosen[-1]])
+        rows = slice(int(starts[first]), int(starts[chosen[-1]]) + int(size[chosen[-1]]))
         cos = np.minimum(np.abs(plain[rows] @ plain.T) + spread, 1.0)
         with np.errstate(under="ignore"):
             power = cos ** (degree + 1) * (mass[rows][:, None] * mass[None, :])

@@ -4,8 +4,8 @@ Upper end: an explicit network of ``upper`` atoms within ε, bounded like any di
 disjoint groups, the flattenings M_p = [T_k]_k of f have rank ≤ S for a network of S atoms, so (Eckart–Young) no such
 network comes closer than √Σ_groups Σ_{j > S} σ_j(M)².
 
-Arithmetic of the lower end: Hermite coefficients with proven errors; the eigenvalues are LAPACK's, with the stated margin
-UNIT·[(16n + 64)·(λ_max(P)·tr Q + |trace|) + (256 + d)·mass²].
+Arithmetic of the lower end: Hermite coefficients with proven errors; the eigenvalues are LAPACK's, with the stated
+margin UNIT·[(16n + 64)·(λ_max(P)·tr Q + |trace|) + (256 + d)·mass²].
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def merged(norm: Norm, h: Expanded) -> tuple[Expanded, float]:
 
 
 def flattening_tail(norm: Norm, a: Raw, size: int, groups: list[tuple[int, int, int, bool]]) -> float:
-    """√Σ_groups Σ_{j > size} σ_j(M_group)².  A group is (p, low, high, outputs in the rows), the degree intervals disjoint
-    and ≥ 2."""
+    """√Σ_groups Σ_{j > size} σ_j(M_group)².  A group is (p, low, high, outputs in the rows), the degree intervals
+    disjoint and ≥ 2."""
     if any(high > _HIGHEST_DEGREE or low > high for _, low, high, _ in groups):
         raise ValueError(f"degrees beyond {_HIGHEST_DEGREE} are not resolved")
     degrees = [k for _, low, high, _ in groups for k in range(low, high + 1)]

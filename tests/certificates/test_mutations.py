@@ -1,0 +1,195 @@
+"""Several thousand changed certificates, none of them believed.
+
+The changes of one document are drawn from a fixed seed.  Those that leave a true claim (a bound that is still implied by the
+checker's numbers) must stay valid, and are not counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from certificates.claims import MAKERS, Case, Document, at, case, leaves, put, resealed
+from sparsemf.atomic import json_text
+from sparsemf.certificates.checker import check
+from sparsemf.certificates.checker.raw import decode, encode
+
+BYTES, LEAVES, CLAIMS, BITS = 120, 60, 90, 40
+COUNTED = 60 + 55 + 40 + 40
+"""At least so many changes of every document are refused …"""
+
+
+def test_there_are_more_than_a_thousand() -> None:
+    """… in :func:`test_changed_bytes` to :func:`test_changed_bits`, each of which asserts its part."""
+    assert len(MAKERS) * COUNTED > 2500
+
+
+@pytest.fixture(params=list(MAKERS))
+def honest(request: pytest.FixtureRequest) -> Case:
+    return case(request.param)
+
+
+def _rng(kind: int, honest: Case) -> np.random.Generator:
+    return np.random.default_rng([7, kind, *honest.name.encode()])
+
+
+# --- the text -----------------------------------------------------------------------------------------------------
+
+
+def test_changed_bytes(honest: Case) -> None:
+    rng, text = _rng(1, honest), json_text(honest.doc).encode()
+    unsealed = text.index(b'"timing_s"') + len(b'"timing_s"')
+    end = text.index(b"}", unsealed)
+    refused = 0
+    for place in rng.integers(0, len(text), BYTES):
+        if unsealed <= place <= end:
+            continue
+        changed = bytearray(text)
+        changed[place] ^= 1 << rng.integers(8)
+        try:
+            doc = json.loads(changed)
+        except ValueError:
+            refused += 1
+            continue
+        if doc != honest.doc:
+            assert not honest.valid(doc), changed[max(place - 30, 0) : place + 30]
+            refused += 1
+    assert refused >= 60
+
+
+# --- single values, the seal left as it is ------------------------------------------------------------------------
+
+
+def _another(value: Any, rng: np.random.Generator) -> Any:
+    """Another value, of the same type or of none."""
+    if rng.random() < 0.15:
+        return [None, 0, "", [], {}, True, -1.0][rng.integers(7)]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + int(rng.choice([-1, 1, 100]))
+    if isinstance(value, float):
+        return float(np.nextafter(value, rng.choice([-np.inf, np.inf]))) if rng.random() < 0.5 else -2.0 * value - 1e-9
+    if isinstance(value, str) and value:
+        place = int(rng.integers(len(value)))
+        return value[:place] + chr(ord(value[place]) ^ 1) + value[place + 1 :]
+    return "x"
+
+
+def test_changed_values(honest: Case) -> None:
+    rng, refused = _rng(2, honest), 0
+    sealed = [path for path in leaves(honest.doc) if path[0] != "timing_s"]
+    for path in (sealed[k] for k in rng.integers(0, len(sealed), LEAVES)):
+        doc = put(honest.doc, path, _another(at(honest.doc, path), rng))
+        if json.dumps(doc, sort_keys=True) != json.dumps(honest.doc, sort_keys=True):
+            assert not honest.valid(doc), (path, at(doc, path))
+            refused += 1
+    assert refused >= 55
+
+
+# --- stronger claims, well sealed ---------------------------------------------------------------------------------
+
+
+def _stronger(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
+    """A claim of equivalence, made stronger than it was in one way; nothing where that way is closed."""
+    bounds, low, high = doc["bounds"], doc["bounds"]["lower"], doc["bounds"]["upper"]
+    up, down = 1 + 10.0 ** rng.uniform(-12, 3), 1 - 10.0 ** rng.uniform(-12, -0.01)
+    kind = rng.integers(10)
+    absolute = {"rel_eps": None} if rng.random() < 0.7 else {}
+    if kind == 0:
+        yield doc | {"bounds": bounds | {"upper": max(high * down, low)}}
+    elif kind == 1:  # with a threshold to match
+        upper = high * down
+        eps = upper * rng.uniform(1.0, 3.0)
+        yield doc | {"bounds": {"lower": min(low, upper), "upper": upper}, "eps": eps, "eps_distinct": eps} | {
+            "verdict": "equivalent", "rel_eps": None
+        }  # fmt: skip
+    elif kind == 2:
+        lower = low * up if low else high * 10.0 ** rng.uniform(-9, 0)
+        yield doc | {"bounds": {"lower": lower, "upper": max(high, lower)}}
+    elif kind == 3:
+        lower = low * up if low else high * 10.0 ** rng.uniform(-9, 0)
+        eps = lower * rng.uniform(0.3, 0.999)
+        yield doc | {"bounds": {"lower": lower, "upper": max(high, lower)}, "eps": eps, "eps_distinct": eps} | {
+            "verdict": "distinct", "rel_eps": None
+        }  # fmt: skip
+    elif kind == 4:
+        yield doc | {"verdict": str(rng.choice(["equivalent", "distinct", "undecided"]))}
+    elif kind == 5 and doc["rel_eps"] is not None:
+        yield doc | {"eps": doc["eps"] * up}
+        yield doc | {"eps_distinct": doc["eps_distinct"] * down}
+        yield doc | {"rel_eps": doc["rel_eps"] * down}
+    elif kind == 5:
+        eps = doc["eps"] * (down if doc["verdict"] == "equivalent" else up)
+        yield doc | {"eps": eps, "eps_distinct": eps}
+    elif kind == 6:
+        yield doc | absolute | {"eps": doc["eps"] * up} | ({} if rng.random() < 0.5 else {"eps_distinct": 0.0})
+    elif kind == 7 and doc["witness"] is not None:
+        yield put(doc, ("witness", "gap"), doc["witness"]["gap"] * up)
+        x = np.array(doc["witness"]["x"])
+        yield put(doc, ("witness", "x"), (x * (1 + 10.0 ** rng.uniform(-6, 1))).tolist())
+        yield put(doc, ("witness", "x"), (-x).tolist())
+    elif kind == 8:
+        yield doc | {"separation_degree": int(rng.choice([0, 1, 2, 3, 5, 24, 25, 63, 65, -1]))}
+    elif doc["norm"] == "sup":
+        yield doc | {"radius": doc["radius"] * (up if high else 1.0)}
+    elif doc["law"]["root"] is not None:
+        root = decode(doc["law"]["root"]) * rng.choice([-3.0, 0.0, 0.5, 1 - 1e-6, 1 + 1e-6, 4.0])
+        yield put(doc, ("law", "root"), encode(root))
+
+
+def _more_atoms(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
+    """A claim of sparsity, made stronger in one way."""
+    claim, (low, high) = doc["claim"], doc["claim"]["eps"]
+    kind = rng.integers(7)
+    up, down = 1 + 10.0 ** rng.uniform(-12, 3), 1 - 10.0 ** rng.uniform(-12, -0.01)
+    step = int(rng.integers(1, 4))
+    changes: list[Document] = [
+        {"upper": claim["upper"] - 1, "lower": max(claim["upper"] - 1, 0), "certified": True},
+        {"lower": claim["lower"] + step, "upper": claim["upper"] + step, "certified": True},
+        {"eps": [low * down, high]},
+        {"eps": [low, high * up]},
+        {"eps": [low, None]},
+        {"certified": False, "lower": claim["lower"]},
+        {"counts": str(rng.choice(["directions", "kinks", "atom", ""]))},
+    ]
+    yield doc | {"claim": claim | changes[kind]}
+
+
+def test_stronger_claims(honest: Case) -> None:
+    rng, refused, seen = _rng(3, honest), 0, set()
+    stronger = _more_atoms if honest.doc["schema"].startswith("sparsemf/sparsity") else _stronger
+    for _ in range(CLAIMS):
+        for doc in stronger(honest.doc, rng):
+            text = json.dumps(doc, sort_keys=True)
+            implied = honest.implied(doc)
+            assert honest.valid(resealed(doc)) is implied, {k: doc[k] for k in doc if doc[k] != honest.doc[k]}
+            refused += text not in seen and not implied
+            seen.add(text)
+    assert refused >= 40, (refused, len(seen))
+
+
+# --- the networks -------------------------------------------------------------------------------------------------
+
+
+def test_changed_bits(honest: Case) -> None:
+    """One bit of one number of one network."""
+    rng, refused = _rng(4, honest), 0
+    for _ in range(BITS):
+        networks = honest.raw
+        name = str(rng.choice(list(networks)))
+        raw = networks[name]
+        arrays = [k for k in ("outer", "w", "b", "affine", "offset", "quadratic", "gate", "gate_bias")]
+        key = str(rng.choice([k for k in arrays if getattr(raw, k) is not None]))
+        array = np.array(getattr(raw, key))
+        array.reshape(-1).view(np.uint64)[rng.integers(array.size)] ^= np.uint64(1) << np.uint64(rng.integers(64))
+        networks[name] = replace(raw, **{key: array})
+        assert not check.check(honest.doc, networks, honest.rows).valid, (name, key)
+        refused += 1
+    assert refused >= 40
+    assert check.check(honest.doc, honest.raw, honest.rows).valid
