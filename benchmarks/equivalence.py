@@ -57,7 +57,8 @@ def copied(a, rng: np.random.Generator, split: float = 0.1):
     portion = np.ones(owner.size)
     portion[a.width :] = rng.uniform(0.2, 0.8, owner.size - a.width)
     portion[owner[a.width :]] = 1 - portion[a.width :]
-    owner, portion = (x[rng.permutation(owner.size)] for x in _together(owner, portion, rng))
+    order = rng.permutation(owner.size)
+    owner, portion = owner[order], portion[order]
     alpha, inner, bias = a.alpha[owner] * portion[:, None], a.inner[owner], a.bias[owner]
     turned = rng.random(owner.size) < 0.5
     # σ(z) = s·σ(−z) + P(z)
@@ -70,3 +71,55 @@ def copied(a, rng: np.random.Generator, split: float = 0.1):
         stretch = np.exp(rng.normal(0.0, 1.0, owner.size))
         alpha, inner, bias = alpha / stretch[:, None] ** k, inner * stretch[:, None], bias * stretch
     return Network(alpha, inner, bias, a.activation, affine=affine, offset=offset)
+
+
+def one_changed(b, rng: np.random.Generator):
+    """One neuron replaced by another of the same sizes."""
+    inner, i = b.inner.copy(), int(rng.integers(b.width))
+    fresh = rng.standard_normal(b.d)
+    inner[i] = fresh * np.linalg.norm(inner[i]) / np.linalg.norm(fresh)
+    return b.with_(inner=inner)
+
+
+def noisy(a, rng: np.random.Generator, size: float):
+    """A permuted, every weight moved by ``size`` standard deviations of its tensor."""
+    order = rng.permutation(a.width)
+
+    def moved(x):
+        return (x + size * x.std() * rng.standard_normal(x.shape))[order]
+
+    return a.with_(outer=moved(a.outer), inner=moved(a.inner), bias=moved(a.bias))
+
+
+def size_of(a, samples: int = 256) -> float:
+    """√E‖f_A‖² under N(0, I), by sampling: only to print bounds in proportion."""
+    x = np.random.default_rng(9).standard_normal((samples, a.d))
+    return float(np.sqrt(np.mean(np.sum(a(x) ** 2, axis=1))))
+
+
+def files(folder: Path, activation: str, n: int, d: int, m: int, noise: float) -> float:
+    """Write a, copy, one, noise.safetensors (float32) to ``folder``; returns the size of f_A."""
+    import sparsemf
+
+    rng = np.random.default_rng(n)
+    a = he_network(rng, activation, n, d, m)
+    sparsemf.save(a, folder / "a.safetensors", dtype="float32")
+    b = copied(a, rng)
+    sparsemf.save(b, folder / "copy.safetensors", dtype="float32")
+    sparsemf.save(one_changed(b, rng), folder / "one.safetensors", dtype="float32")
+    sparsemf.save(noisy(a, rng, noise), folder / "noise.safetensors", dtype="float32")
+    return size_of(a)
+
+
+def command(arguments: Sequence[str], threads: int = _THREADS) -> tuple[int, float, float]:
+    """Run ``sparsemf …`` in a process of its own: (exit code, seconds, peak GiB).  Output goes to stderr."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(names, str(threads))}
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sparsemf_cli", *arguments], env=environment, stdout=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, seconds, used.ru_maxrss / 2**20

@@ -30,7 +30,7 @@ from sparsemf.symmetry import disguise
 Array = NDArray[np.float64]
 RELATIVE = 1e-6
 """Relative error granted to the truths …"""
-FLOOR = 1e-60
+FLOOR = 1e-28
 """… and their absolute error."""
 
 _BITS = 220
@@ -443,7 +443,7 @@ def _finished(
     rng: np.random.Generator, a: Network, b: Network, law: Gaussian | Empirical, truth: float, own: float, label: str
 ) -> Pair:
     kind = rng.random()
-    if kind < 0.25 and truth > 1e-50:  # on the threshold
+    if kind < 0.25 and truth > 1e-25:  # on the threshold
         off = 10.0 ** rng.uniform(-12, -1) * rng.choice([-1.0, 1.0])
         options: dict[str, Any] = {"eps": truth * (1 + off)}
         label += " on the threshold"

@@ -33,6 +33,10 @@ from sparsemf.measures import Ball, Empirical, Gaussian, InputLaw, Network
 Array = NDArray[np.float64]
 
 _BITS = (160, 320)
+_TIGHT = 1.2
+"""Distinct networks with bounds closer than this factor need no tighter ones …"""
+_CHEAP = 2e10
+"""… nor do those whose Gram form takes more multiplications."""
 _LARGE = 20_000_000
 """Entries beyond which only what is needed for the verdict is computed."""
 
@@ -144,8 +148,10 @@ def certify_pair(
     search = _Search(a, b, raw_a, raw_b, law, domain, norm_for(law, domain), eps, rel_eps, seed)
     proof = search.run()
     evidence = proof.evidence
-    x = search.witness()
-    gap = checked.witness_gap(raw_a, raw_b, x) * (1 - SLACK)
+    x, gap = None, 0.0
+    if proof.verdict != "equivalent":
+        x = search.witness()
+        gap = checked.witness_gap(raw_a, raw_b, x) * (1 - SLACK)
     return Equivalence(
         verdict=proof.verdict,
         norm=norm,
@@ -214,14 +220,21 @@ class _Search:
     def _run(self) -> _Proof:
         best: _Proof | None = None
         for evidence in self._attempts():
+            if best is not None and best.verdict == "distinct" and not self._worthwhile(evidence):
+                break
             proof = self._prove(evidence)
-            if proof.verdict != "undecided":
+            if proof.verdict == "equivalent" or (proof.verdict == "distinct" and proof.spread <= _TIGHT):
                 return proof
             if best is None or proof.spread < best.spread or (proof.spread == best.spread and proof.upper < best.upper):
                 best = proof
         if best is None:
             raise RuntimeError("no evidence was tried")
         return best
+
+    def _worthwhile(self, evidence: dict[str, Any]) -> bool:
+        """Whether evidence is cheap enough to be tried for tighter bounds only, the verdict being known."""
+        cost = float(self.h.core.size) ** 2 * (self.a.d + self.a.m + 8 * int(evidence["degree"]))
+        return not evidence["bits"] and cost <= _CHEAP
 
     def _attempts(self) -> Iterator[dict[str, Any]]:
         """Float64: groupings, then the Gram form; then balls."""
@@ -245,7 +258,7 @@ class _Search:
             "sign": encode(chosen.flip.astype(np.int8)),
         }
         gaussian = self.measure.kind == "gaussian"
-        if self.domain is not None and bound > self._eps(base):
+        if self.domain is not None and (bound > self._eps(base) or self.entries <= _LARGE):
             base["witness"] = encode(self.witness())
         if gaussian and bound > self._eps(base):
             direction = self._direction(h, chosen)
@@ -255,7 +268,7 @@ class _Search:
         last = base
         if gaussian and not self.gated:
             n, d, m = h.core.size, self.raw_a.w.shape[1], self.a.m
-            degree = 24 if n <= 4096 or d < 64 else 12
+            degree = 48 if n <= 600 else 24 if n <= 4096 or d < 64 else 12
             if series.affordable(Arithmetic(0), self.raw_a.b.size, d, m, degree):
                 last = {**last, "norm_gram": True, "norm_degree": degree}
                 yield last

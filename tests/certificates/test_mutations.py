@@ -1,7 +1,7 @@
 """Several thousand changed certificates, none of them believed.
 
-The changes of one document are drawn from a fixed seed.  Those that leave a true claim (a bound that is still implied by the
-checker's numbers) must stay valid, and are not counted.
+The changes of one document are drawn from a fixed seed.  Those that leave a true claim (a bound that is still implied
+by the checker's numbers) must stay valid, and are not counted.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sparsemf.atomic import json_text
 from sparsemf.certificates.checker import check
 from sparsemf.certificates.checker.raw import decode, encode
 
-BYTES, LEAVES, CLAIMS, BITS = 120, 60, 90, 40
-COUNTED = 60 + 55 + 40 + 40
+BYTES, LEAVES, CLAIMS, BITS = 120, 60, 45, 40
+COUNTED = 60 + 55 + CLAIMS + BITS
 """At least so many changes of every document are refused …"""
 
 
@@ -43,8 +43,8 @@ def _rng(kind: int, honest: Case) -> np.random.Generator:
 
 def test_changed_bytes(honest: Case) -> None:
     rng, text = _rng(1, honest), json_text(honest.doc).encode()
-    unsealed = text.index(b'"timing_s"') + len(b'"timing_s"')
-    end = text.index(b"}", unsealed)
+    unsealed = text.find(b'"timing_s"') + len(b'"timing_s"')
+    end = text.index(b"}", unsealed) if "timing_s" in honest.doc else -1
     refused = 0
     for place in rng.integers(0, len(text), BYTES):
         if unsealed <= place <= end:
@@ -146,7 +146,7 @@ def _stronger(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
 def _more_atoms(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
     """A claim of sparsity, made stronger in one way."""
     claim, (low, high) = doc["claim"], doc["claim"]["eps"]
-    kind = rng.integers(7)
+    kind = rng.integers(9)
     up, down = 1 + 10.0 ** rng.uniform(-12, 3), 1 - 10.0 ** rng.uniform(-12, -0.01)
     step = int(rng.integers(1, 4))
     changes: list[Document] = [
@@ -154,27 +154,42 @@ def _more_atoms(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
         {"lower": claim["lower"] + step, "upper": claim["upper"] + step, "certified": True},
         {"eps": [low * down, high]},
         {"eps": [low, high * up]},
+        {"eps": [low * down, high * down]},
         {"eps": [low, None]},
-        {"certified": False, "lower": claim["lower"]},
+        {"certified": False, "lower": claim["lower"] - int(rng.integers(2))},
         {"counts": str(rng.choice(["directions", "kinks", "atom", ""]))},
+        {},
     ]
-    yield doc | {"claim": claim | changes[kind]}
+    doc = doc | {"claim": claim | changes[kind]}
+    if kind == 8:  # of another dictionary
+        name = str(rng.choice(["outer", "inner", "bias", "affine", "offset"]))
+        path = ("evidence", "dictionary", name)
+        array = decode(at(doc, path))
+        doc = put(doc, path, encode(array + 10.0 ** rng.uniform(-9, 0) * rng.standard_normal(array.shape)))
+    yield doc
 
 
 def test_stronger_claims(honest: Case) -> None:
     rng, refused, seen = _rng(3, honest), 0, set()
     stronger = _more_atoms if honest.doc["schema"].startswith("sparsemf/sparsity") else _stronger
-    for _ in range(CLAIMS):
+    for _ in range(400):
         for doc in stronger(honest.doc, rng):
             text = json.dumps(doc, sort_keys=True)
+            if text in seen:
+                continue
+            seen.add(text)
             implied = honest.implied(doc)
             assert honest.valid(resealed(doc)) is implied, {k: doc[k] for k in doc if doc[k] != honest.doc[k]}
-            refused += text not in seen and not implied
-            seen.add(text)
-    assert refused >= 40, (refused, len(seen))
+            refused += not implied
+        if refused >= CLAIMS:
+            break
+    assert refused >= CLAIMS
 
 
 # --- the networks -------------------------------------------------------------------------------------------------
+
+
+_ARRAYS = ("outer", "w", "b", "affine", "offset", "quadratic", "gate", "gate_bias")
 
 
 def test_changed_bits(honest: Case) -> None:
@@ -184,12 +199,11 @@ def test_changed_bits(honest: Case) -> None:
         networks = honest.raw
         name = str(rng.choice(list(networks)))
         raw = networks[name]
-        arrays = [k for k in ("outer", "w", "b", "affine", "offset", "quadratic", "gate", "gate_bias")]
-        key = str(rng.choice([k for k in arrays if getattr(raw, k) is not None]))
+        key = str(rng.choice([k for k in _ARRAYS if getattr(raw, k) is not None]))
         array = np.array(getattr(raw, key))
         array.reshape(-1).view(np.uint64)[rng.integers(array.size)] ^= np.uint64(1) << np.uint64(rng.integers(64))
         networks[name] = replace(raw, **{key: array})
         assert not check.check(honest.doc, networks, honest.rows).valid, (name, key)
         refused += 1
-    assert refused >= 40
+    assert refused >= BITS
     assert check.check(honest.doc, honest.raw, honest.rows).valid

@@ -100,9 +100,11 @@ class Arithmetic:
 
     def norms(self, x: Rows) -> NDArray[np.float64]:
         """Upper bounds of the Euclidean norms of the rows, shape (n,)."""
-        squares = self.ups(self.squares(x))
-        # below √tiny a square underflows; the largest entry takes over
-        return np.sqrt(squares + x.shape[1] * 1e-300) * (1 + (x.shape[1] + 4) * 2.0**-52)
+        squares = self.squares(x)
+        silent = np.array([v == 0 for v in squares], dtype=bool) if self.exact else ~np.any(x != 0, axis=1)
+        # below √tiny a square underflows; TINY in ups pays for that
+        found = np.sqrt(self.ups(squares) + x.shape[1] * 1e-300) * (1 + (x.shape[1] + 4) * 2.0**-52)
+        return np.where(silent, 0.0, found)
 
     def norm(self, x: Rows) -> float:
         """Upper bound of the Euclidean (Frobenius) norm of all entries."""

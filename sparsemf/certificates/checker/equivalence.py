@@ -130,10 +130,10 @@ def _by_series(
     try:
         f = series.spectrum(arith, norm, h, degree)
         found = series.degrees(arith, f, direction)
-        lower, upper = series.linear_lower(found), float("inf")
+        lower, upper = series.linear_lower(found), series.spectral_upper(arith, norm, f)
         if evidence.get("gram"):
-            low, upper = series.gram(arith, norm, h, f, leader, flip)
-            lower = max(lower, low)
+            low, high = series.gram(arith, norm, h, f, leader, flip)
+            lower, upper = max(lower, low), min(upper, high)
     except Undefined:
         return 0.0, float("inf"), []
     return lower, upper, found
@@ -164,6 +164,7 @@ def norm_bounds(norm: Norm, a: Raw, evidence: Mapping[str, Any]) -> tuple[float,
             degree = whole(evidence["norm_degree"], "the degree", 2, HIGHEST_DEGREE)
             f = series.spectrum(arith, norm, h, degree)
             lower = series.linear_lower(series.degrees(arith, f, None))
+            upper = min(upper, series.spectral_upper(arith, norm, f))
             if evidence.get("norm_gram"):
                 low, high = series.gram(arith, norm, h, f, alone, flip)
                 lower, upper = max(lower, low), min(upper, high)

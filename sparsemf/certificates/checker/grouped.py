@@ -203,7 +203,9 @@ def polynomial(
     span = arith.norms(h.w[rows]) + arith.ups(abs(h.b[rows]))
     length = arith.norms(u)
     slack = (rows.size + 2 * d + 20) * arith.unit * float(weight @ length**2)
-    slack += 3 * (d + 6) * arith.unit * float(weight @ (length * reach * span)) * (gaussian and not norm.standard)
+    if gaussian and not norm.standard:
+        moved = (d + 6) * arith.unit * reach * span
+        slack += float(weight @ ((3 * length + moved) * moved))
     total = 0.0
     for j in range(m):
         q = u.T @ (h.alpha[rows, j][:, None] * u) if rows.size else arith.zeros((u.shape[1], u.shape[1]))

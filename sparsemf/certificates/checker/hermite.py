@@ -83,9 +83,11 @@ def energies(arith: Arithmetic, core: Core, r: Rows, b: Rows) -> Rows:
     if core.strip is not None:
         value, error = _trapezoid(arith, core, r, b, 0, square=True)
         return value[:, 0] + arith.array(error)
-    moment = _ENERGY.get(core.name)
-    found = [arb("inf") if moment is None else moment(arb(x), arb(y)) for x, y in zip(r, b, strict=True)]
-    return np.array([*found, 0], dtype=object)[:-1] if arith.exact else np.array([arith.up(v) for v in found])
+    moment = _ENERGY.get(core.name, lambda r, b: arb("inf"))
+    if arith.exact:
+        return np.array([*(moment(arb(x), arb(y)) for x, y in zip(r, b, strict=True)), 0], dtype=object)[:-1]
+    points, copy = np.unique(np.stack([r, b], axis=1), axis=0, return_inverse=True)
+    return np.array([arith.up(moment(arb(x), arb(y))) for x, y in points.tolist()])[copy.ravel()]
 
 
 # --- closed forms -----------------------------------------------------------------------------------------------

@@ -82,8 +82,7 @@ class Raw:
     @cached_property
     def sha256(self) -> str:
         """Hash of the activation, the scale and all arrays as little-endian float64."""
-        digest = hashlib.sha256(self.activation.encode())
-        digest.update(repr(float(self.scale)).encode())
+        digest = hashlib.sha256(json.dumps([self.activation, float(self.scale)]).encode())
         for name in ("outer", "w", "b", "affine", "offset", "quadratic", "gate", "gate_bias"):
             array = getattr(self, name)
             if array is not None:

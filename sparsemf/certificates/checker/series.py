@@ -32,7 +32,7 @@ from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, Core
 from sparsemf.certificates.checker.expansion import Expanded
 from sparsemf.certificates.checker.hermite import coefficients, energies
-from sparsemf.certificates.checker.laws import Norm
+from sparsemf.certificates.checker.laws import Norm, spectral
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -50,7 +50,7 @@ class Spectrum:
     """h in white coordinates; ``c`` (n, K + 1) with ℓ²-errors ``e`` (n,), ``s`` (n,) ≥ ‖c_i‖, ``weight`` (n,) ≥ ‖α_i‖.
 
     ``t0`` (m,) and ``t1`` (m, d) have the joint error ``low_error``; ``drifts`` (n,) sum to ``drift`` ≥ ‖h − what is
-    described here‖; ``white`` the (‖w‖, b) that c was computed for.
+    described here‖; ``white`` the (‖w‖, b) that c was computed for; ``quadratic_error`` what rounds in ``quadratic``.
     """
 
     h: Expanded
@@ -67,6 +67,7 @@ class Spectrum:
     low_error: float
     drifts: Array
     white: tuple[Rows, Rows]
+    quadratic_error: float
 
     @property
     def drift(self) -> float:
@@ -123,7 +124,7 @@ def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectru
     error += reach * h.affine_error
     affine_span = arith.norm(h.affine) + arith.norm(h.offset)
     error += (h.w.shape[1] + 6) * arith.unit * reach * affine_span
-    quadratic = None
+    quadratic, lost_quadratic = None, 0.0
     if h.quadratic is not None:
         quadratic, lost_quadratic = _quadratic(arith, norm, h)
         for j in range(t0.shape[0]):
@@ -132,7 +133,7 @@ def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectru
         error += 4 * (d + 4) * lost_quadratic
     if not np.isfinite(error + drifts.sum()):
         raise Undefined("the series overflows")
-    return Spectrum(h, h.alpha, unit, r_up, c, e, s, weight, t0, t1, quadratic, error * (1 + 1e-12), drifts, (r, b))
+    return Spectrum(h, h.alpha, unit, r_up, c, e, s, weight, t0, t1, quadratic, error * (1 + 1e-12), drifts, (r, b), lost_quadratic)
 
 
 def _slope(core: Core, size: Array) -> Array:
@@ -168,7 +169,7 @@ def _second(arith: Arithmetic, f: Spectrum) -> tuple[float, float] | None:
         if f.quadratic is not None:
             own = f.quadratic[j][:d, :d]
             q = q + (arith.array(2.0).ravel()[0] ** 0.5 if not arith.exact else arith.array([2.0])[0].sqrt()) * own
-            error += 8 * arith.unit * arith.norm(own)
+            error += 8 * arith.unit * arith.norm(own) + 1.5 * f.quadratic_error
         tensor.append(q.ravel())
     stacked = np.concatenate(tensor)
     high, low = arith.norm(stacked) + error, max(arith.floor_norm(stacked) - error, 0.0)
@@ -219,6 +220,23 @@ def linear_lower(found: list[Degree]) -> float:
     return float(np.sqrt(sum(x.lower**2 for x in found))) * (1 - 1e-14)
 
 
+def spectral_upper(arith: Arithmetic, norm: Norm, f: Spectrum) -> float:
+    """Upper bound of ‖h‖ without the Gram form: with A = (α_i) and φ_i the neurons beyond degree 1, E‖Σ α_i φ_i‖² =
+    tr(AAᵀ E φφᵀ) ≤ ‖A‖₂²·Σ‖φ_i‖²; degrees 0 and 1 (2 with Q, then counted twice) are written out."""
+    second = _second(arith, f) if f.quadratic is not None else (0.0, 0.0)
+    if second is None:
+        return float("inf")
+    total = 0.0
+    for core, rows in f.h.cores():
+        own = rows[f.weight[rows] > 0]
+        bound = _own(arith, norm, core, f, own, norm.sizes(arith, f.h.w[own], f.h.b[own]))
+        total += float(np.sum(bound**2))
+    size = spectral(arith, f.alpha) + float(np.linalg.norm(f.h.alpha_error)) * (1 + 1e-12)
+    head = np.sqrt(arith.norm(f.t0) ** 2 + arith.norm(f.t1) ** 2) + f.low_error
+    square = head**2 + second[1] ** 2 + size**2 * total * (1 + 1e-10)
+    return float(np.sqrt(square) * (1 + 1e-12) + f.drift)
+
+
 def affordable(arith: Arithmetic, n: int, d: int, m: int, degree: int) -> bool:
     """Whether :func:`gram` is attempted."""
     return n * n * degree <= MOST_BALLS if arith.exact else float(n) ** 2 * (d + m + 8 * degree) <= MOST_TERMS
@@ -236,9 +254,11 @@ def gram(
     first = 2 if f.quadratic is None else 3  # T₂ with Q is written out
     leader, flip = grouped.validated(h, leader, flip)
     groups = grouped.measured(arith, norm, h, leader, flip)
-    order = np.argsort(groups.label, kind="stable")
-    label = groups.label[order]
-    starts = np.flatnonzero(np.concatenate([[True], label[1:] != label[:-1]])) if n else np.zeros(0, dtype=np.int64)
+    live = np.flatnonzero(f.weight > 0)
+    present, label = np.unique(groups.label[live], return_inverse=True)
+    order = np.argsort(label.ravel(), kind="stable")
+    label, order = label.ravel()[order], live[order]
+    starts = np.searchsorted(label, np.arange(present.size))
     alpha, c, unit = f.alpha[order], f.c[order], f.unit[order]
     form, own = _form(arith, alpha, c, unit, label, starts.size, first)
     weight, s, e = f.weight[order], f.s[order], f.e[order]
@@ -250,8 +270,8 @@ def gram(
     margin = (ulps + (n + 64) * arith.unit) * total**2 + 2 * total * total_error + total_error**2
     own_margin = (ulps + members * arith.unit) * per_group**2 + 2 * per_group * per_group_error + per_group_error**2
     beyond, direct, single = _beyond(arith, norm, h, f, groups, leader)
-    tau = np.sqrt(np.maximum(_excess(arith, beyond, own), 0.0) + own_margin) * (1 + 1e-14)
-    tau = np.minimum(tau, direct)
+    tau = np.sqrt(np.maximum(_excess(arith, beyond[present], own), 0.0) + own_margin) * (1 + 1e-14)
+    tau = np.minimum(tau, direct[present])
     tail = float(tau.sum()) ** 2
     if tail > 0.05 * max(arith.up(form), 0.0) + 1e-300:
         tail = min(tail, _cross_tail(arith, unit, label, starts, weight * single[order], tau, degree))
@@ -396,6 +416,16 @@ def _excess(arith: Arithmetic, bound: Array, energy: Rows) -> Array:
     return np.maximum(bound**2 * (1 + 2.0**-50) - np.asarray(energy, dtype=np.float64), 0.0)
 
 
+def _whole_power(x: Array, k: int) -> Array:
+    """x^k by squaring; relative error at most 2k·u."""
+    out = np.ones_like(x)
+    while k:
+        if k & 1:
+            out = out * x
+        x, k = x * x, k >> 1
+    return out
+
+
 def _cross_tail(
     arith: Arithmetic, unit: Rows, label: Integers, starts: Integers, mass: Array, tau: Array, degree: int
 ) -> float:
@@ -410,7 +440,7 @@ def _cross_tail(
         rows = slice(int(starts[first]), int(starts[chosen[-1]]) + int(size[chosen[-1]]))
         cos = np.minimum(np.abs(plain[rows] @ plain.T) + spread, 1.0)
         with np.errstate(under="ignore"):
-            power = cos ** (degree + 1) * (mass[rows][:, None] * mass[None, :])
+            power = _whole_power(cos, degree + 1) * (mass[rows][:, None] * mass[None, :])
         power = np.add.reduceat(power, starts, axis=1)
         power = np.add.reduceat(power, starts[chosen] - starts[first], axis=0)
         limit = tau[chosen][:, None] * tau[None, :]

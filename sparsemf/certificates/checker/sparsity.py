@@ -145,6 +145,8 @@ def lower_bound(document: Mapping[str, Any], a: Raw) -> float:
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array | None) -> dict[str, Any]:
     """The facts proved; raises :class:`Refused` where the claim does not follow."""
     a, claim = networks["a"], document["claim"]
+    if document.get("norm", "l2") != "l2":
+        raise Refused("sparsity is a claim in L²(ρ)")
     if document["config"]["rho"] != document["law"]["name"] or document["law"]["name"] not in LAWS:
         raise Refused("the law is not the one that the configuration names")
     if any(type(claim[end]) is not int for end in ("lower", "upper")) or not 0 <= claim["lower"] <= claim["upper"]:
