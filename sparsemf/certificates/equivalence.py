@@ -251,7 +251,7 @@ class _Search:
             if bound <= self._eps(self.evidence):
                 break
         assert chosen is not None
-        self.grouping = chosen
+        self.grouping, self.bound = chosen, bound
         base = {
             **self.evidence,
             "leader": encode(chosen.leader.astype(np.int32)),
@@ -321,7 +321,8 @@ class _Search:
         return self.size[key]
 
     def _prove(self, evidence: dict[str, Any]) -> _Proof:
-        proved = checked.prove(self.measure, self.raw_a, self.raw_b, evidence)
+        known = None if self.gated or evidence["bits"] else self.bound
+        proved = checked.prove(self.measure, self.raw_a, self.raw_b, evidence, known)
         lower, upper = proved.lower, proved.upper
         if self.absolute is not None:
             eps = eps_distinct = self.absolute

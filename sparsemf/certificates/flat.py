@@ -190,18 +190,21 @@ def _projected_neighbours(
     fold = np.where(shadow[:, 0] < 0, -1, 1) if flips else np.ones(size, dtype=np.int64)
     shadow *= fold[:, None]
     tree = KDTree(shadow)
-    gap, near = tree.query(shadow, k=count + 1)
+    gap, near = tree.query(shadow, k=count + 1, workers=-1)
     near = np.asarray(near, dtype=np.int64)
     firsts, seconds = [np.repeat(np.arange(size), count + 1)], [near.ravel()]
     sides = [(fold[:, None] * fold[near]).ravel()]
     if flips:
         # on the far side nothing is nearer than the boundary of the half-space
         rows = np.flatnonzero(np.asarray(gap)[:, -1] > shadow[:, 0])
-        near = np.asarray(tree.query(-shadow[rows], k=count)[1], dtype=np.int64).reshape(rows.size, count)
+        near = np.asarray(tree.query(-shadow[rows], k=count, workers=-1)[1], dtype=np.int64).reshape(rows.size, count)
         firsts.append(np.repeat(rows, count))
         seconds.append(near.ravel())
         sides.append((-fold[rows, None] * fold[near]).ravel())
     return firsts, seconds, sides
+
+
+_WORTH_ANOTHER_ROUND = 0.01
 
 
 def greedy(problem: Problem, counts: Sequence[int]) -> Plan:
@@ -227,6 +230,8 @@ def greedy(problem: Problem, counts: Sequence[int]) -> Plan:
             )
         )
         flows = np.concatenate([flows, flow])
+        if used.size < _WORTH_ANOTHER_ROUND * rows.size:
+            break  # what is left is dust of rounding, or far from everything
     return Plan(edges, flows)
 
 

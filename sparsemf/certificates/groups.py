@@ -45,9 +45,12 @@ def candidates(h: Expanded, split: int, norm: Norm) -> Iterator[Grouping]:
         w, b = norm.white(Arithmetic(0), h.w, h.b)
         h = replace(h, w=w, b=b)
     exact = _by_radius(h, 1e-13)
-    yield exact
-    yield _paired(h, split, exact)
-    if h.core.size <= _MANY:
+    if h.core.size > _MANY:  # each trial costs seconds there
+        yield _paired(h, split, exact)
+        yield exact
+    else:
+        yield exact
+        yield _paired(h, split, exact)
         for radius in _RADII:
             yield _by_radius(h, radius)
 
@@ -116,7 +119,7 @@ def nearest(first: Array, second: Array, flips: bool) -> tuple[Integers, Array, 
     index, reach = np.zeros(second.shape[0], dtype=np.int64), np.full(second.shape[0], np.inf)
     side = np.ones(second.shape[0], dtype=np.int64)
     for sign in (1, -1) if flips else (1,):
-        _, near = tree.query(sign * shadow, k=min(_NEIGHBOURS, first.shape[0]))
+        _, near = tree.query(sign * shadow, k=min(_NEIGHBOURS, first.shape[0]), workers=-1)
         near = np.asarray(near).reshape(second.shape[0], -1)
         for column in range(near.shape[1]):
             for start in range(0, second.shape[0], 4096):

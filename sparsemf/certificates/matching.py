@@ -189,7 +189,7 @@ def _near_pairs(first: Array, second: Array, flips: bool, radius: float) -> tupl
     count = min(_NEIGHBOURS, first.shape[0])
     rows, columns, distances = [], [], []
     for sign in (1, -1) if flips else (1,):
-        gap, near = tree.query(sign * shadow, k=count, distance_upper_bound=reach * (1 + 1e-9))
+        gap, near = tree.query(sign * shadow, k=count, distance_upper_bound=reach * (1 + 1e-9), workers=-1)
         gap, near = np.asarray(gap).reshape(-1, count), np.asarray(near).reshape(-1, count)
         j, column = np.nonzero(np.isfinite(gap))
         i = near[j, column].astype(np.int64)

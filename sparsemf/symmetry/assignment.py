@@ -245,7 +245,7 @@ def _edges(f: _Features, g: _Features, tolerance: float) -> tuple[Integers, Inte
     count = min(_NEIGHBOURS, f.points.shape[0])
     for sign, parity in ((1, 1), (-1, f.parity)) if f.parity else ((1, 1),):
         shadow = np.concatenate([sign * (g.points @ points), parity * (g.kappa @ kappa)], axis=1)
-        near.append(np.asarray(tree.query(shadow, k=count)[1], dtype=np.int64).reshape(-1, count))
+        near.append(np.asarray(tree.query(shadow, k=count, workers=-1)[1], dtype=np.int64).reshape(-1, count))
         side.append(np.full(near[-1].shape, sign))
     i = np.concatenate(near, axis=1).ravel()
     j = np.repeat(np.arange(g.points.shape[0]), count * len(near))

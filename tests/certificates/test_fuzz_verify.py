@@ -33,7 +33,7 @@ NAMES = sorted(set(MAKERS) - {"tanh"})  # balls of a thousand digits take their 
 
 DTYPES = [
     "<f8", "<f4", "<f2", "<i4", "<i8", "|i1", ">f8", "<u4", "<c16", "|O", "|S8", "<U4", "|V8", "<M8[s]", "<m8[s]", "?",
-    "f8,i4", "3f8", "(2,)f8", "f8,(", "(", "[", "", "float", "object", "int", "f", "g", "longdouble", "a8", "\x00", "O8",
+    "f8,i4", "3f8", "(2,)f8", "f8,(", "(", "[", "", "float", "object", "int", "f", "g", "longdouble", "a8", "\x00",
 ]  # fmt: skip
 SHAPES = [[], [0], [-1], [2**31], [2**63], [10**400], [1.5], [float("inf")], ["2"], [None], [[2]], [0, 2**62], [1] * 70]
 BASE64 = ["", "A", "====", "AAAA", "AAAAAAAA8H8=", "AAAAAAAA+H8=", "äöü", "A" * 43 + "=", " AAAA", "AAAA\n", "\x00"]
@@ -42,9 +42,7 @@ NUMBERS = [
     float("nan"), float("inf"), float("-inf"),
 ]  # fmt: skip
 
-numbers = st.one_of(
-    st.sampled_from(NUMBERS), st.integers(-1000, 1000), st.floats(allow_nan=True, allow_infinity=True)
-)
+numbers = st.one_of(st.sampled_from(NUMBERS), st.integers(-1000, 1000), st.floats(allow_nan=True, allow_infinity=True))
 scalars = st.one_of(st.none(), st.booleans(), numbers, st.sampled_from(DTYPES + BASE64), st.text(max_size=8))
 arrays = st.fixed_dictionaries(
     {}, optional={"dtype": st.sampled_from(DTYPES), "shape": st.sampled_from(SHAPES), "base64": st.sampled_from(BASE64)}
@@ -167,10 +165,10 @@ def test_verify_of_no_document(value: Any) -> None:
 
 @pytest.mark.parametrize("depth", [10, 900, 5000, 100_000])
 @pytest.mark.parametrize("kind", ["list", "dict"])
-@pytest.mark.parametrize("path", [("config",), ("evidence", "leader"), ("witness",), ("law", "name"), ("schema",)])
-def test_deep_nesting_is_refused(depth: int, kind: str, path: tuple[str, ...]) -> None:
+def test_deep_nesting_is_refused(depth: int, kind: str) -> None:
     honest = case("relu")
-    assert not honest.valid(put(honest.doc, path, nested(depth, kind)))
+    for path in (("config",), ("evidence", "leader"), ("witness",), ("law", "name"), ("schema",)):
+        assert not honest.valid(put(honest.doc, path, nested(depth, kind)))
 
 
 ENTRIES = [("evidence", "leader"), ("evidence", "sign"), ("evidence", "direction"), ("law", "root"), ("law", "mean")]
@@ -179,7 +177,7 @@ ENTRIES = [("evidence", "leader"), ("evidence", "sign"), ("evidence", "direction
 @pytest.mark.parametrize("path", ENTRIES)
 @pytest.mark.parametrize("part", ["dtype", "shape", "base64"])
 def test_malformed_arrays_are_refused(path: tuple[str, ...], part: str) -> None:
-    """Every wrong type, shape and text, well sealed; the array itself is put back in the end, and the claim is valid."""
+    """Every wrong type, shape and text, well sealed; with the array put back, the claim is valid."""
     honest = case("gelu")
     entry = at(honest.doc, path)
     if entry is None:
@@ -241,7 +239,9 @@ def _code(folder: Path, text: str | bytes, capsys: pytest.CaptureFixture[str]) -
 
 @REPEATABLE
 @given(data=st.data())
-def test_the_command_on_changed_documents(folder: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject) -> None:
+def test_the_command_on_changed_documents(
+    folder: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject
+) -> None:
     name = data.draw(st.sampled_from(FILES))
     doc = before = json.loads((folder / f"{name}.json").read_text())
     for _ in range(data.draw(st.integers(1, 2))):
@@ -268,7 +268,8 @@ def test_the_command_on_changed_text(folder: Path, capsys: pytest.CaptureFixture
 
 
 PLACES = ["inputs", "inputs/a", "inputs/a/path", "inputs/a/block", "inputs/a/sha256", "inputs/a/activation", "map"]
-PLACES += ["inputs/a/d", "activation_option", "config", "config/rho", "config/data", "config/rows_sha256", "law", "seal"]
+PLACES += ["inputs/a/d", "activation_option", "config", "config/rho", "config/data", "config/rows_sha256", "law"]
+PLACES += ["seal"]
 NEEDED = ("inputs", "inputs/a", "inputs/a/path", "inputs/a/activation", "config", "config/rho", "law")
 NEEDED_WITH_DATA = ("config/data", "config/rows_sha256")
 ODD = [None, 0, -1, 1.5, True, "", ".", "..", "/", "x\x00y", "a" * 5000, "*", "[", [], ["relu"], {}, {"a": 1}, 10**400]
@@ -292,7 +293,7 @@ def test_the_command_on_odd_places(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    "text", ["", "null", "[]", "[{}]", "{}", '{"results": []}', '{"results": [1]}', '{"results": {}}', "\ufeff{}", "NaN"]
+    "text", ["", "null", "[]", "[{}]", "{}", '{"results": []}', '{"results": [1]}', '{"results": {}}', "\ufeff{}", "1"]
 )
 def test_the_command_on_no_document(folder: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     assert _code(folder, text, capsys) == 4

@@ -1,7 +1,7 @@
 """The checker: confirms a certificate from raw arrays, trusting no solver and none of the prover's code.
 
-Imports numpy and python-flint only.  Submodules, in the order in which they build on one another: ``arithmetic`` (float64 with
-a-priori errors, or balls), ``raw`` (reader, hashes), ``catalogue`` (activations as images of cores), ``laws`` (norms),
-``expansion`` (f_A − f_B as one sum), ``evaluate``, ``hermite``, ``grouped``, ``series``, ``gated`` (bounds), ``document``,
-``equivalence``, ``sparsity`` (the claims), ``check``.
+Imports numpy and python-flint only.  Submodules, in the order in which they build on one another: ``arithmetic``
+(float64 with a-priori errors, or balls), ``raw`` (reader, hashes), ``catalogue`` (activations as images of cores),
+``laws`` (norms), ``expansion`` (f_A − f_B as one sum), ``evaluate``, ``hermite``, ``grouped``, ``series``, ``gated``
+(bounds), ``document``, ``equivalence``, ``sparsity`` (the claims), ``check``.
 """

@@ -87,8 +87,9 @@ class Proved:
         return [x.k for x in self.degrees if x.lower > TINY]
 
 
-def prove(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any]) -> Proved:
-    """This program's bounds of the distance."""
+def prove(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any], known: float | None = None) -> Proved:
+    """This program's bounds of the distance.  ``known``: the bound by groups in float64, for a prover that has just
+    computed it (:func:`check` never does)."""
     arith = arithmetic_of(evidence)
     if arith.exact and entries(a, b) > MOST_BALL_ENTRIES:
         raise Refused("the networks are too large for ball arithmetic")
@@ -102,7 +103,7 @@ def prove(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any]) -> Proved:
                 lower, upper, found = gated.distance_bounds(arith, norm, a, b, leader, flip, direction, degree)
             else:
                 h = expanded(arith, (a, 1.0), (b, -1.0))
-                lower, upper = 0.0, grouped.upper(arith, norm, h, leader, flip)
+                lower, upper = 0.0, grouped.upper(arith, norm, h, leader, flip) if known is None else known
                 if norm.kind == "empirical":
                     lower, high = evaluate.root_mean_square(arith, h, norm.data)
                     upper = min(high, upper)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from flint import arb
@@ -109,10 +110,15 @@ def expanded(arith: Arithmetic, *signed: tuple[Raw, float], constants: bool = Tr
     return _without_constants(arith, h) if constants else h
 
 
+def is_exactly(x: Any, value: int) -> bool:
+    """Whether x is this number, and not only a ball that contains it."""
+    return bool(x == value)
+
+
 def is_zero(arith: Arithmetic, w: Rows) -> NDArray[np.bool_]:
     """Which rows are exactly 0, shape (n,)."""
     if arith.exact:
-        return np.array([not any(v != 0 for v in row) for row in w], dtype=bool)
+        return np.array([all(v == 0 for v in row) for row in w], dtype=bool)
     return np.asarray(np.all(w == 0, axis=1), dtype=bool)
 
 
@@ -156,15 +162,18 @@ def _affine_of(
     constant, linear = form.constant(), form.linear()
     error = 0.0
     n = network.b.size
-    if n and linear != 0:
+    if n and not is_exactly(linear, 0):
         p = arith.constant(linear)
         affine, offset = affine + p * (alpha.T @ w), offset + p * (alpha.T @ b)
         weight = arith.norms(alpha) @ (arith.norms(w) + arith.ups(abs(b)))
         error += (n + 4) * arith.unit * abs(float(linear.mid())) * float(weight)
-    if n and constant != 0:
+    if n and not is_exactly(constant, 0):
         offset = offset + arith.constant(constant) * np.sum(alpha, axis=0)
         error += (n + 4) * arith.unit * abs(float(constant.mid())) * float(np.sum(arith.norms(alpha)))
     return affine, offset, error + 2 * arith.unit * (arith.norm(affine) + arith.norm(offset))
+
+
+# is_exactly below, never ``x != 1``: a ball that merely contains 1 is neither equal to it nor different
 
 
 def _term(
@@ -186,13 +195,13 @@ def _term(
         )
     coefficient, scale, shift = term.coefficient(), term.scale(), term.shift()
     alpha_error = point_error = zero
-    if coefficient != 1:
+    if not is_exactly(coefficient, 1):
         alpha = arith.constant(coefficient) * alpha
         alpha_error = 2 * unit * arith.norms(alpha)
-    if scale != 1:
+    if not is_exactly(scale, 1):
         w, b = arith.constant(scale) * w, arith.constant(scale) * b
         point_error = 2 * unit * (arith.norms(w) + arith.ups(abs(b)))
-    if shift != 0:
+    if not is_exactly(shift, 0):
         b = b + arith.constant(shift)
         point_error = point_error + 2 * unit * (arith.ups(abs(b)) + abs(float(shift.mid())))
     return alpha, w, b, point_error, alpha_error

@@ -28,7 +28,14 @@ from numpy.typing import NDArray
 from sparsemf.certificates.checker import grouped, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, image
-from sparsemf.certificates.checker.expansion import Expanded, coefficients, constant_values, expanded, is_zero
+from sparsemf.certificates.checker.expansion import (
+    Expanded,
+    coefficients,
+    constant_values,
+    expanded,
+    is_exactly,
+    is_zero,
+)
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw
 
@@ -76,7 +83,7 @@ def expand(arith: Arithmetic, *signed: tuple[Raw, float]) -> Gated:
         form = expanded(arith, (gate, sign), constants=False)
         shape = image(f.activation)
         p0, p1 = shape.constant(), shape.linear()
-        if p0 != 0 or p1 != 0:
+        if not (is_exactly(p0, 0) and is_exactly(p1, 0)):
             alpha = coefficients(arith, f, sign)
             p = (_size_of(p0), _size_of(p1))
             g, c = arith.array(f.gate), arith.array(f.gate_bias)

@@ -328,7 +328,7 @@ _CLOSED: dict[str, Any] = {
 
 
 @lru_cache(maxsize=64)
-def _weights(step: float, half: int, degree: int, bits: int) -> tuple[Rows, Any]:
+def _weights(step: float, half: int, degree: int, bits: int, precision: int) -> tuple[Rows, Any]:
     """(nodes (Q,), weights (Q, degree + 1)) with weights h·he_k(g)φ(g); floats are the nearest to the exact ones."""
     nodes = step * np.arange(-half, half + 1, dtype=np.float64)
     root = 1 / (2 * arb.pi()).sqrt()
@@ -385,7 +385,7 @@ def _octave(
     half = math.ceil(reach / step)
     if 2 * half + 1 > MOST_NODES:
         raise Undefined(f"{core.name}: a neuron is too steep for {MOST_NODES} nodes")
-    nodes, weights = _weights(step, half, degree, arith.bits)
+    nodes, weights = _weights(step, half, degree, arith.bits, ctx.prec)
     end = step * half
     # ‖|g + ia|‖_{L^p} ≤ (3^{1/4} for p = 4)·√(1 + a²)
     grow = flat + slope * ((1.3161 if square else 1.0) * r_up * math.sqrt(1 + a * a) + b_up)

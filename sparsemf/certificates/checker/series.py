@@ -133,7 +133,8 @@ def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectru
         error += 4 * (d + 4) * lost_quadratic
     if not np.isfinite(error + drifts.sum()):
         raise Undefined("the series overflows")
-    return Spectrum(h, h.alpha, unit, r_up, c, e, s, weight, t0, t1, quadratic, error * (1 + 1e-12), drifts, (r, b), lost_quadratic)
+    error *= 1 + 1e-12
+    return Spectrum(h, h.alpha, unit, r_up, c, e, s, weight, t0, t1, quadratic, error, drifts, (r, b), lost_quadratic)
 
 
 def _slope(core: Core, size: Array) -> Array:
