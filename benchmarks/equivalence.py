@@ -32,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,18 @@ def write(folder: Path, activation: str, n: int, d: int, m: int, noise: float) -
 # --- one process each -------------------------------------------------------------------------------------------
 
 
-def process(
-    arguments: Sequence[str], stdout: Path | None = None, patience: float | None = None
-) -> tuple[int | None, float, float]:
-    """Run a Python process with two threads: (exit code, seconds, peak GiB); no exit code after ``patience``."""
+@dataclass(frozen=True)
+class Used:
+    """What a process took: exit code (None: stopped after its patience), wall and CPU seconds, peak memory in GiB."""
+
+    code: int | None
+    seconds: float
+    cpu: float
+    memory: float
+
+
+def process(arguments: Sequence[str], stdout: Path | None = None, patience: float | None = None) -> Used:
+    """Run a Python process with two threads."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, str(_THREADS))}
     with open(os.devnull if stdout is None else stdout, "wb") as sink:
@@ -146,33 +155,31 @@ def process(
                 child.kill()
             time.sleep(0.02)
     child.returncode = os.waitstatus_to_exitcode(status)
-    return None if late else child.returncode, seconds, used.ru_maxrss / 2**20
+    code = None if late else child.returncode
+    return Used(code, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20)
 
 
-def command(
-    *arguments: str | Path, stdout: Path | None = None, allowed: Sequence[int] = (0,)
-) -> tuple[int, float, float]:
-    """Run ``sparsemf …``: (exit code, seconds, peak GiB); ends the benchmark on any other exit code."""
-    code, seconds, memory = process(["-m", "sparsemf_cli", *map(str, arguments)], stdout)
-    if code not in allowed:
-        raise SystemExit(f"sparsemf {' '.join(map(str, arguments))}: exit code {code}, expected {tuple(allowed)}")
-    return code, seconds, memory
+def command(*arguments: str | Path, stdout: Path | None = None, allowed: Sequence[int] = (0,)) -> Used:
+    """Run ``sparsemf …``; ends the benchmark on any other exit code."""
+    used = process(["-m", "sparsemf_cli", *map(str, arguments)], stdout)
+    if used.code not in allowed:
+        raise SystemExit(f"sparsemf {' '.join(map(str, arguments))}: exit code {used.code}, expected {tuple(allowed)}")
+    return used
 
 
-def certified(a: Path, b: Path, certificate: Path, *options: str) -> tuple[dict[str, Any], float, float]:
-    """certify A B: (document, seconds, GiB).  Verdict and exit code must agree."""
-    code, seconds, memory = command(
-        "certify", a, b, "-q", "--json", "-o", certificate, *options, allowed=tuple(_EXIT.values())
-    )
+def certified(a: Path, b: Path, certificate: Path, *options: str) -> tuple[dict[str, Any], Used]:
+    """certify A B: its document.  Verdict and exit code must agree."""
+    exits = tuple(_EXIT.values())
+    used = command("certify", a, b, "-q", "--json", "-o", certificate, *options, allowed=exits)
     document = json.loads(certificate.read_text(encoding="utf-8"))
-    if "verdict" in document and code != _EXIT[document["verdict"]]:
-        raise SystemExit(f"exit code {code} for the verdict {document['verdict']}")
-    return document, seconds, memory
+    if "verdict" in document and used.code != _EXIT[document["verdict"]]:
+        raise SystemExit(f"exit code {used.code} for the verdict {document['verdict']}")
+    return document, used
 
 
-def verified(a: Path, b: Path, certificate: Path) -> tuple[float, float]:
-    """verify: (seconds, GiB); ends the benchmark when the certificate is invalid."""
-    return command("verify", certificate, "--a", a, "--b", b, "-q")[1:]
+def verified(a: Path, b: Path, certificate: Path) -> Used:
+    """verify; ends the benchmark when the certificate is invalid."""
+    return command("verify", certificate, "--a", a, "--b", b, "-q")
 
 
 # --- peers ------------------------------------------------------------------------------------------------------
@@ -244,42 +251,43 @@ def show_cases(folder: Path, activation: str, n: int, size: float, out: Callable
     a, certificate = folder / "a.safetensors", folder / "certificate.json"
     for case, wanted in CASES.items():
         b = folder / f"{case}.safetensors"
-        document, seconds, memory = certified(a, b, certificate)
-        checking, checking_memory = verified(a, b, certificate)
+        document, proving = certified(a, b, certificate)
+        checking = verified(a, b, certificate)
         lower, upper = document["bounds"]["lower"], document["bounds"]["upper"]
         verdict = document["verdict"] + ("" if wanted in (None, document["verdict"]) else " (!)")
         out(
             f" {activation:<5} {n:>6} {case:<5} {verdict:<14} "
-            f"{lower / size:>9.1e} {np.inf if upper is None else upper / size:>9.1e} {document['eps'] / size:>8.1e} "
-            f"{document['matching']['matched']:>6} {seconds:>9.1f} {memory:>5.2f} {checking:>8.1f} "
-            f"{checking_memory:>5.2f} {certificate.stat().st_size / 1e6:>6.2f}\n"
+            f"{lower / size:>8.1e} {np.inf if upper is None else upper / size:>8.1e} {document['eps'] / size:>8.1e} "
+            f"{document['matching']['matched']:>6} {proving.seconds:>9.1f} {proving.cpu:>6.1f} {proving.memory:>5.2f} "
+            f"{checking.seconds:>9.1f} {checking.cpu:>6.1f} {checking.memory:>5.2f} "
+            f"{certificate.stat().st_size / 1e6:>6.2f}\n"
         )
 
 
 def show_peers(folder: Path, activation: str, n: int, patience: float, out: Callable[[str], Any]) -> None:
     """Certify and the peers on a permuted copy."""
     certificate, result = folder / "certificate.json", folder / "peer.json"
-    document, seconds, memory = certified(folder / "a.safetensors", folder / "permuted.safetensors", certificate)
+    document, proving = certified(folder / "a.safetensors", folder / "permuted.safetensors", certificate)
     share = document["matching"]["matched"] / n
-    own = f"{document['verdict']}, certify"
-    out(f" {activation:<5} {n:>6} {own:<24} {seconds:>8.1f} {memory:>6.2f} {1:>8.2f} {share:>7.1%}\n")
+    line = f" {activation:<5} {n:>6} "
+    out(
+        f"{line}{'certify: ' + document['verdict']:<22} {proving.seconds:>8.1f} {proving.memory:>6.2f} 1 {share:>7.1%}\n"
+    )
     for name, (_, modules, remedy) in _PEERS.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
         if missing:
-            out(f" {activation:<5} {n:>6} {name:<24} not installed ({', '.join(missing)}): {remedy}\n")
+            out(f"{line}{name:<22} not installed ({', '.join(missing)}): {remedy}\n")
             continue
-        code, whole, memory = process([__file__, "--peer", name, "--folder", str(folder)], result, patience)
-        if code is None:
-            ratio = patience / seconds
-            out(f" {activation:<5} {n:>6} {name:<24} > {patience:>6.0f} {memory:>6.2f} > {ratio:>6.1f}       –\n")
-        elif code:
-            out(f" {activation:<5} {n:>6} {name:<24} failed with exit code {code} after {whole:.1f} s\n")
+        used = process([__file__, "--peer", name, "--folder", str(folder)], result, patience)
+        if used.code is None:
+            ratio = patience / proving.seconds
+            out(f"{line}{name:<22} > {patience:>6.0f} {used.memory:>6.2f} > {ratio:.1f}\n")
+        elif used.code:
+            out(f"{line}{name:<22} failed with exit code {used.code} after {used.seconds:.1f} s\n")
         else:
             row = json.loads(result.read_text(encoding="utf-8").splitlines()[-1])
-            out(
-                f" {activation:<5} {n:>6} {name:<24} {row['seconds']:>8.1f} {memory:>6.2f} "
-                f"{row['seconds'] / seconds:>8.2f} {row['found']:>7.1%}\n"
-            )
+            ratio = row["seconds"] / proving.seconds
+            out(f"{line}{name:<22} {row['seconds']:>8.1f} {used.memory:>6.2f} {ratio:.2f} {row['found']:>7.1%}\n")
 
 
 def main() -> None:
@@ -306,40 +314,33 @@ def main() -> None:
         out(json.dumps(_PEERS[options.peer][0](options.folder)) + "\n")
         return
     widths = options.widths or ([256, 512] if options.quick else [2048, 4096, 8192, 16384])
-    cases: list[str] = []
-    peers: list[str] = []
-
-    def shown(keep: list[str]) -> Callable[[str], Any]:
-        def show(line: str) -> None:
-            keep.append(line)
-            sys.stderr.write(line)
-
-        return show
-
+    rows: list[str] = []
+    if not options.no_cases:
+        out(f"d = m = {d}, N(0, I), relative ε = 1e-3, two threads; bounds and ε over ‖f_A‖, certificate in MB\n")
+        out(" σ          N B     verdict           lower    upper        ε matched certify s    CPU   GiB")
+        out("  verify s    CPU   GiB     MB\n")
     for activation in options.activations:
         for n in widths:
             with tempfile.TemporaryDirectory() as name:
                 folder, facts = Path(name), Path(name) / "facts.json"
                 arguments = ["--write", activation, str(n), "--folder", name]
                 arguments += ["--dimension", str(d), "--noise", repr(options.noise)]
-                if process([__file__, *arguments], facts)[0]:
+                if process([__file__, *arguments], facts).code:
                     raise SystemExit(f"the networks of width {n} could not be written")
                 size = json.loads(facts.read_text(encoding="utf-8"))["size"]
                 if not options.no_cases:
-                    show_cases(folder, activation, n, size, shown(cases))
+                    show_cases(folder, activation, n, size, shown)
                 if not options.no_peers:
-                    show_peers(folder, activation, n, options.patience, shown(peers))
-    if cases:
-        out(f"d = m = {d}, N(0, I), relative ε = 1e-3, two threads; bounds and ε over ‖f_A‖, certificate in MB\n")
-        out(
-            " σ          N B     verdict            lower     upper        ε matched certify s   GiB"
-            " verify s   GiB     MB\n"
-        )
-        out("".join(cases))
-    if peers:
-        out("\nA and a permuted copy: seconds, peak memory, time over certify's, neurons put into their place\n")
-        out(" σ          N                            seconds    GiB    ratio   found\n")
-        out("".join(peers))
+                    show_peers(folder, activation, n, options.patience, rows.append)
+    if rows:
+        out("\nA and a permuted copy: seconds, peak GiB, time over certify's, neurons put into their place\n")
+        out("".join(rows))
+
+
+def shown(line: str) -> None:
+    """Print at once."""
+    sys.stdout.write(line)
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from equivalence import certified, command, verified
+from equivalence import Used, certified, command, verified
 from safetensors.torch import load_file, save_file
 
 Tensors = dict[str, torch.Tensor]
@@ -86,10 +86,13 @@ def identical(a: Tensors, b: Tensors) -> int:
     return sum(torch.equal(a[n], b[PREFIX + n]) for n in names)
 
 
-def show(kind: str, document: dict[str, Any], seconds: float, memory: float, checking: float, size: float) -> None:
+def show(kind: str, document: dict[str, Any], proving: Used, checking: Used, size: float) -> None:
     """One command: a line, and one per block."""
     out = sys.stdout.write
-    out(f"{kind}: certify {seconds:.1f} s, {memory:.2f} GiB; verify {checking:.1f} s; certificates {size:.2f} MB\n")
+    out(
+        f"{kind}: certify {proving.seconds:.1f} s ({proving.cpu:.1f} s CPU), {proving.memory:.2f} GiB; "
+        f"verify {checking.seconds:.1f} s ({checking.cpu:.1f} s CPU); certificates {size:.2f} MB\n"
+    )
     for found in document["results"]:
         lower, upper = found["bounds"]["lower"], found["bounds"]["upper"]
         norm = found["eps"] / found["rel_eps"]
@@ -119,13 +122,14 @@ def main() -> None:
         for kind in options.copies or (kinds[:1] if options.quick else kinds):
             b, certificate = folder / f"{kind}.safetensors", folder / f"{kind}.json"
             save_file({PREFIX + n: x for n, x in copies(tensors, kind).items()}, b)
-            document, seconds, memory = certified(a, b, certificate, "--rho", "layernorm")
-            checking = verified(a, b, certificate)[0]
-            show(kind, document, seconds, memory, checking, certificate.stat().st_size / 1e6)
+            document, proving = certified(a, b, certificate, "--rho", "layernorm")
+            show(kind, document, proving, verified(a, b, certificate), certificate.stat().st_size / 1e6)
         b, aligned, text = folder / "permuted.safetensors", folder / "aligned.safetensors", folder / "text"
         save_file({PREFIX + n: x for n, x in permuted(tensors).items()}, b)
-        _, seconds, memory = command("certify", a, b, "--rho", "layernorm", "--align", aligned, stdout=text)
-        out(f"\nsparsemf certify A permuted --rho layernorm --align OUT: {seconds:.1f} s, {memory:.2f} GiB\n\n")
+        used = command("certify", a, b, "--rho", "layernorm", "--align", aligned, stdout=text)
+        out(
+            f"\nsparsemf certify A permuted --rho layernorm --align OUT: {used.seconds:.1f} s, {used.memory:.2f} GiB\n\n"
+        )
         out(text.read_text(encoding="utf-8"))
         same = [identical(tensors, load_file(path)) for path in (b, aligned)]
         out(f"\nMLP tensors with A's bits: {same[0]} of 24 before, {same[1]} of 24 after\n")

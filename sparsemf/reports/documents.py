@@ -12,7 +12,7 @@ from sparsemf.exceptions import InputError
 from sparsemf.reports.fields import Fields
 
 BATCH_SCHEMA = "sparsemf/batch/1"
-_KINDS = {"analyze": "analyze", "certify": "certify", "batch": "batch"}
+_VERSIONS = {"analyze": "1", "certify": "2", "batch": "1"}
 
 
 def kind_of(document: Mapping[str, Any]) -> str:
@@ -22,14 +22,14 @@ def kind_of(document: Mapping[str, Any]) -> str:
     named = parts[1] if len(parts) == 3 and parts[0] == "sparsemf" else ""
     if named != "batch" and "results" in document:
         return "several"
-    if named not in _KINDS:
+    if named not in _VERSIONS:
         raise InputError(
             f"schema {schema!r}: expected a document of `sparsemf analyze` or `sparsemf certify`; "
             "make one with `sparsemf analyze CKPT -o OUT.json`"
         )
-    if parts[2] != "1":
-        raise InputError(f"schema {schema!r}: expected version 1; this report is of another age than the document")
-    return _KINDS[named]
+    if parts[2] != (version := _VERSIONS[named]):
+        raise InputError(f"schema {schema!r}: expected version {version}; make the document again with this version")
+    return named
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -165,7 +165,7 @@ PAIR_LIES: dict[str, dict[str, Any]] = {
     "law without its root": {"law": {"name": "gaussian", "mean": encode(np.zeros(2)), "root": None}},
     "law named but not given": {"law": {"name": "layernorm", "mean": None, "root": None}},
     "law empirical without data": {"law": {"name": "empirical", "mean": None, "root": None}},
-    "separation degree that is not looked at": {"separation_degree": 25},
+    "separation degree that is not looked at": {"separation_degree": 65},
     "schema": {"schema": "sparsemf/certify/1"},
     "evidence missing": {"evidence": {}},
     "claim missing": {"bounds": None},

@@ -67,6 +67,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _one(document: dict[str, Any], folder: Path, given: dict[str, str | None], path_data: str | None) -> dict[str, Any]:
     from sparsemf.pipeline.verify import verify as run
 
+    if (problem := _malformed(document)) is not None:
+        return {"valid": False, "reason": f"malformed certificate: {problem}", "facts": {}}
     names = [name for name in ("a", "b") if isinstance(document.get("inputs"), dict) and name in document["inputs"]]
     networks: dict[str, Network] = {}
     for name in names:
@@ -79,10 +81,24 @@ def _one(document: dict[str, Any], folder: Path, given: dict[str, str | None], p
     if isinstance(data, str):
         return {"valid": False, "reason": data, "facts": {}}
     found = run(document, networks, data)
-    reason = found.reason
+    reason = found.reason.encode("utf-8", "replace").decode()
     if found.valid and document.get("activation_option"):
         reason += f" (activation {document['activation_option']} given by option, not by the files)"
     return {"valid": found.valid, "reason": reason, "facts": found.facts}
+
+
+def _malformed(document: dict[str, Any]) -> str | None:
+    """What is wrong with the fields that are read before the checker sees them."""
+    inputs = document.get("inputs")
+    if not isinstance(inputs, dict) or not all(isinstance(entry, dict) for entry in inputs.values()):
+        return "the inputs are not described"
+    for name in ("map", "activation_option"):
+        if not isinstance(document.get(name), str | None):
+            return f"{name} is not a text"
+    config = document.get("config")
+    if isinstance(config, dict) and config.get("rho") == "empirical" and type(inputs.get("a", {}).get("d")) is not int:
+        return "input a has no dimension"
+    return None
 
 
 def _load(entry: Any, folder: Path, given: str | None, name: str, document: dict[str, Any]) -> Network | str:
@@ -111,7 +127,7 @@ def _load(entry: Any, folder: Path, given: str | None, name: str, document: dict
     block = glob.escape(str(entry["block"])) if entry.get("block") else None
     network = load(path, block, activation=document.get("activation_option"), map=document.get("map"))
     if network.activation.name != entry.get("activation"):
-        return f"input {name}: {path.name} holds {network.activation.name}, the certificate says {entry['activation']}"
+        return f"input {name}: {path.name} holds {network.activation.name}, the certificate says another"
     try:
         own = raw.read(path)
     except raw.Unreadable:

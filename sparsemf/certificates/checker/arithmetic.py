@@ -25,6 +25,8 @@ Rows = NDArray[Any]
 
 _TO_BALLS = np.frompyfunc(arb, 1, 1)
 _TINY = 1e-290
+UNDERFLOW = 1e-306
+"""More than what a float64 product of entries of one row loses when it underflows (0 for balls)."""
 
 
 class Undefined(ValueError):
@@ -46,6 +48,10 @@ class Arithmetic:
     def unit(self) -> float:
         """2⁻⁵³ (times 1.01, so that γ_n ≤ n·unit), or 0 for balls."""
         return 0.0 if self.exact else 1.01 * 2.0**-53
+
+    def lost_below(self, x: Rows) -> NDArray[np.float64]:
+        """:data:`UNDERFLOW` for every row that is not 0, shape (n,)."""
+        return np.where(np.any(x != 0, axis=1), UNDERFLOW, 0.0) if not self.exact else np.zeros(x.shape[0])
 
     @contextmanager
     def precision(self) -> Iterator[None]:

@@ -46,6 +46,7 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArra
         AttributeError,
         OverflowError,
         MemoryError,
+        RecursionError,
         Unreadable,
     ) as error:
         return Check(False, f"malformed certificate: {type(error).__name__} {error}")

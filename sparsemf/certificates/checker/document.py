@@ -87,6 +87,9 @@ def norm_of(document: Mapping[str, Any], d: int, data: Array | None) -> Norm:
             raise Refused("the data set of the empirical law is missing")
         if data.ndim != 2 or data.shape[0] < 1 or data.shape[1] != d or not np.isfinite(data).all():
             raise Refused("the data do not fit the networks")
+        rows = hashlib.sha256(np.ascontiguousarray(data, dtype="<f8").tobytes()).hexdigest()
+        if document["config"]["rows_sha256"] != rows:
+            raise Refused("the data are not the rows that were certified")
         return Norm("empirical", rows=data)
     if law["name"] == "gaussian":
         if law.get("mean") is not None or law.get("root") is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows
+from sparsemf.certificates.checker.arithmetic import UNDERFLOW, Arithmetic, Rows
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, Core, Image, Term, image
 from sparsemf.certificates.checker.raw import Raw
 
@@ -81,6 +81,7 @@ def expanded(arith: Arithmetic, *signed: tuple[Raw, float], constants: bool = Tr
             quadratic = own if quadratic is None else quadratic + own
         # the two additions above round, too
         affine_error += error + 2 * arith.unit * (arith.norm(affine) + arith.norm(offset))
+        lost = arith.lost_below(network.outer) if not arith.exact else 0.0
         for position, term in enumerate(form.terms):
             a, v, c, point_error, alpha_error = _term(arith, form, position, term, alpha, w, b)
             alphas.append(a)
@@ -90,7 +91,8 @@ def expanded(arith: Arithmetic, *signed: tuple[Raw, float], constants: bool = Tr
             point_errors.append(point_error)
             # scale·outer rounds unless the scale is a power of two
             rounds = math.frexp(network.scale)[0] not in (0.5, -0.5)
-            alpha_errors.append(alpha_error + (2 * arith.unit * arith.norms(a) if rounds else 0.0))
+            alpha_error = alpha_error + (2 * arith.unit * arith.norms(a) if rounds else 0.0)
+            alpha_errors.append(alpha_error + (lost if rounds or abs(network.scale) < 1 else 0.0))
 
     def joined(parts: list[Rows], shape: tuple[int, ...]) -> Rows:
         return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else arith.zeros(shape)
@@ -196,11 +198,12 @@ def _term(
     coefficient, scale, shift = term.coefficient(), term.scale(), term.shift()
     alpha_error = point_error = zero
     if not is_exactly(coefficient, 1):
+        alpha_error = arith.lost_below(alpha)
         alpha = arith.constant(coefficient) * alpha
-        alpha_error = 2 * unit * arith.norms(alpha)
+        alpha_error = alpha_error + 2 * unit * arith.norms(alpha)
     if not is_exactly(scale, 1):
         w, b = arith.constant(scale) * w, arith.constant(scale) * b
-        point_error = 2 * unit * (arith.norms(w) + arith.ups(abs(b)))
+        point_error = 2 * unit * (arith.norms(w) + arith.ups(abs(b))) + (0.0 if arith.exact else UNDERFLOW)
     if not is_exactly(shift, 0):
         b = b + arith.constant(shift)
         point_error = point_error + 2 * unit * (arith.ups(abs(b)) + abs(float(shift.mid())))

@@ -26,7 +26,7 @@ from flint import arb
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import grouped, series
-from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows
+from sparsemf.certificates.checker.arithmetic import UNDERFLOW, Arithmetic, Rows
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, image
 from sparsemf.certificates.checker.expansion import (
     Expanded,
@@ -217,6 +217,8 @@ def upper(arith: Arithmetic, norm: Norm, h: Gated, leader: Integers, flip: Integ
         powers = groups.scale[rows] ** core.degree
         beta = arith.array(sign * powers)[:, None] * gates.alpha[rows]
         beta_error = 2 * arith.unit * weight[rows] * powers + gates.alpha_error[rows] * powers
+        if not arith.exact:
+            beta_error += (groups.scale[rows] != 1.0) * (weight[rows] > 0) * (weight[rows] + 1) * 8 * UNDERFLOW
         order = np.argsort(groups.label[rows], kind="stable")
         label = groups.label[rows][order]
         cuts = (

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows, Undefined
+from sparsemf.certificates.checker.arithmetic import UNDERFLOW, Arithmetic, Rows, Undefined
 from sparsemf.certificates.checker.catalogue import Core
 from sparsemf.certificates.checker.expansion import Expanded
 from sparsemf.certificates.checker.laws import Norm
@@ -116,6 +116,10 @@ def measured(arith: Arithmetic, norm: Norm, h: Expanded, leader: Integers, flip:
     steps = np.maximum(members - 2, 0) + np.where(inexact, degree.max(initial=0) + 2, 0)
     error = arith.unit * (steps * mass + 2 * arith.norms(total))
     error += np.bincount(label, weights=h.alpha_error * powers * (1 + 1e-14), minlength=heads.size)
+    if not arith.exact:
+        # t^k and its product with α may underflow
+        small = (scale != 1.0) * (weight > 0) * (weight + 1) * 8 * UNDERFLOW
+        error += np.bincount(label, weights=small, minlength=heads.size)
     if not (np.isfinite(gap).all() and np.isfinite(size).all() and np.isfinite(mass).all()):
         raise Undefined("the numbers of a neuron overflow")
     return Groups(label, heads, flip, scale, gap, size, total, error, gap_w, gap_b)

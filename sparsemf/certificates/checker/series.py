@@ -16,8 +16,8 @@ for g ≠ g′ |⟨D_g, D_g′⟩_{>K}| is at most min(τ_g τ_g′, Σ_{i ∈ g
 where |σ″ − 1| ≤ 1, [r⁴ − 2(c₂ − r²/√2)² − Σ_{3 ≤ k ≤ K} k(k − 1)c_k²] /(K(K + 1)); for exp c_K²·q/(1 − q), q = r²/(K
 + 1).
 
-Rounding in float64, proved term by term: cos_ij to (2d + 12)u, Horner to (2K + 2)u, the sums to (number of terms)u;
-Σ_k k|c_k c′_k| ≤ K s s′ with s = ‖(c_k)_k‖.
+Rounding in float64, proved term by term: cos_ij to (2d + 12)u, which Σ_k k|c_k c′_k| ≤ ‖(√k c_k)‖‖(√k c′_k)‖ multiplies (k ≥ 2);
+Horner to (2K + 2)u, the sums to (number of terms)u.
 """
 
 from __future__ import annotations
@@ -262,14 +262,20 @@ def gram(
     starts = np.searchsorted(label, np.arange(present.size))
     alpha, c, unit = f.alpha[order], f.c[order], f.unit[order]
     form, own = _form(arith, alpha, c, unit, label, starts.size, first)
-    weight, s, e = f.weight[order], f.s[order], f.e[order]
+    weight, e = f.weight[order], f.e[order]
+    roots = arith.array(np.sqrt(np.arange(2.0, degree + 1)))
+    s = arith.norms(c[:, 2:]) + e
+    steep = (arith.norms(c[:, 2:] * roots) + np.sqrt(degree) * e) * (1 + 1e-12)
     per_group = np.bincount(label, weights=weight * s, minlength=starts.size)
+    turned = np.bincount(label, weights=weight * steep, minlength=starts.size)
     per_group_error = np.bincount(label, weights=weight * e + f.h.alpha_error[order] * s, minlength=starts.size)
-    ulps = (degree * (2 * d + 12) + 2 * degree + 2 + m + 8) * arith.unit
+    ulps, turn = (2 * degree + 2 + m + 8) * arith.unit, (2 * d + 12) * arith.unit
     total, total_error = float(per_group.sum()), float(per_group_error.sum())
     members = np.bincount(label, minlength=starts.size)
-    margin = (ulps + (n + 64) * arith.unit) * total**2 + 2 * total * total_error + total_error**2
-    own_margin = (ulps + members * arith.unit) * per_group**2 + 2 * per_group * per_group_error + per_group_error**2
+    margin = (ulps + (n + 64) * arith.unit) * total**2 + turn * float(turned.sum()) ** 2
+    margin = (margin + 2 * total * total_error + total_error**2) * (1 + 1e-12)
+    own_margin = (ulps + members * arith.unit) * per_group**2 + turn * turned**2
+    own_margin += 2 * per_group * per_group_error + per_group_error**2
     beyond, direct, single = _beyond(arith, norm, h, f, groups, leader)
     tau = np.sqrt(np.maximum(_excess(arith, beyond[present], own), 0.0) + own_margin) * (1 + 1e-14)
     tau = np.minimum(tau, direct[present])
@@ -325,6 +331,8 @@ def _beyond(
             own = _own(arith, norm, core, f, heads, groups.size[heads])
             beyond[inside] += np.where(kappa[inside] > 0, kappa[inside] * own, 0.0)
             direct[inside] += np.where(kappa[inside] > 0, kappa[inside] * single[heads], 0.0)
+        # a silent head has no coefficients here, so nothing is known of its tail
+        beyond[inside[f.weight[heads] == 0]] = direct[inside[f.weight[heads] == 0]] = np.inf
         if core.flip is not None and core.flip[1][2]:
             beyond[groups.label[rows[groups.flip[rows] < 0]]] = np.inf  # a flip of relu² costs degree 2
         moved = rows[leader[rows] != rows]
