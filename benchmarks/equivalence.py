@@ -24,7 +24,6 @@ The last column is the share of neurons put into their place; neither peer prove
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -33,6 +32,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,6 @@ def _rows(network) -> np.ndarray:
 
 def rebased(folder: Path) -> dict[str, float]:
     """rebasin: B's torch network permuted to match A's."""
-    import rebasin
     import torch
 
     import sparsemf
@@ -226,7 +226,7 @@ def rebased(folder: Path) -> dict[str, float]:
         models.append(torch.nn.Sequential(first, activation, last))
     a, b = models
     start = time.perf_counter()
-    matching = rebasin.PermutationCoordinateDescent(a, b, torch.zeros(1, a[0].in_features))
+    matching = import_module("rebasin").PermutationCoordinateDescent(a, b, torch.zeros(1, a[0].in_features))
     matching.rebasin()
     seconds = time.perf_counter() - start
     same = (a[0].weight == b[0].weight).all(dim=1) & (a[2].weight == b[2].weight).all(dim=0)
@@ -270,24 +270,23 @@ def show_peers(folder: Path, activation: str, n: int, patience: float, out: Call
     document, proving = certified(folder / "a.safetensors", folder / "permuted.safetensors", certificate)
     share = document["matching"]["matched"] / n
     line = f" {activation:<5} {n:>6} "
-    out(
-        f"{line}{'certify: ' + document['verdict']:<22} {proving.seconds:>8.1f} {proving.memory:>6.2f} 1 {share:>7.1%}\n"
-    )
+    title = f"certify: {document['verdict']}"
+    out(f"{line}{title:<22} {proving.seconds:>8.1f} {proving.memory:>6.2f}     1.00 {share:>7.1%}\n")
     for name, (_, modules, remedy) in _PEERS.items():
-        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        missing = [module for module in modules if find_spec(module) is None]
         if missing:
             out(f"{line}{name:<22} not installed ({', '.join(missing)}): {remedy}\n")
             continue
         used = process([__file__, "--peer", name, "--folder", str(folder)], result, patience)
         if used.code is None:
             ratio = patience / proving.seconds
-            out(f"{line}{name:<22} > {patience:>6.0f} {used.memory:>6.2f} > {ratio:.1f}\n")
+            out(f"{line}{name:<22} > {patience:>6.0f} {used.memory:>6.2f} > {ratio:>6.2f}       –\n")
         elif used.code:
             out(f"{line}{name:<22} failed with exit code {used.code} after {used.seconds:.1f} s\n")
         else:
             row = json.loads(result.read_text(encoding="utf-8").splitlines()[-1])
             ratio = row["seconds"] / proving.seconds
-            out(f"{line}{name:<22} {row['seconds']:>8.1f} {used.memory:>6.2f} {ratio:.2f} {row['found']:>7.1%}\n")
+            out(f"{line}{name:<22} {row['seconds']:>8.1f} {used.memory:>6.2f} {ratio:>8.2f} {row['found']:>7.1%}\n")
 
 
 def main() -> None:

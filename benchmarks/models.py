@@ -127,9 +127,8 @@ def main() -> None:
         b, aligned, text = folder / "permuted.safetensors", folder / "aligned.safetensors", folder / "text"
         save_file({PREFIX + n: x for n, x in permuted(tensors).items()}, b)
         used = command("certify", a, b, "--rho", "layernorm", "--align", aligned, stdout=text)
-        out(
-            f"\nsparsemf certify A permuted --rho layernorm --align OUT: {used.seconds:.1f} s, {used.memory:.2f} GiB\n\n"
-        )
+        out("\nsparsemf certify A permuted --rho layernorm --align OUT: ")
+        out(f"{used.seconds:.1f} s ({used.cpu:.1f} s CPU), {used.memory:.2f} GiB\n\n")
         out(text.read_text(encoding="utf-8"))
         same = [identical(tensors, load_file(path)) for path in (b, aligned)]
         out(f"\nMLP tensors with A's bits: {same[0]} of 24 before, {same[1]} of 24 after\n")

@@ -256,7 +256,11 @@ class _Search:
             **self.evidence,
             "leader": encode(chosen.leader.astype(np.int32)),
             "sign": encode(chosen.flip.astype(np.int8)),
+            "spectral": False,
         }
+        if not self.gated and self.a.m > 1 and bound > self._eps(base):
+            base["spectral"], self.bound = True, self._grouped(h, chosen, spectral=True)
+            bound = self.bound
         gaussian = self.measure.kind == "gaussian"
         if self.domain is not None and (bound > self._eps(base) or self.entries <= _LARGE):
             base["witness"] = encode(self.witness())
@@ -299,13 +303,13 @@ class _Search:
             return expanded(float64, (self.raw_a, 1.0), (self.raw_b, -1.0))
         return checked.gates(float64, self.raw_a, self.raw_b)
 
-    def _grouped(self, h: Expanded, grouping: Grouping) -> float:
+    def _grouped(self, h: Expanded, grouping: Grouping, spectral: bool = False) -> float:
         try:
             if self.gated:
                 return checked.gated_upper(
                     Arithmetic(0), self.measure, self.raw_a, self.raw_b, grouping.leader, grouping.flip
                 )
-            return grouped.upper(Arithmetic(0), self.measure, h, grouping.leader, grouping.flip)
+            return grouped.upper(Arithmetic(0), self.measure, h, grouping.leader, grouping.flip, spectral)
         except Undefined:
             return float("inf")
 

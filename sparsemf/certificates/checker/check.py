@@ -44,7 +44,7 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArra
         ValueError,
         IndexError,
         AttributeError,
-        OverflowError,
+        ArithmeticError,
         MemoryError,
         RecursionError,
         Unreadable,

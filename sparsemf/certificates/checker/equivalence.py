@@ -103,7 +103,10 @@ def prove(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any], known: float 
                 lower, upper, found = gated.distance_bounds(arith, norm, a, b, leader, flip, direction, degree)
             else:
                 h = expanded(arith, (a, 1.0), (b, -1.0))
-                lower, upper = 0.0, grouped.upper(arith, norm, h, leader, flip) if known is None else known
+                spectral = bool(evidence.get("spectral"))
+                lower, upper = 0.0, known
+                if upper is None:
+                    upper = grouped.upper(arith, norm, h, leader, flip, spectral)
                 if norm.kind == "empirical":
                     lower, high = evaluate.root_mean_square(arith, h, norm.data)
                     upper = min(high, upper)

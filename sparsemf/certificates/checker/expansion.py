@@ -16,7 +16,7 @@ import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker.arithmetic import UNDERFLOW, Arithmetic, Rows
+from sparsemf.certificates.checker.arithmetic import UNDERFLOW, Arithmetic, Rows, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, Core, Image, Term, image
 from sparsemf.certificates.checker.raw import Raw
 
@@ -82,6 +82,8 @@ def expanded(arith: Arithmetic, *signed: tuple[Raw, float], constants: bool = Tr
         # the two additions above round, too
         affine_error += error + 2 * arith.unit * (arith.norm(affine) + arith.norm(offset))
         lost = arith.lost_below(network.outer) if not arith.exact else 0.0
+        if not arith.exact and bool(np.any((network.outer != 0) & (np.abs(network.scale * network.outer) < 1e-290))):
+            raise Undefined("a coefficient underflows")  # what e^b or a constant multiplies afterwards is not known
         for position, term in enumerate(form.terms):
             a, v, c, point_error, alpha_error = _term(arith, form, position, term, alpha, w, b)
             alphas.append(a)

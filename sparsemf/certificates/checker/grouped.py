@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sparsemf.certificates.checker.arithmetic import UNDERFLOW, Arithmetic, Rows, Undefined
 from sparsemf.certificates.checker.catalogue import Core
 from sparsemf.certificates.checker.expansion import Expanded
-from sparsemf.certificates.checker.laws import Norm
+from sparsemf.certificates.checker.laws import Norm, norm_of_sum
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -263,23 +263,40 @@ def magnitude(norm: Norm, core: Core, size: Array) -> Array:
     return np.array([norm.exponential(float(s)) for s in size])
 
 
-def upper(arith: Arithmetic, norm: Norm, h: Expanded, leader: Integers, flip: Integers) -> float:
-    """The bound of the module's docstring."""
+def upper(
+    arith: Arithmetic, norm: Norm, h: Expanded, leader: Integers, flip: Integers, spectral: bool = False
+) -> float:
+    """The bound of the module's docstring; ``spectral``: its two sums by :func:`laws.norm_of_sum` where that is
+    less."""
     leader, flip = validated(h, leader, flip)
     groups = measured(arith, norm, h, leader, flip)
     slope, constant, error = remainder(arith, h, groups, leader)
     bound, squares = polynomial(arith, norm, h, groups.flip, slope, constant, error)
     weight = arith.norms(h.alpha) + h.alpha_error
+    kappa = arith.norms(groups.total) + groups.total_error
+    around, apart = np.zeros(groups.head.size), np.zeros(h.core.size)
     for core, rows in h.cores():
         if squares and core.name == "power2":
             continue
-        inside = np.isin(groups.head, rows)
-        heads = groups.head[inside]
-        kappa = arith.norms(groups.total[inside]) + groups.total_error[inside]
-        present = kappa > 0
-        bound += float(kappa[present] @ magnitude(norm, core, groups.size[heads][present]))
+        inside = np.flatnonzero(np.isin(groups.head, rows) & (kappa > 0))
+        around[inside] = magnitude(norm, core, groups.size[groups.head[inside]])
         moved = rows[(leader[rows] != rows) & (weight[rows] > 0)]
         scaled = groups.scale[moved] * groups.size[leader[moved]]
-        bound += float(weight[moved] @ change(norm, core, groups.gap[moved], groups.size[moved], scaled))
+        apart[moved] = change(norm, core, groups.gap[moved], groups.size[moved], scaled)
+    if not (np.isfinite(kappa).all() and np.isfinite(weight).all()):
+        raise Undefined("the coefficients of a group overflow")
+    if spectral:
+        # signs and the factor s of a flip belong to the functions
+        moved = np.flatnonzero(apart > 0)
+        bound += norm_of_sum(
+            arith,
+            np.concatenate([groups.total, h.alpha[moved]]),
+            np.concatenate([groups.total_error, h.alpha_error[moved]]),
+            np.concatenate([kappa, weight[moved]]),
+            np.concatenate([around, apart[moved]]),
+        )
+    else:
+        with np.errstate(invalid="ignore"):
+            bound += float(kappa[kappa > 0] @ around[kappa > 0]) + float(weight[weight > 0] @ apart[weight > 0])
     total = bound * (1 + (h.core.size + 64) * 2.0**-51)
     return total if total == total else float("inf")

@@ -125,7 +125,10 @@ class Norm:
 
 
 def spectral(arith: Arithmetic, x: Rows) -> float:
-    """Upper bound of ‖x‖₂ ≤ ‖(xᵀx)^8‖_F^{1/16} (float64: of the float nearest each entry, plus what that loses)."""
+    """Upper bound of ‖x‖₂ ≤ ‖(xᵀx)^32‖_F^{1/64} (float64: of the float nearest each entry, plus what that loses).
+
+    The powers are brought to length 1 before each squaring, so that their errors stay relative.
+    """
     size = arith.norm(x)
     if size == 0.0 or not np.isfinite(size) or min(x.shape) == 1:
         return size
@@ -133,8 +136,42 @@ def spectral(arith: Arithmetic, x: Rows) -> float:
     spread = float(np.linalg.norm([float(v.rad()) for v in x.ravel()])) * (1 + 1e-12) if arith.exact else 0.0
     mid = mid / size
     gram = mid.T @ mid if mid.shape[1] <= mid.shape[0] else mid @ mid.T
-    error = (max(x.shape) + 8) * 2.0**-52
-    for _ in range(3):
-        gram, error = gram @ gram, 2.02 * error + (gram.shape[0] + 4) * 2.0**-52
-    power = float(np.sqrt(np.sum(gram * gram))) * (1 + gram.size * 2.0**-52) + error
-    return min(size, size * (power ** (1.0 / 16.0) * (1 + 1e-14) + 1e-15) + spread)
+    ulps = (gram.shape[0] + 4) * 2.0**-52
+    # ‖xᵀx‖₂/size² ≤ scale·(‖gram‖₂ + error)^root
+    error, scale, root = (max(x.shape) + 8) * 2.0**-52, 1.0, 1.0
+    for _ in range(5):
+        length = float(np.sqrt(np.sum(gram * gram))) * (1 + gram.size * 2.0**-52)
+        if not length > 0:
+            return size
+        gram, error = gram / length, error / length * (1 + 1e-15) + 2.0**-52
+        scale *= length**root
+        if not error < 1e-3:
+            break
+        gram, error, root = gram @ gram, 2.01 * error + ulps, 0.5 * root
+    length = float(np.sqrt(np.sum(gram * gram))) * (1 + gram.size * 2.0**-52) + error
+    bound = np.sqrt(scale * length**root) * (1 + 1e-13) + 1e-15
+    return min(size, size * float(bound) + spread) if bound == bound else size
+
+
+def norm_of_sum(arith: Arithmetic, vectors: Rows, lost: Array, weight: Array, size: Array) -> float:
+    """Upper bound of ‖Σ_i v_i f_i‖ in any L² or sup norm, for functions with ‖f_i‖ ≤ ``size``_i.
+
+    ``vectors`` (n, m) are the v_i up to ``lost`` (n,), ``weight`` (n,) ≥ ‖v_i‖.  For any t_i > 0, Cauchy–Schwarz at
+    each point gives ‖Σ v_i f_i‖ ≤ ‖(t_i v_i)_i‖₂·√(Σ size_i²/t_i²); here t_i² = size_i/weight_i, which makes the bound
+    at most the triangle inequality's Σ weight_i size_i, and smaller by up to √n/(1 + √(n/m)) for v_i of many
+    directions.
+    """
+    if not np.isfinite(size[weight != 0]).all():
+        return float("inf")
+    live = np.flatnonzero((weight > 0) & (size > 0))
+    mass = float(weight[live] @ size[live]) * (1 + (live.size + 4) * 2.0**-52)
+    if not live.size or not np.isfinite(mass) or vectors.shape[1] == 1:
+        return mass
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        t = np.sqrt(size[live] / weight[live])
+    if not np.isfinite(t).all():
+        return mass
+    scaled = arith.array(t)[:, None] * vectors[live]
+    rounded = float(np.linalg.norm(t * (lost[live] + 2 * arith.unit * weight[live]))) * (1 + 1e-12)
+    # ‖A'‖² ≤ Σ weight_i size_i
+    return min(mass, (spectral(arith, scaled) + rounded) * float(np.sqrt(mass)) * (1 + 1e-14))

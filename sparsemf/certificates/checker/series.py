@@ -16,8 +16,8 @@ for g ≠ g′ |⟨D_g, D_g′⟩_{>K}| is at most min(τ_g τ_g′, Σ_{i ∈ g
 where |σ″ − 1| ≤ 1, [r⁴ − 2(c₂ − r²/√2)² − Σ_{3 ≤ k ≤ K} k(k − 1)c_k²] /(K(K + 1)); for exp c_K²·q/(1 − q), q = r²/(K
 + 1).
 
-Rounding in float64, proved term by term: cos_ij to (2d + 12)u, which Σ_k k|c_k c′_k| ≤ ‖(√k c_k)‖‖(√k c′_k)‖ multiplies (k ≥ 2);
-Horner to (2K + 2)u, the sums to (number of terms)u.
+Rounding in float64, proved term by term: cos_ij to (2d + 12)u, which Σ_k k|c_k c′_k| ≤ ‖(√k c_k)‖‖(√k c′_k)‖ multiplies
+(k ≥ 2); Horner to (2K + 2)u, the sums to (number of terms)u.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, Core
 from sparsemf.certificates.checker.expansion import Expanded
 from sparsemf.certificates.checker.hermite import coefficients, energies
-from sparsemf.certificates.checker.laws import Norm, spectral
+from sparsemf.certificates.checker.laws import Norm, norm_of_sum
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -222,19 +222,21 @@ def linear_lower(found: list[Degree]) -> float:
 
 
 def spectral_upper(arith: Arithmetic, norm: Norm, f: Spectrum) -> float:
-    """Upper bound of ‖h‖ without the Gram form: with A = (α_i) and φ_i the neurons beyond degree 1, E‖Σ α_i φ_i‖² =
-    tr(AAᵀ E φφᵀ) ≤ ‖A‖₂²·Σ‖φ_i‖²; degrees 0 and 1 (2 with Q, then counted twice) are written out."""
+    """Upper bound of ‖h‖ without the Gram form: with φ_i the neurons beyond degree 1, ‖φ_i‖ ≤ s_i, and A' the matrix of
+    the rows α_i √(s_i/‖α_i‖), E‖Σ α_i φ_i‖² ≤ ‖A'‖₂²·Σ ‖α_i‖s_i (Cauchy–Schwarz; never above (Σ ‖α_i‖s_i)²); degrees 0
+    and 1 (2 with Q, then counted twice) are written out."""
     second = _second(arith, f) if f.quadratic is not None else (0.0, 0.0)
     if second is None:
         return float("inf")
-    total = 0.0
+    size = np.zeros(f.weight.size)
     for core, rows in f.h.cores():
         own = rows[f.weight[rows] > 0]
         bound = _own(arith, norm, core, f, own, norm.sizes(arith, f.h.w[own], f.h.b[own]))
-        total += float(np.sum(bound**2))
-    size = spectral(arith, f.alpha) + float(np.linalg.norm(f.h.alpha_error)) * (1 + 1e-12)
+        described = np.hypot(arith.norms(f.c[own, 2:]) + f.e[own], _single(arith, core, f, own)) * (1 + 1e-14)
+        size[own] = np.minimum(bound, described)
+    beyond = norm_of_sum(arith, f.alpha, f.h.alpha_error, f.weight, size)
     head = np.sqrt(arith.norm(f.t0) ** 2 + arith.norm(f.t1) ** 2) + f.low_error
-    square = head**2 + second[1] ** 2 + size**2 * total * (1 + 1e-10)
+    square = head**2 + second[1] ** 2 + beyond**2
     return float(np.sqrt(square) * (1 + 1e-12) + f.drift)
 
 
@@ -270,16 +272,16 @@ def gram(
     turned = np.bincount(label, weights=weight * steep, minlength=starts.size)
     per_group_error = np.bincount(label, weights=weight * e + f.h.alpha_error[order] * s, minlength=starts.size)
     ulps, turn = (2 * degree + 2 + m + 8) * arith.unit, (2 * d + 12) * arith.unit
-    total, total_error = float(per_group.sum()), float(per_group_error.sum())
+    total, total_error = per_group.sum(), per_group_error.sum()  # numpy floats: they overflow to ∞
     members = np.bincount(label, minlength=starts.size)
-    margin = (ulps + (n + 64) * arith.unit) * total**2 + turn * float(turned.sum()) ** 2
+    margin = (ulps + (n + 64) * arith.unit) * total**2 + turn * turned.sum() ** 2
     margin = (margin + 2 * total * total_error + total_error**2) * (1 + 1e-12)
     own_margin = (ulps + members * arith.unit) * per_group**2 + turn * turned**2
     own_margin += 2 * per_group * per_group_error + per_group_error**2
     beyond, direct, single = _beyond(arith, norm, h, f, groups, leader)
     tau = np.sqrt(np.maximum(_excess(arith, beyond[present], own), 0.0) + own_margin) * (1 + 1e-14)
     tau = np.minimum(tau, direct[present])
-    tail = float(tau.sum()) ** 2
+    tail = tau.sum() ** 2
     if tail > 0.05 * max(arith.up(form), 0.0) + 1e-300:
         tail = min(tail, _cross_tail(arith, unit, label, starts, weight * single[order], tau, degree))
     head = np.hypot(np.sqrt(arith.norm(f.t0) ** 2 + arith.norm(f.t1) ** 2) + f.low_error, second[1]) * (1 + 1e-15)
