@@ -93,11 +93,14 @@ def main() -> None:
                 seconds += part["seconds"]
                 checking += part["checking"]
                 looked_at += task[2]
+                for line in part["failures"]:
+                    sys.stdout.write(f"{line}\n")
+                    sys.stdout.flush()
                 sys.stderr.write(f"\r{looked_at} pairs, {time.perf_counter() - start:.0f} s")
         except KeyboardInterrupt:  # what is known by then is said
             pool.shutdown(wait=False, cancel_futures=True)
     sys.stderr.write("\n")
-    for line in (*failures, *undecided[:20]):
+    for line in undecided[:20]:
         sys.stdout.write(line + "\n")
     names = (
         "equivalent",

@@ -12,6 +12,8 @@ from sparsemf.certificates.checker.document import seal
 from sparsemf.certificates.checker.raw import decode, encode
 
 Document = dict[str, Any]
+NOTICEABLE = 1e-25
+"""Truths below this are the quadrature's own error."""
 
 
 def false_claim(pair: Pair, honest: Document, rng: np.random.Generator) -> Document | None:
@@ -24,13 +26,13 @@ def false_claim(pair: Pair, honest: Document, rng: np.random.Generator) -> Docum
     truth = pair.truth
     factor = 1 + 10.0 ** rng.uniform(-5, 3)
     kind = rng.integers(4)
-    if kind == 0 and truth > 0:  # an upper bound below the truth
+    if kind == 0 and truth > NOTICEABLE:  # an upper bound below the truth
         upper = truth * (1 - RELATIVE) / factor
         lower = min(doc["bounds"]["lower"], 0.5 * upper)
         doc |= _threshold(upper * rng.uniform(1.0, 3.0), "equivalent")
         doc["bounds"] = {"lower": lower, "upper": upper}
     elif kind == 1:  # a lower bound above it
-        lower = max(truth * (1 + RELATIVE), 1e-50) * factor
+        lower = max(truth * (1 + RELATIVE), NOTICEABLE) * factor
         upper = doc["bounds"]["upper"]
         doc |= _threshold(lower / rng.uniform(1.001, 3.0), "distinct")
         doc["bounds"] = {"lower": lower, "upper": None if upper is None else max(upper, 2 * lower)}

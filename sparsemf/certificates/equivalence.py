@@ -33,6 +33,8 @@ from sparsemf.measures import Ball, Empirical, Gaussian, InputLaw, Network
 Array = NDArray[np.float64]
 
 _BITS = (160, 320)
+_EXACT = 1e-80
+"""Bounds below this come from differences that are exactly 0."""
 _TIGHT = 1.2
 """Distinct networks with bounds closer than this factor need no tighter ones …"""
 _CHEAP = 2e10
@@ -84,10 +86,13 @@ def raw_of(network: Network) -> Raw:
 
 
 def encode_law(law: InputLaw) -> dict[str, Any]:
-    """A law as JSON; the rows of an empirical law stay in their file."""
+    """A law as JSON; the rows of an empirical law stay in their file, a diagonal root is written as its diagonal."""
     if isinstance(law, Empirical) or law.name == "gaussian":
         return {"name": law.name, "mean": None, "root": None}
-    return {"name": law.name, "mean": encode(law.mean), "root": encode(law.root)}
+    root = law.root
+    if root.shape[0] == root.shape[1] and np.array_equal(root, np.diag(np.diag(root))):
+        root = np.diag(root)
+    return {"name": law.name, "mean": encode(law.mean), "root": encode(root)}
 
 
 def norm_for(law: InputLaw, domain: Ball | None) -> Norm:
@@ -211,6 +216,7 @@ class _Search:
         self.evidence: dict[str, Any] = {"bits": 0, "degree": 2, "norm_degree": 2, "gram": False, "norm_gram": False}
         self.size: dict[tuple[int, int, bool], tuple[float, float]] = {}
         self.point: Array | None = None
+        self.grain: float | None = None
 
     def run(self) -> _Proof:
         """The proof that decides, or the tightest one found."""
@@ -334,8 +340,22 @@ class _Search:
             low, high = self._norms(evidence)
             rel = self.relative or 0.0
             eps, eps_distinct = rel * low * (1 - SLACK), rel * high * (1 + SLACK)
-        lower, upper = max(lower * (1 - SLACK), 0.0), upper * (1 + SLACK)
+        # a matrix product may round otherwise on another machine, or at another address
+        grain = 0.0 if evidence["bits"] or upper <= _EXACT else self._grain()
+        lower, upper = max(lower * (1 - SLACK) - grain, 0.0), upper * (1 + SLACK) + grain
         return _Proof(evidence, lower, upper, eps, eps_distinct, proved.separations)
+
+    def _grain(self) -> float:
+        """Four units in the last place of Σ‖α_i‖‖σ(u_i)‖ and the affine part: how far roundings may differ."""
+        if self.grain is None:
+            h, norm = self.h, self.measure
+            rough = norm.reach(self.a.d) * np.sqrt(np.sum(h.w**2, axis=1) + h.b**2)
+            size = rough if self.entries > _LARGE else norm.sizes(Arithmetic(0), h.w, h.b)
+            mass = float(np.linalg.norm(h.alpha, axis=1) @ (size + 1.0))
+            mass += norm.reach(self.a.d) * sum(float(np.linalg.norm(f.affine)) for f in (self.a, self.b))
+            mass += sum(float(np.linalg.norm(f.offset)) for f in (self.a, self.b))
+            self.grain = 2.0**-51 * mass if np.isfinite(mass) else 0.0
+        return self.grain
 
     def witness(self) -> Array:
         """A point where the two differ much: of the data, of the ball, or of the law's bulk."""

@@ -96,6 +96,7 @@ def norm_of(document: Mapping[str, Any], d: int, data: Array | None) -> Norm:
             raise Refused("the law named gaussian is N(0, I)")
         return Norm("gaussian")
     root = np.asarray(decode(law["root"]), dtype=np.float64)
+    root = np.diag(root) if root.ndim == 1 else root  # a diagonal root is written as its diagonal
     if root.ndim != 2 or root.shape[0] != d:
         raise Refused("the law does not fit the networks")
     return Norm("gaussian", mean=array(law["mean"], (d,), "the law's mean"), root=root)
