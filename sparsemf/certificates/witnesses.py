@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,9 @@ def sparsity_claim(
         },
     }
     data = law.x if isinstance(law, Empirical) else None
-    proved_upper = sparsity.upper_bound(document, raw, data) * (1 + SLACK)
+    rows = None if data is None else hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
+    probe = {**document, "config": {"rows_sha256": rows}}
+    proved_upper = sparsity.upper_bound(probe, raw, data) * (1 + SLACK)
     low = max(proved_upper, found.eps[0])
     lower, high = found.lower, None
     if lower > 0:

@@ -34,14 +34,14 @@ def align_files(
 
     Returns one record per pair, in the order of A's blocks, and per block without a partner (``problem`` says so):
 
-    block : the name, or ``"a = b"`` where the names differ
-    matched, flipped, rescaled, refused : neurons of B (None: the block was left as it was); ``refused`` flips were
-        wanted, and their cost had no place to go
-    distance : largest relative distance of a matched pair on the section of the scalings
-    residual : unpayable cost of the flips that was zero to rounding, relative to √Σ‖cost_i‖²
-    rounding : largest relative error ‖x − x̂‖/‖x‖ of a tensor when it was rounded to the file's type
-    in_place : whether all matched neurons stand in A's positions
-    problem : why the block was left as it was, or None
+    - block: the name, or ``"a = b"`` where the names differ
+    - matched, flipped, rescaled, refused: neurons of B (None: the block was left as it was); ``refused`` flips were
+      wanted, and their cost had no place to go
+    - distance: largest relative distance of a matched pair on the section of the scalings
+    - residual: unpayable cost of the flips that was zero to rounding, relative to √Σ‖cost_i‖²
+    - rounding: largest relative error ‖x − x̂‖/‖x‖ of a tensor when it was rounded to the file's type
+    - in_place: whether all matched neurons stand in A's positions
+    - problem: why the block was left as it was, or None
 
     Raises :class:`~sparsemf.exceptions.InputError` for unreadable files, a target of another format, and when no block
     could be aligned; then nothing is written.

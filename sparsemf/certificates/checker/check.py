@@ -1,9 +1,10 @@
 """Does a certificate's claim follow from its networks?  Everything is recomputed from raw arrays.
 
-``check(document, networks, data)`` knows two kinds of claims, each in a module of its own: :mod:`.equivalence`
-(``sparsemf/certify/2``) and :mod:`.sparsity` (``sparsemf/sparsity/2``).  A claim is valid when this program's own
-bounds imply it.  Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary
-functions to 32 units in the last place, python-flint; for sparsity also LAPACK's symmetric eigenvalues.
+``check(document, networks, data)`` knows two kinds of claims, each in a module of its own:
+``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence` and ``sparsemf/sparsity/2`` in
+:mod:`~sparsemf.certificates.checker.sparsity`.  A claim is valid when this program's own bounds imply it.  Trusted base:
+this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32 units in the last
+place, python-flint; for sparsity also LAPACK's symmetric eigenvalues.
 """
 
 from __future__ import annotations
