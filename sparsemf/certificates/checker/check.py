@@ -2,9 +2,10 @@
 
 ``check(document, networks, data)`` knows two kinds of claims, each in a module of its own:
 ``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence` and ``sparsemf/sparsity/2`` in
-:mod:`~sparsemf.certificates.checker.sparsity`.  A claim is valid when this program's own bounds imply it.  Trusted base:
-this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32 units in the last
-place, python-flint; for sparsity also LAPACK's symmetric eigenvalues.
+:mod:`~sparsemf.certificates.checker.sparsity`.  A claim is valid when this program's own bounds imply it.
+
+Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32 units
+in the last place, python-flint; for sparsity also LAPACK's symmetric eigenvalues.
 """
 
 from __future__ import annotations
