@@ -163,3 +163,10 @@ def test_norms_of_sums_against_points() -> None:
         assert found <= float(weight @ size) * (1 + 1e-12)
         for _ in range(5):
             assert np.linalg.norm((rng.choice([-1.0, 1.0], n) * size) @ v) <= found * (1 + 1e-12)
+
+
+def test_a_direction_whose_square_underflows() -> None:
+    """‖w‖ = 1e-170: w² is 0 in float64; with a coefficient of 1e100 the neuron is 7e-71, above TINY."""
+    a, b = raw("relu", 1e100, [1e-170]), raw("relu", 0.0, [1.0])
+    for bits in (0, 320):
+        assert proved(STANDARD, a, b, [0, 1], bits, gram=True).upper >= 1e-70 / math.sqrt(2)

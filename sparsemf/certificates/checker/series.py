@@ -95,6 +95,8 @@ def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectru
     flat = r_up <= np.maximum(4 * lost, 1e-140)
     if arith.exact:
         flat |= np.array([not v > 0 for v in square], dtype=bool)
+    # a square that underflowed, or a ball that touches 0, does not bound ‖w‖
+    r_up = np.where(flat, arith.norms(w), r_up)
     keep = np.flatnonzero(~flat & (weight > 0))
     c = arith.zeros((n, degree + 1))
     e, moved = np.zeros(n), lost + (d + 4) * arith.unit * r_up
