@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -313,27 +313,31 @@ def main() -> None:
         out(json.dumps(_PEERS[options.peer][0](options.folder)) + "\n")
         return
     widths = options.widths or ([256, 512] if options.quick else [2048, 4096, 8192, 16384])
-    rows: list[str] = []
     if not options.no_cases:
         out(f"d = m = {d}, N(0, I), relative ε = 1e-3, two threads; bounds and ε over ‖f_A‖, certificate in MB\n")
         out(" σ          N B     verdict           lower    upper        ε matched certify s    CPU   GiB")
         out("  verify s    CPU   GiB     MB\n")
-    for activation in options.activations:
+        for activation, n, folder, size in written(options.activations, widths, d, options.noise):
+            show_cases(folder, activation, n, size, shown)
+    if not options.no_peers:
+        out("\nA and a permuted copy: seconds, peak GiB, time over certify's, neurons put into their place\n")
+        for activation, n, folder, _ in written(options.activations, widths, d, options.noise):
+            show_peers(folder, activation, n, options.patience, shown)
+
+
+def written(
+    activations: Sequence[str], widths: Sequence[int], d: int, noise: float
+) -> Iterator[tuple[str, int, Path, float]]:
+    """(activation, N, a folder with the networks' files while it lasts, ‖f_A‖)."""
+    for activation in activations:
         for n in widths:
             with tempfile.TemporaryDirectory() as name:
                 folder, facts = Path(name), Path(name) / "facts.json"
                 arguments = ["--write", activation, str(n), "--folder", name]
-                arguments += ["--dimension", str(d), "--noise", repr(options.noise)]
+                arguments += ["--dimension", str(d), "--noise", repr(noise)]
                 if process([__file__, *arguments], facts).code:
                     raise SystemExit(f"the networks of width {n} could not be written")
-                size = json.loads(facts.read_text(encoding="utf-8"))["size"]
-                if not options.no_cases:
-                    show_cases(folder, activation, n, size, shown)
-                if not options.no_peers:
-                    show_peers(folder, activation, n, options.patience, rows.append)
-    if rows:
-        out("\nA and a permuted copy: seconds, peak GiB, time over certify's, neurons put into their place\n")
-        out("".join(rows))
+                yield activation, n, folder, json.loads(facts.read_text(encoding="utf-8"))["size"]
 
 
 def shown(line: str) -> None:
