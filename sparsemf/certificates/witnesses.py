@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,14 @@ def sparsity_claim(
     law: InputLaw,
     found: SStar,
     dictionary: Network,
-    flattenings: tuple[Flattening, ...],
+    partitions: Sequence[tuple[Flattening, ...]],
 ) -> dict[str, Any]:
     """The ``claim``, ``law`` and ``evidence`` of a sparsity certificate, with the numbers that the checker proves.
 
-    ``dictionary`` is the explicit network in input coordinates, ``flattenings`` what gave L(lower − 1).  The
-    interval of ε is the part of the staircase's that the checker confirms; when it confirms none, the claim falls
-    back to what it does: lower = 0, and ε from its own upper bound.
+    ``dictionary`` is the explicit network in input coordinates, ``partitions`` the flattenings that gave the lower
+    curve, all of which the claim repeats as the checker proves it.  The interval of ε is the part of the staircase's
+    that the checker confirms; when it confirms none, the claim falls back to what it does: lower = 0, and ε from its
+    own upper bound.
     """
     raw = raw_of(network)
     grouping, upper = _grouping(raw, raw_of(dictionary), norm_for(law, None), found.eps[0])
@@ -47,7 +49,11 @@ def sparsity_claim(
             "degree": _DEGREE,
             "direction": None,
             "gram": bool(upper > found.eps[0] and not isinstance(law, Empirical)),
-            "flattenings": [[f.p, f.low, f.high, f.outputs_in_rows] for f in flattenings],
+            "partitions": [
+                [[f.p, f.low, f.high, f.outputs_in_rows] for f in groups]
+                for groups in dict.fromkeys(partitions)
+                if groups
+            ],
             "dictionary": {
                 "outer": encode(dictionary.alpha),
                 "inner": encode(dictionary.inner),
@@ -62,9 +68,10 @@ def sparsity_claim(
     probe = {**document, "config": {"rows_sha256": rows}}
     proved_upper = sparsity.upper_bound(probe, raw, data) * (1 + SLACK)
     low = max(proved_upper, found.eps[0])
+    curve = sparsity.lower_bounds(document, raw) * (1 - SLACK)
     lower, high = found.lower, None
     if lower > 0:
-        proved_lower = sparsity.lower_bound(document, raw) * (1 - SLACK)
+        proved_lower = sparsity.at(curve, lower - 1)
         if found.eps[0] == found.eps[1]:  # a bracket at one ε
             high = low
             if proved_lower <= low:
@@ -79,6 +86,7 @@ def sparsity_claim(
         "upper": found.upper,
         "eps": [low, high if lower > 0 else None],
         "counts": found.counts,
+        "lower_curve": encode(curve),
     }
     return document
 

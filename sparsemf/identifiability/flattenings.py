@@ -12,12 +12,15 @@ each with its own p, the tails of the *groups* add up.  Degrees 0 and 1 are left
 Kernel form: σ_j(M)² are the eigenvalues of P·Q with P = G^{∘p} and Q = Σ_k 𝒜∘(c_k c_kᵀ)∘G^{∘(k−p)} (columns), or with
 P = G^{∘p}∘𝒜 and Q = Σ_k (c_k c_kᵀ)∘G^{∘(k−p)} (rows); G = ûûᵀ, 𝒜 = ααᵀ.
 
-Tails are formed as trace − leading eigenvalues and lowered by a stated margin: a perturbation E of a symmetric matrix
-moves the sum of any set of its eigenvalues by at most the trace norm of E (Weyl/Ky Fan), and
+Tails are verified (:mod:`~sparsemf.identifiability.verified`): with any B such that P = BBᵀ + E,
 
-- forming FᵀQF (P = FFᵀ, D columns, rows of norm 1): ‖E‖_* ≤ √D·n·UNIT·Σ|Q_ij|;
-- replacing P by the computed BBᵀ: ‖E‖_* ≤ 8n·UNIT·‖P‖₂·tr Q;
-- the eigenvalue problem, the trace and the entries: UNIT·[(8n + 64)·(trace + |trace|_abs) + (64 + d)·(Σ‖α_i‖‖φ_i‖)²].
+    Σ_{j > S} λ_j(PQ) ≥ Σ_{j > S} λ_j(BᵀQB) − ‖E‖₂·tr Q,
+
+since λ_j(PQ) = λ_j(Q^{½}BBᵀQ^{½} + Q^{½}EQ^{½}) and the last term has trace norm ≤ ‖E‖₂ tr Q.  B holds the normalised
+monomials of the directions where they are fewer than the neurons, else the eigenvectors of P times the roots of its
+eigenvalues, E being the residual.  All matrices are made of the stored numbers (α, c, û); their entries and products
+are charged with a priori bounds; how far the function with exactly these tensors is from f is
+:func:`description_error`.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from sparsemf.identifiability.verified import ROUNDOFF, Eigenvalues, eigenvalues
 from sparsemf.measures import Atoms, Network
 from sparsemf.measures.gaussian import ENTRY_ULPS, UNIT
 
@@ -55,20 +59,24 @@ class Flattening:
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """``energy[j]`` = σ_{j+1}(M)², descending; ``total`` its trace; ``margin`` the rounding margin of any tail."""
+    """σ_j(M)², j = 1, 2, …, as verified eigenvalues; ``margin`` is what is taken off any tail."""
 
     flattening: Flattening
-    energy: Array
-    total: float
-    margin: float
+    verified: Eigenvalues
+
+    @property
+    def energy(self) -> Array:
+        """σ_j(M)² in descending order, as computed."""
+        return self.verified.values
+
+    @property
+    def margin(self) -> float:
+        """What is taken off any tail."""
+        return self.verified.margin
 
     def tails(self, n: int) -> Array:
         """Certified lower bounds of Σ_{j > S} σ_j² for S = 0 … n."""
-        leading = np.concatenate([[0.0], np.cumsum(self.energy)])[: n + 1]
-        tail = np.zeros(n + 1)
-        tail[: leading.size] = np.maximum(self.total - leading - self.margin, 0.0)
-        # the computed tail cannot grow; rounding of the cumulative sum is inside the margin
-        return np.minimum.accumulate(tail)
+        return self.verified.tails(n)
 
 
 def symmetric_features(unit: Array, p: int) -> Array:
@@ -93,26 +101,45 @@ def feature_count(d: int, p: int) -> int:
     return out
 
 
-def spectrum(network: Network, flattening: Flattening, known: Trace | None = None) -> Spectrum:
-    """The spectrum of one flattening of a whitened network; no n×n array when the row space is smaller than n.
-
-    ``known`` is the trace of the flattening's degrees, where the caller has it already.
-    """
+def spectrum(network: Network, flattening: Flattening) -> Spectrum:
+    """The spectrum of one flattening of a whitened network; no n×n array when the row space is smaller than n."""
     atoms = Atoms.of(network)
-    n, d, m = network.width, network.d, network.m
-    rows_dimension = feature_count(d, flattening.p) * (m if flattening.outputs_in_rows else 1)
-    solve = _explicit if rows_dimension <= n else _implicit
-    energy, eigen_margin = solve(network, atoms, flattening)
-    energy = np.maximum(np.sort(energy)[::-1], 0.0)
-    found = known or trace(network, flattening.low, flattening.high)
-    margin = eigen_margin + UNIT * ((8 * n + 64) * (found.total + found.absolute) + (ENTRY_ULPS + d) * found.mass**2)
-    return Spectrum(flattening, energy, found.total, margin)
+    columns = feature_count(network.d, flattening.p) * (network.m if flattening.outputs_in_rows else 1)
+    explicit = columns <= network.width
+    factor, missing = _features(network, atoms, flattening) if explicit else _root(network, atoms, flattening)
+    weight = np.ones(network.width) if flattening.outputs_in_rows else np.linalg.norm(network.alpha, axis=1)
+    c = atoms.hermite(flattening.high)[:, flattening.low :]
+    degrees = np.arange(flattening.low, flattening.high + 1)
+    size, steep = weight * np.linalg.norm(c, axis=1), weight * np.linalg.norm(c * np.sqrt(degrees), axis=1)
+    length = np.linalg.norm(factor, axis=1)
+    image, absolute = np.zeros((factor.shape[1], factor.shape[1])), 0.0
+    for rows in _blocks(network.width):
+        block = _q_rows(network, atoms, flattening, rows)
+        image += factor[rows].T @ (block @ factor)
+        absolute += float(length[rows] @ np.abs(block) @ length)
+    # |fl(Q) − Q|_ij ≤ (Horner, products with 𝒜)·size_i size_j + (the cosines' inner products)·steep_i steep_j
+    entries = (3 * flattening.high + network.m + 16) * ROUNDOFF * float(length @ size) ** 2
+    entries += (network.d + 2) * ROUNDOFF * float(length @ steep) ** 2
+    products = 2 * (network.width + 8) * ROUNDOFF * absolute
+    found = eigenvalues(image, (entries + products) * (1 + 1e-10))
+    traced = missing * float(size @ size) * (1 + 1e-10)
+    return Spectrum(flattening, Eigenvalues(found.values, found.shrink, found.margin + traced))
+
+
+def description_error(network: Network, degree: int) -> float:
+    """‖f − f̂‖ beyond degree 1 for the function f̂ with the tensors Σ α_i c_k(i) û_i^{⊗k} of the *stored* α, c, û, up to
+    the degree considered: c to (ENTRY_ULPS)·UNIT·‖φ_i‖ (the stated accuracy of the activations' coefficients), û to
+    (d + 8)u, which k indices see k times."""
+    atoms = Atoms.of(network)
+    weight = np.linalg.norm(network.alpha, axis=1)
+    steep = np.linalg.norm(atoms.hermite(degree) * np.arange(degree + 1.0), axis=1)
+    return UNIT * float(weight @ (ENTRY_ULPS * atoms.length + (network.d + 8) * steep))
 
 
 def _q_rows(network: Network, atoms: Atoms, flattening: Flattening, rows: slice) -> Array:
     """Rows of Q = Σ_k (c_k c_kᵀ)∘G^{∘(k−p)}, times 𝒜 when the outputs are in the columns."""
     c = atoms.hermite(flattening.high)
-    cos = np.clip(atoms.unit[rows] @ atoms.unit.T, -1.0, 1.0)
+    cos = atoms.unit[rows] @ atoms.unit.T
     acc = np.zeros_like(cos)
     term = np.empty_like(cos)
     for k in range(flattening.high, flattening.low - 1, -1):
@@ -131,54 +158,26 @@ def _blocks(n: int) -> list[slice]:
     return [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
 
 
-def _explicit(network: Network, atoms: Atoms, flattening: Flattening) -> tuple[Array, float]:
-    """Eigenvalues of FᵀQF with P = FFᵀ, F (n, D), and the margin of forming it."""
+def _features(network: Network, atoms: Atoms, flattening: Flattening) -> tuple[Array, float]:
+    """(F, bound of ‖P − FFᵀ‖): the monomials (n, D), each entry to (p + 4) roundings."""
     features = symmetric_features(atoms.unit, flattening.p)
     if flattening.outputs_in_rows:
         features = (features[:, :, None] * network.alpha[:, None, :]).reshape(network.width, -1)
-    length = np.linalg.norm(features, axis=1)
-    image = np.zeros((features.shape[1], features.shape[1]))
-    absolute = 0.0
-    for rows in _blocks(network.width):
-        block = _q_rows(network, atoms, flattening, rows)
-        image += features[rows].T @ (block @ features)
-        absolute += float(length[rows] @ np.abs(block) @ length)
-    margin = UNIT * np.sqrt(features.shape[1]) * (network.width + 8) * absolute
-    return linalg.eigvalsh(0.5 * (image + image.T), check_finite=False), float(margin)
+    return features, 2.1 * (flattening.p + 5) * ROUNDOFF * float(np.sum(features**2))
 
 
-def _implicit(network: Network, atoms: Atoms, flattening: Flattening) -> tuple[Array, float]:
-    """Eigenvalues of BᵀQB with P = BBᵀ from the eigendecomposition of P (n×n), and the margin of BBᵀ ≈ P."""
-    q = np.concatenate([_q_rows(network, atoms, flattening, rows) for rows in _blocks(network.width)])
-    cos = np.clip(atoms.unit @ atoms.unit.T, -1.0, 1.0)
-    p = cos**flattening.p
+def _root(network: Network, atoms: Atoms, flattening: Flattening) -> tuple[Array, float]:
+    """(B, bound of ‖P − BBᵀ‖) from the eigendecomposition of P (n×n), the residual verified."""
+    n, d, p = network.width, network.d, flattening.p
+    target = atoms.unit @ atoms.unit.T
+    target = np.ones_like(target) if p == 0 else target**p
+    weight = np.ones(n)
     if flattening.outputs_in_rows:
-        p *= network.alpha @ network.alpha.T
-    values, vectors = linalg.eigh(p, check_finite=False)
-    keep = values > UNIT * max(float(values[-1]), 0.0)
-    factor = vectors[:, keep] * np.sqrt(values[keep])
-    image = factor.T @ q @ factor
-    margin = 8 * network.width * UNIT * max(float(values[-1]), 0.0) * float(np.trace(q))
-    return linalg.eigvalsh(0.5 * (image + image.T), check_finite=False), margin
-
-
-@dataclass(frozen=True)
-class Trace:
-    """``total`` = Σ_k ‖T_k‖² over some degrees, ``absolute`` the same with absolute values, ``mass`` = Σ‖α_i‖‖φ_i‖."""
-
-    total: float
-    absolute: float
-    mass: float
-
-
-def trace(network: Network, low: int, high: int) -> Trace:
-    """Σ_{k=low}^{high} ‖T_k‖² of a whitened network, in row blocks."""
-    atoms = Atoms.of(network)
-    weight = np.linalg.norm(network.alpha, axis=1)
-    every = Flattening(0, low, high, outputs_in_rows=True)
-    total = absolute = 0.0
-    for rows in _blocks(network.width):
-        block = _q_rows(network, atoms, every, rows)
-        total += float(np.sum(network.alpha[rows] * (block @ network.alpha)))
-        absolute += float(weight[rows] @ np.abs(block) @ weight)
-    return Trace(max(total, 0.0), absolute, float(weight @ atoms.length))
+        target *= network.alpha @ network.alpha.T
+        weight = np.sum(network.alpha**2, axis=1)
+    values, vectors = linalg.eigh(target, check_finite=False)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    rest = target - root @ root.T
+    lost = (n + 4) * ROUNDOFF * float(np.sum(root**2))
+    lost += (p * (d + 4) + network.m + 8) * ROUNDOFF * float(weight.sum())
+    return root, (float(np.linalg.norm(rest)) + lost) * (1 + (n * n + 8) * ROUNDOFF)

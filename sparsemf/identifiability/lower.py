@@ -1,4 +1,12 @@
-"""The lower curve L(S): no network of S atoms comes closer than L(S) in L²(N(m, Σ)), affine part free."""
+"""The lower curve L(S): no network of S atoms comes closer than L(S) in L²(N(m, Σ)), affine part free.
+
+Any partition of the degrees beyond the free ones into groups, each flattened with a p of its own, gives a bound:
+‖f − g‖² ≥ Σ_groups Σ_{j > S} σ_j(M_group)².  For one p, stacking more degrees into a group only helps (a best
+approximation of rank S of the stack restricts to one of each part), so a partition is told by which p serves which
+degrees.  Two families are tried for each p_max: *all* degrees from p_max on with p_max, and *halves*,
+p(k) = min(p_max, ⌊k/2⌋), where the flattening of every degree is as square, and its rank as large, as p_max allows;
+L(S) is the best at each S.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.identifiability.flattenings import Flattening, Spectrum, Trace, feature_count, spectrum, trace
+from sparsemf.identifiability.flattenings import Flattening, Spectrum, description_error, feature_count, spectrum
 from sparsemf.measures import Network
 
 Array = NDArray[np.float64]
@@ -32,12 +40,32 @@ class LowerCurve:
     degree: int
 
 
+Partition = tuple[Flattening, ...]
+"""Flattenings of disjoint intervals of degrees."""
+
+
+def partitions(free: int, degree: int, p: int, rows: bool) -> list[Partition]:
+    """The partitions of the degrees free + 1 … degree that are tried for the largest order ``p``."""
+    first = free + 1
+    found = []
+    for order in (lambda k: p if k >= p else max(k // 2, 1), lambda k: min(p, max(k // 2, 1))):
+        groups: list[Flattening] = []
+        for k in range(first, degree + 1):
+            own = 0 if p == 0 else min(order(k), k)
+            if groups and groups[-1].p == own:
+                groups[-1] = Flattening(own, groups[-1].low, k, rows)
+            else:
+                groups.append(Flattening(own, k, k, rows))
+        if tuple(groups) not in found:
+            found.append(tuple(groups))
+    return found
+
+
 def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, ...] | None = None) -> LowerCurve:
     """L(S) for S = 0 … n of a canonical whitened network.
 
-    For each p the interval [max(2, p), K] is flattened with p row indices; the degrees 2 … p − 1 that p leaves out
-    are added as groups of their own with smaller p.  L(S)² is the largest such sum.  ``orders`` are the p to try
-    (default 1 … 4, fewer for wide networks), ``degree`` is K (default 40 for n ≤ 600, else 20).
+    ``orders`` are the largest p to try (default 1 … 4, fewer for wide networks; with several outputs also p = 0 … 2
+    with the outputs in the rows), ``degree`` is the truncation K (default 40 for n ≤ 600, else 20).
     """
     n = network.width
     degree = degree or (40 if n <= 600 else 20)
@@ -45,49 +73,37 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
     zero = np.zeros(n + 1)
     if n == 0:
         return LowerCurve(zero, zero, [()], [], degree)
-    spectra: list[Spectrum] = []
+    known: dict[Flattening, Spectrum] = {}
 
-    traces: dict[tuple[int, int], Trace] = {}
+    def tails(partition: Partition) -> Array:
+        total = np.zeros(n + 1)
+        for flattening in partition:
+            if flattening not in known:
+                known[flattening] = spectrum(network, flattening)
+            total = total + known[flattening].tails(n)
+        return total
 
-    def curve(p: int, low: int, high: int, rows: bool) -> tuple[Array, Spectrum]:
-        if (low, high) not in traces:
-            traces[low, high] = trace(network, low, high)
-        found = spectrum(network, Flattening(p, low, high, rows), traces[low, high])
-        spectra.append(found)
-        return found.tails(n), found
+    curves: dict[bool, Array] = {False: zero, True: zero}
+    names: dict[bool, list[Partition]] = {False: [()] * (n + 1), True: [()] * (n + 1)}
+    for rows in (False, True) if network.m > 1 else (False,):  # for one output the two kinds coincide
+        for p in _row_orders(orders, n) if rows else orders:
+            for partition in partitions(FREE_DEGREE, degree, p, rows):
+                found = tails(partition)
+                names[rows] = [
+                    partition if x > y else g for x, y, g in zip(found, curves[rows], names[rows], strict=True)
+                ]
+                curves[rows] = np.maximum(curves[rows], found)
+    lost = description_error(network, degree)
 
-    best: dict[bool, tuple[Array, list[tuple[Flattening, ...]]]] = {
-        False: (zero, [()] * (n + 1)),
-        True: (zero, [()] * (n + 1)),
-    }
-    for rows in (False, True):
-        if rows and network.m == 1:
-            continue  # the two kinds coincide
-        for p in orders if not rows else _row_orders(orders, n):
-            low = max(FREE_DEGREE + 1, p)
-            tails, main = curve(p, low, degree, rows)
-            groups: list[Flattening] = [main.flattening]
-            # the degrees below p, best flattened in half
-            for k in range(FREE_DEGREE + 1, low):
-                extra, found = curve(max(1, k // 2), k, k, rows)
-                tails = tails + extra
-                groups.append(found.flattening)
-            current, names = best[rows]
-            better = tails > current
-            best[rows] = (
-                np.where(better, tails, current),
-                [tuple(groups) if b else g for b, g in zip(better, names, strict=True)],
-            )
-    directions, direction_groups = best[False]
-    rowwise, row_groups = best[True]
-    atoms = np.maximum(directions, rowwise)
+    def curve(squares: Array) -> Array:
+        return np.maximum(np.sqrt(np.minimum.accumulate(squares)) * (1 - 1e-14) - lost, 0.0)
+
+    better = curves[True] > curves[False]
     return LowerCurve(
-        atoms=np.sqrt(np.minimum.accumulate(atoms)),
-        directions=np.sqrt(np.minimum.accumulate(directions)),
-        groups=[
-            r if w > c else g for r, g, w, c in zip(row_groups, direction_groups, rowwise, directions, strict=True)
-        ],
-        spectra=spectra,
+        atoms=curve(np.maximum(curves[False], curves[True])),
+        directions=curve(curves[False]),
+        groups=[r if b else c for b, r, c in zip(better, names[True], names[False], strict=True)],
+        spectra=list(known.values()),
         degree=degree,
     )
 

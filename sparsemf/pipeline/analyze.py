@@ -161,17 +161,15 @@ class Analysis:
 
     def certificate(self) -> dict[str, Any]:
         """The sparsity certificate, sealed; its numbers are those the independent checker proves."""
-        groups = self.lower.groups if self.lower is not None else []
-        at = self.s_star.lower - 1
         body = sparsity_claim(
             self.source,
             self.law,
             self.s_star,
             self.dictionary,
-            groups[at] if 0 <= at < len(groups) else (),
+            self.lower.groups if self.lower is not None else (),
         )
         document = {
-            **header("sparsity", 2, config=self.config),
+            **header("sparsity", 3, config=self.config),
             "inputs": {"a": {**input_record(self.source), "arrays_sha256": raw_of(self.source).sha256}},
             "arithmetic": ARITHMETIC,
             **body,

@@ -225,8 +225,11 @@ def _sparse(case: Case, doc: Document) -> bool:
         return False
     upper = _cached(case, ["dictionary", claim["upper"], *about], lambda: sparsity.upper_bound(doc, raw, case.rows))
     true = [upper <= low, claim["counts"] == "atoms", claim["certified"] == (claim["lower"] == claim["upper"])]
+    curve = _cached(case, ["tails", *about], lambda: sparsity.lower_bounds(doc, raw))
+    published = decode(claim["lower_curve"])
+    true += [published.ndim == 1 and all(x <= sparsity.at(curve, size) for size, x in enumerate(published))]
     if claim["lower"]:
-        floor = _cached(case, ["tail", claim["lower"], *about], lambda: sparsity.lower_bound(doc, raw))
+        floor = sparsity.at(curve, claim["lower"] - 1)
         true += [floor >= high, floor > low]
     return all(bool(x) for x in true)
 

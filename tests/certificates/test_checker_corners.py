@@ -121,12 +121,12 @@ def test_a_sparsity_claim_in_another_norm_is_refused() -> None:
         "offset": np.zeros(1),
     }
     evidence: dict[str, Any] = {
-        "bits": 0, "degree": 2, "gram": False, "flattenings": [],
+        "bits": 0, "degree": 2, "gram": False, "partitions": [],
         "leader": encode(np.arange(1, dtype=np.int32)), "sign": encode(np.ones(1, dtype=np.int8)),
         "dictionary": {name: encode(array) for name, array in dictionary.items()},
     }  # fmt: skip
     document: dict[str, Any] = {
-        "schema": "sparsemf/sparsity/2",
+        "schema": "sparsemf/sparsity/3",
         "inputs": {"a": {"arrays_sha256": a.sha256}},
         "law": {"name": "gaussian", "mean": None, "root": None},
         "config": {"rho": "gaussian"},

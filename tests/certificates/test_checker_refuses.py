@@ -252,19 +252,26 @@ SPARSITY_LIES: dict[str, dict[str, Any]] = {
     "certified though they do not": {"claim__lower": 1},
     "kinks": {"claim__counts": "kinks"},
     "degrees counted twice": {
-        "evidence__flattenings": [[1, 2, 40, False], [1, 2, 40, False]],
+        "evidence__partitions": [[[1, 2, 40, False], [1, 2, 40, False]]],
         "claim__eps": [1e-7, 0.07],
     },
-    "overlapping degrees": {"evidence__flattenings": [[1, 2, 20, False], [2, 20, 40, False]]},
-    "affine degrees": {"evidence__flattenings": [[1, 1, 40, False]]},
-    "no row index": {"evidence__flattenings": [[0, 2, 40, False]]},
-    "more row indices than the degree": {"evidence__flattenings": [[3, 2, 40, False]]},
-    "no flattening": {"evidence__flattenings": []},
+    "overlapping degrees": {"evidence__partitions": [[[1, 2, 20, False], [2, 20, 40, False]]]},
+    "affine degrees": {"evidence__partitions": [[[1, 1, 40, False]]]},
+    "no row index": {"evidence__partitions": [[[0, 2, 40, False]]]},
+    "more row indices than the degree": {"evidence__partitions": [[[3, 2, 40, False]]]},
+    "no flattening": {"evidence__partitions": []},
+    "no partition": {"evidence__partitions": [[]]},
+    "partitions that are numbers": {"evidence__partitions": [1, 2]},
+    "a curve of one more atom": {"claim__lower_curve": encode(np.array([0.0, 0.0, 1e-3]))},
+    "a curve that starts too high": {"claim__lower_curve": encode(np.array([10.0]))},
+    "a curve of NaN": {"claim__lower_curve": encode(np.array([NAN]))},
+    "a curve of rows": {"claim__lower_curve": encode(np.zeros((2, 2)))},
+    "no curve": {"claim__lower_curve": None},
     "degrees that quadrature does not resolve": {
-        "evidence__flattenings": [[1, 2, 20000, False]],
+        "evidence__partitions": [[[1, 2, 20000, False]]],
         "claim__eps": [1e-7, 0.2],
     },
-    "degrees that are text": {"evidence__flattenings": [["a", 2, 40, False]]},
+    "degrees that are text": {"evidence__partitions": [[["a", 2, 40, False]]]},
     "law NaN": {"law": NAN_LAW},
     "dictionary missing": {"evidence__dictionary": None},
 }
@@ -315,7 +322,8 @@ def test_dictionaries_smaller_than_claimed_never_help() -> None:
     leaders = np.full(TWO.width + one.width, -1, dtype=np.int32)
     doc["evidence"] |= {"leader": encode(leaders), "sign": encode(np.ones(leaders.size, dtype=np.int8)), "gram": True}
     truth = float(found.staircase.upper[1])
-    doc["claim"] = {"certified": False, "lower": 0, "upper": 1, "eps": [1.01 * truth, None], "counts": "atoms"}
+    claim = {"certified": False, "lower": 0, "upper": 1, "eps": [1.01 * truth, None], "counts": "atoms"}
+    doc["claim"] = {**doc["claim"], **claim}
     assert not refused(doc, TWO)
     doc["claim"]["eps"][0] = 0.99 * truth
     assert refused(doc, TWO)

@@ -146,7 +146,7 @@ def _stronger(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
 def _more_atoms(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
     """A claim of sparsity, made stronger in one way."""
     claim, (low, high) = doc["claim"], doc["claim"]["eps"]
-    kind = rng.integers(9)
+    kind = rng.integers(10)
     up, down = 1 + 10.0 ** rng.uniform(-12, 3), 1 - 10.0 ** rng.uniform(-12, -0.01)
     step = int(rng.integers(1, 4))
     changes: list[Document] = [
@@ -159,6 +159,7 @@ def _more_atoms(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
         {"certified": False, "lower": claim["lower"] - int(rng.integers(2))},
         {"counts": str(rng.choice(["directions", "kinks", "atom", ""]))},
         {},
+        {"lower_curve": encode(decode(claim["lower_curve"]) * up)},
     ]
     doc = doc | {"claim": claim | changes[kind]}
     if kind == 8:  # of another dictionary

@@ -109,7 +109,7 @@ def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
     from sparsemf.certificates.checker.document import seal
 
     certificates = [{**c, "seal": seal(c)} for c in certificates]
-    return certificates[0] if len(certificates) == 1 else {"schema": "sparsemf/sparsity/2", "results": certificates}
+    return certificates[0] if len(certificates) == 1 else {"schema": "sparsemf/sparsity/3", "results": certificates}
 
 
 def _training(checkpoint: Path, curves: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Does a certificate's claim follow from its networks?  Everything is recomputed from raw arrays.
 
 ``check(document, networks, data)`` knows two kinds of claims, each in a module of its own:
-``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence` and ``sparsemf/sparsity/2`` in
+``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence` and ``sparsemf/sparsity/3`` in
 :mod:`~sparsemf.certificates.checker.sparsity`.  A claim is valid when this program's own bounds imply it.
 
 Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32 units
@@ -21,7 +21,7 @@ from sparsemf.certificates.checker.catalogue import image
 from sparsemf.certificates.checker.document import Check, Refused, seal
 from sparsemf.certificates.checker.raw import Raw, Unreadable
 
-SCHEMAS = ("sparsemf/certify/2", "sparsemf/sparsity/2")
+SCHEMAS = ("sparsemf/certify/2", "sparsemf/sparsity/3")
 _KINDS = dict(zip(SCHEMAS, (equivalence.check, sparsity.check), strict=True))
 
 

@@ -1,16 +1,14 @@
-"""Claims of sparsity: S*(ε) ∈ [lower, upper] for every ε in the stated interval.
+"""Claims of sparsity: S*(ε) ∈ [lower, upper] for every ε in the stated interval, and the lower curve L(S).
 
-Upper end: an explicit network of ``upper`` atoms within ε, bounded like any distance.  Lower end: for degrees k ≥ 2 in
-disjoint groups, the flattenings M_p = [T_k]_k of f have rank ≤ S for a network of S atoms, so (Eckart–Young) no such
-network comes closer than √Σ_groups Σ_{j > S} σ_j(M)².
-
-Arithmetic of the lower end: Hermite coefficients with proven errors; the eigenvalues are LAPACK's, with the stated
-margin UNIT·[(16n + 64)·(λ_max(P)·tr Q + |trace|) + (256 + d)·mass²].
+Upper end: an explicit network of ``upper`` atoms within ε, bounded like any distance.  Lower end: no network of
+``lower`` − 1 atoms (affine part free) comes within ε, by the verified tails of :mod:`flattening`; which flattenings
+serve is chosen by the evidence, the best of all valid choices counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,16 +16,18 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import equivalence, grouped, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
-from sparsemf.certificates.checker.document import LAWS, Refused, interval, norm_of, number
+from sparsemf.certificates.checker.document import LAWS, TINY, Refused, norm_of, number
 from sparsemf.certificates.checker.expansion import Expanded, expanded
+from sparsemf.certificates.checker.flattening import Group, Tensors, tails
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, decode
 
 Array = NDArray[np.float64]
 
-UNIT = 2.0**-52
 _HIGHEST_DEGREE = 128
-_MOST_NEURONS = 6000
+_MOST_NEURONS = 20_000
+_MOST_PARTITIONS = 32
+_TURN = 1.01 * 2.0**-53
 _FLOAT = Arithmetic(0)
 
 
@@ -88,58 +88,66 @@ def merged(norm: Norm, h: Expanded) -> tuple[Expanded, float]:
     return g.take(np.flatnonzero(groups.total.any(axis=1))), error
 
 
-def flattening_tail(norm: Norm, a: Raw, size: int, groups: list[tuple[int, int, int, bool]]) -> float:
-    """√Σ_groups Σ_{j > size} σ_j(M_group)².  A group is (p, low, high, outputs in the rows), the degree intervals
-    disjoint and ≥ 2."""
-    if any(high > _HIGHEST_DEGREE or low > high for _, low, high, _ in groups):
-        raise ValueError(f"degrees beyond {_HIGHEST_DEGREE} are not resolved")
-    degrees = [k for _, low, high, _ in groups for k in range(low, high + 1)]
-    if len(set(degrees)) != len(degrees) or any(k < 2 for k in degrees):
-        raise ValueError("the groups' degrees must be disjoint and at least 2")
-    if any(p < 0 or p > low or (p == 0 and not rows) for p, low, _, rows in groups):
-        raise ValueError("a flattening needs 1 ≤ p ≤ its lowest degree (p = 0 only with the outputs in the rows)")
+def groups_of(entry: Any) -> tuple[Group, ...]:
+    """A partition of degrees ≥ 2 into groups, validated."""
+    groups = []
+    for p, low, high, rows in entry:
+        if any(type(x) is not int for x in (p, low, high)) or type(rows) is not bool:
+            raise Refused("a flattening is three whole numbers and a truth value")
+        if not 2 <= low <= high <= _HIGHEST_DEGREE:
+            raise Refused(f"a flattening takes degrees from 2 to {_HIGHEST_DEGREE}")
+        if not 0 <= p <= low or (p == 0 and not rows):
+            raise Refused("a flattening needs 1 ≤ p ≤ its lowest degree (p = 0 only with the outputs in the rows)")
+        groups.append(Group(p, low, high, rows))
+    ordered = sorted(groups, key=lambda g: g.low)
+    if any(second.low <= first.high for first, second in pairwise(ordered)):
+        raise Refused("the degrees of the flattenings must be disjoint")
+    return tuple(groups)
+
+
+def described(norm: Norm, a: Raw, degree: int) -> tuple[Tensors, float]:
+    """f_A's tensors up to ``degree`` as stored numbers, and how far (beyond degree 1) f_A is from having them."""
     h, lost = merged(norm, expanded(_FLOAT, (a, 1.0)))
     if h.core.size > _MOST_NEURONS:
-        return 0.0
-    f = series.spectrum(_FLOAT, norm, h, max(degrees, default=2))
-    n, d = f.unit.shape
-    cos = np.clip(f.unit @ f.unit.T, -1.0, 1.0)
-    inner = f.alpha @ f.alpha.T
-    total_mass = float(f.weight @ f.s)
-    lost += f.drift + float(f.weight @ f.e)
-    square = 0.0
-    for p, low, high, rows in groups:
-        q = np.zeros((n, n))
-        for k in range(high, low - 1, -1):
-            q = q * cos + np.outer(f.c[:, k], f.c[:, k])
-        q *= cos ** (low - p)
-        left = cos**p
-        left, q = (left * inner, q) if rows else (left, q * inner)
-        trace, absolute = float(np.sum(left * q)), float(np.sum(np.abs(left) * np.abs(q)))
-        values, vectors = np.linalg.eigh(left)
-        keep = values > UNIT * max(float(values[-1]), 0.0) if n else np.zeros(0, dtype=bool)
-        factor = vectors[:, keep] * np.sqrt(values[keep])
-        image = factor.T @ q @ factor
-        energy = np.sort(np.maximum(np.linalg.eigvalsh(0.5 * (image + image.T)), 0.0))[::-1]
-        largest = max(float(values[-1]), 0.0) if n else 0.0
-        margin = UNIT * ((16 * n + 64) * (largest * float(np.trace(q)) + absolute) + (256 + d) * total_mass**2)
-        square += max(trace - float(energy[:size].sum()) - margin, 0.0)
-    return max(float(np.sqrt(square)) * (1 - 1e-12) - lost, 0.0)
+        raise Undefined("too many neurons")
+    f = series.spectrum(_FLOAT, norm, h, degree)
+    c = np.asarray(f.c, dtype=np.float64)
+    steep = np.linalg.norm(c * np.arange(c.shape[1]), axis=1)
+    lost += f.drift + float(f.weight @ (f.e + _TURN * (f.unit.shape[1] + 8) * steep) + f.h.alpha_error @ f.s)
+    return Tensors(f.unit, f.alpha, c), lost * (1 + 1e-12)
 
 
-def lower_bound(document: Mapping[str, Any], a: Raw) -> float:
-    """This program's lower bound of the distance from f_A to networks of claim.lower − 1 atoms."""
-    if document["law"]["name"] == "empirical" or a.gate is not None or a.quadratic is not None:
-        return 0.0
-    groups = [(int(p), int(low), int(high), bool(rows)) for p, low, high, rows in document["evidence"]["flattenings"]]
-    if not groups:
-        return 0.0
+def lower_curve(norm: Norm, a: Raw, partitions: list[tuple[Group, ...]]) -> Array:
+    """Lower bounds L(S), S = 0, 1, …, of the distance from f_A to networks of S atoms; 0 from its length on."""
     with _FLOAT.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
         try:
-            norm = norm_of(document, a.w.shape[1], None)
-            return interval(flattening_tail(norm, a, int(document["claim"]["lower"]) - 1, groups), 0.0)[0]
+            f, lost = described(norm, a, max(g.high for groups in partitions for g in groups))
         except Undefined:
-            return 0.0
+            return np.zeros(1)
+        known: dict[Group, Array] = {}
+        best = np.zeros(f.alpha.shape[0] + 1)
+        for groups in partitions:
+            for group in groups:
+                if group not in known:
+                    known[group] = tails(f, group)
+            best = np.maximum(best, sum((known[group] for group in groups), np.zeros_like(best)))
+        found = np.sqrt(best) * (1 - 1e-12) - lost
+    return np.where((found > TINY) & np.isfinite(found), found - TINY, 0.0)
+
+
+def lower_bounds(document: Mapping[str, Any], a: Raw) -> Array:
+    """:func:`lower_curve` for the document's evidence; (0,) where there is none for its law and kind of network."""
+    partitions = [groups_of(entry) for entry in document["evidence"]["partitions"]]
+    if document["law"]["name"] == "empirical" or a.gate is not None or a.quadratic is not None:
+        return np.zeros(1)
+    if len(partitions) > _MOST_PARTITIONS or not any(partitions):
+        return np.zeros(1)
+    return lower_curve(norm_of(document, a.w.shape[1], None), a, partitions)
+
+
+def at(curve: Array, size: int) -> float:
+    """L(size); nothing is proved beyond the curve's end."""
+    return float(curve[size]) if 0 <= size < curve.size else 0.0
 
 
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array | None) -> dict[str, Any]:
@@ -160,8 +168,12 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
     facts: dict[str, Any] = {"upper": upper_bound(document, a, data)}
     if not facts["upper"] <= low:
         raise Refused(f"the dictionary is within {facts['upper']:.6g}, claimed {low:.6g}")
+    curve = lower_bounds(document, a)
+    published = np.asarray(decode(claim["lower_curve"]), dtype=np.float64)
+    if published.ndim != 1 or not all(claimed <= at(curve, size) for size, claimed in enumerate(published)):
+        raise Refused("the lower curve is not proved")
     if claim["lower"] > 0:
-        facts["lower"] = lower_bound(document, a)
+        facts["lower"] = at(curve, claim["lower"] - 1)
         if not (facts["lower"] >= high and facts["lower"] > low):
             raise Refused(f"fewer atoms are excluded only below {facts['lower']:.6g}, claimed {high:.6g}")
     if claim["certified"] is not (claim["lower"] == claim["upper"]):
