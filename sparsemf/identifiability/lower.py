@@ -21,6 +21,8 @@ from sparsemf.measures import Network
 Array = NDArray[np.float64]
 
 _MOST_IMPLICIT = 4096
+_MANY = 600
+"""Beyond this many neurons the *halves* are not tried: on real blocks they are weaker, and each costs n³."""
 FREE_DEGREE = 1
 """Degrees up to this one are free (the affine part)."""
 
@@ -44,11 +46,12 @@ Partition = tuple[Flattening, ...]
 """Flattenings of disjoint intervals of degrees."""
 
 
-def partitions(free: int, degree: int, p: int, rows: bool) -> list[Partition]:
+def partitions(free: int, degree: int, p: int, rows: bool, halves: bool = True) -> list[Partition]:
     """The partitions of the degrees free + 1 … degree that are tried for the largest order ``p``."""
     first = free + 1
+    families = [lambda k: p if k >= p else max(k // 2, 1), lambda k: min(p, max(k // 2, 1))]
     found = []
-    for order in (lambda k: p if k >= p else max(k // 2, 1), lambda k: min(p, max(k // 2, 1))):
+    for order in families[: 1 + halves]:
         groups: list[Flattening] = []
         for k in range(first, degree + 1):
             own = 0 if p == 0 else min(order(k), k)
@@ -68,7 +71,7 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
     with the outputs in the rows), ``degree`` is the truncation K (default 40 for n ≤ 600, else 20).
     """
     n = network.width
-    degree = degree or (40 if n <= 600 else 20)
+    degree = degree or (40 if n <= _MANY else 20)
     orders = orders or _default_orders(n, network.d)
     zero = np.zeros(n + 1)
     if n == 0:
@@ -87,7 +90,7 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
     names: dict[bool, list[Partition]] = {False: [()] * (n + 1), True: [()] * (n + 1)}
     for rows in (False, True) if network.m > 1 else (False,):  # for one output the two kinds coincide
         for p in _row_orders(orders, n) if rows else orders:
-            for partition in partitions(FREE_DEGREE, degree, p, rows):
+            for partition in partitions(FREE_DEGREE, degree, p, rows, n <= _MANY):
                 found = tails(partition)
                 names[rows] = [
                     partition if x > y else g for x, y, g in zip(found, curves[rows], names[rows], strict=True)
@@ -111,7 +114,7 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
 def _default_orders(n: int, d: int) -> tuple[int, ...]:
     """p = 1 … 4 for up to 600 atoms; beyond, p ≤ 2 and those whose row space C(d+p−1, p) is smaller than n; for
     more than 4096 atoms p ≤ 2 with a small row space."""
-    if n <= 600:
+    if n <= _MANY:
         return (1, 2, 3, 4)
     if n > _MOST_IMPLICIT:
         return tuple(p for p in (1, 2) if feature_count(d, p) <= 2048)
@@ -120,4 +123,4 @@ def _default_orders(n: int, d: int) -> tuple[int, ...]:
 
 def _row_orders(orders: tuple[int, ...], n: int) -> tuple[int, ...]:
     """With the outputs in the rows p = 0 counts too; p = 2 gains little and is tried where it is cheap."""
-    return tuple(p for p in (0, 1, 2) if p == 0 or (p in orders and (p == 1 or n <= 600)))
+    return tuple(p for p in (0, 1, 2) if p == 0 or (p in orders and (p == 1 or n <= _MANY)))
