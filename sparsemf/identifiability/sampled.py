@@ -15,8 +15,7 @@ norm, and flattening is an isometry; so it is enough that ‖t̂ − t‖ ≤ e.
 every normalised Hermite polynomial has norm 1.  *Mean*: E‖t̂ − t‖² ≤ B²D/n and Markov's inequality.  *Median*: each
 of the k means of n/k samples is within r = 2B√(Dk/n) of t with probability ≥ ¾ (Markov), so more than half of them
 are except with probability ≤ e^{−k/8} (Hoeffding); then a mean that lies within 2r of more than half of all means -
-such as any good one - is within 2r of a good one, and within 3r of t (Hsu & Sabato, JMLR 17 (2016), Prop. 9 is this
-argument).  ∎
+such as any good one - is within 2r of a good one, and within 3r of t (the argument of Hsu & Sabato, JMLR 17 (2016)).  ∎
 
 The statement is one about the sample: a *confidence bound*, never a certificate.  Nothing of this kind is known for the
 empirical norm over given inputs, where a network of few atoms may be close to f at the inputs alone.

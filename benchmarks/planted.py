@@ -1,0 +1,124 @@
+"""S* of planted dictionaries: how often it is certified, and whether any certificate is wrong.
+
+Random cases (tests/planted_cases.py): all activations that have a staircase, d 2 … 64, S 1 … 24 (S > d included), m 1
+and 4, biases, disguised by group elements; well-separated, near-duplicate atoms, dipoles, shared directions, noisy
+clouds.
+
+A claim ℓ ≤ S*(ε) ≤ u for ε in [lo, hi) is wrong when ℓ exceeds the planted number, or when some network of ℓ − 1
+atoms (the heaviest atoms, or merged pairs, refitted) is closer than hi.  Every certificate is verified.
+
+    python benchmarks/planted.py [--cases 5000] [--seed 0] [--jobs 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+
+def run(seed: int, first: int, count: int) -> dict[str, Any]:
+    """Cases first … first + count − 1."""
+    import sparsemf
+    from planted_cases import law_of, random_case, smaller
+    from sparsemf.exceptions import InputError
+    from sparsemf.measures import l2_distance
+    from sparsemf.pipeline.verify import verify
+
+    counts: Counter[str] = Counter()
+    failures: list[str] = []
+    missed: list[str] = []
+    seconds: list[float] = []
+    for number in range(first, first + count):
+        rng = np.random.default_rng([seed, number])
+        case = random_case(rng)
+        start = time.perf_counter()
+        try:
+            found = sparsemf.analyze(case.network)
+        except InputError as error:
+            counts["refused"] += 1
+            missed.append(f"case {number}: {case.label}: {error}")
+            continue
+        document = json.loads(json.dumps(found.certificate()))
+        seconds.append(time.perf_counter() - start)
+        claim, star = document["claim"], found.s_star
+        what = f"case {number}: {case.label}: S* {star.lower}..{star.upper}, claim {claim['lower']}..{claim['upper']}"
+        what += f" on {claim['eps']}"
+        counts["cases"] += 1
+        counts[f"{case.kind}: cases"] += 1
+        right = claim["certified"] and claim["upper"] == case.atoms
+        counts[f"{case.kind}: certified S* = planted"] += right
+        counts[f"{case.kind}: certified"] += claim["certified"]
+        if case.kind == "separated" and not right:
+            missed.append(what)
+        for name, lower, high in (
+            ("staircase", star.lower, star.eps[1]),
+            ("certificate", claim["lower"], claim["eps"][1]),
+        ):
+            if lower == 0:
+                continue
+            high = float("inf") if high is None else high
+            if case.exact and lower > case.atoms:
+                counts["wrong"] += 1
+                failures.append(f"WRONG ({name}) {what}")
+            elif lower <= case.atoms:
+                near = [l2_distance(case.network, g, law_of(case)).upper for g in smaller(case, lower - 1, rng)]
+                if near and min(near) < high * (1 - 1e-9):
+                    counts["wrong"] += 1
+                    failures.append(f"WRONG ({name}) {what}: {lower - 1} atoms come within {min(near):.6g}")
+        if not verify(document, {"a": case.network}).valid:
+            counts["not verified"] += 1
+            failures.append(f"REFUSED {what}")
+    return {"counts": counts, "failures": failures, "missed": missed, "seconds": seconds}
+
+
+def main() -> None:
+    """Print the counts; exit code 1 if a certificate is wrong or refused."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    start, step = time.perf_counter(), 20
+    tasks = [(options.seed, first, min(step, options.cases - first)) for first in range(0, options.cases, step)]
+    counts: Counter[str] = Counter()
+    failures: list[str] = []
+    missed: list[str] = []
+    seconds: list[float] = []
+    with ProcessPoolExecutor(options.jobs) as pool:
+        try:
+            for part in pool.map(run, *zip(*tasks, strict=True)):
+                counts.update(part["counts"])
+                failures += part["failures"]
+                missed += part["missed"]
+                seconds += part["seconds"]
+                for line in part["failures"]:
+                    sys.stdout.write(f"{line}\n")
+                    sys.stdout.flush()
+                sys.stderr.write(f"\r{counts['cases']} cases, {time.perf_counter() - start:.0f} s")
+        except KeyboardInterrupt:  # what is known by then is said
+            pool.shutdown(wait=False, cancel_futures=True)
+    sys.stderr.write("\n")
+    for line in missed[:40]:
+        sys.stdout.write(f"not certified: {line}\n")
+    for name in sorted(counts):
+        sys.stdout.write(f"{name:44s} {counts[name]}\n")
+    for name in ("wrong", "not verified"):
+        sys.stdout.write(f"{name:44s} {counts[name]}\n")
+    if seconds:
+        q = np.quantile(seconds, [0.5, 0.9, 1.0])
+        sys.stdout.write(f"analyze and certificate: median {q[0]:.2f} s, 90 % {q[1]:.2f} s, longest {q[2]:.1f} s\n")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
