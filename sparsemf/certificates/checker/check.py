@@ -5,7 +5,7 @@
 :mod:`~sparsemf.certificates.checker.sparsity`.  A claim is valid when this program's own bounds imply it.
 
 Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32 units
-in the last place, python-flint; for sparsity also LAPACK's symmetric eigenvalues.
+in the last place, python-flint.
 """
 
 from __future__ import annotations
