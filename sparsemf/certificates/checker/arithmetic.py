@@ -25,6 +25,7 @@ Rows = NDArray[Any]
 
 _TO_BALLS = np.frompyfunc(arb, 1, 1)
 _TINY = 1e-290
+_NORMAL = 2.0**-1022
 UNDERFLOW = 1e-306
 """More than what a float64 product of entries of one row loses when it underflows (0 for balls)."""
 
@@ -70,8 +71,13 @@ class Arithmetic:
 
     def constant(self, value: Any) -> Any:
         """A ball as a number of this arithmetic, with the float's error |value − float| ≤ unit·|float| left to
-        formulas."""
-        return value if self.exact else float(value.mid())
+        formulas; raises :class:`Undefined` where a float is not that close (overflow, denormal numbers)."""
+        if self.exact:
+            return value
+        found = float(value.mid())
+        if not (value == found or _NORMAL <= abs(found) < np.inf):
+            raise Undefined("a constant of an activation overflows or underflows")
+        return found
 
     def zeros(self, shape: tuple[int, ...]) -> Rows:
         """Zeros."""
@@ -97,6 +103,12 @@ class Arithmetic:
             return np.array([self.up(v) for v in x.ravel()], dtype=np.float64).reshape(x.shape)
         x = np.where(x == x, np.maximum(x, 0.0), np.inf)
         return np.nextafter(x * (1 + 2.0**-50) + _TINY, np.inf)
+
+    def radii(self, x: Rows) -> NDArray[np.float64]:
+        """How far each entry may be from its midpoint (0 for float64)."""
+        if not self.exact:
+            return np.zeros(x.shape)
+        return np.array([float(v.rad()) for v in x.ravel()], dtype=np.float64).reshape(x.shape)
 
     def squares(self, x: Rows) -> Rows:
         """Σ_j x_ij² of each row, shape (n,)."""

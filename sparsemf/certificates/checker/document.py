@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ def seal(document: Mapping[str, Any]) -> str:
 
 
 def number(value: Any, what: str, positive: bool = False) -> float:
-    """A finite real number ≥ 0 (> 0)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    """A finite real number ≥ 0 (> 0).  A whole number that no float holds would be checked as another one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or float(value) != value:
         raise Refused(f"{what} is not a finite number")
     if value < 0 or (positive and value == 0):
         raise Refused(f"{what} is out of range")
@@ -62,6 +63,11 @@ def interval(lower: float, upper: float) -> tuple[float, float]:
     """What is proved by (lower, upper) as computed: NaN proves nothing, and squares may have underflowed."""
     low = lower - TINY if lower > TINY and np.isfinite(lower) else 0.0
     return low, upper + TINY if upper >= 0 else float("inf")
+
+
+def inside(x: Array, radius: float) -> bool:
+    """‖x‖ ≤ radius, in exact arithmetic: squares of tiny numbers underflow."""
+    return sum((Fraction(v) ** 2 for v in x.tolist()), Fraction(0)) <= Fraction(radius) ** 2
 
 
 def array(entry: Any, shape: tuple[int, ...], what: str) -> Array:

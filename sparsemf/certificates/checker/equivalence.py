@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import evaluate, gated, grouped, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
-from sparsemf.certificates.checker.document import TINY, Refused, array, interval, norm_of, number, whole
+from sparsemf.certificates.checker.document import TINY, Refused, array, inside, interval, norm_of, number, whole
 from sparsemf.certificates.checker.expansion import Expanded, expanded
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, decode
@@ -180,7 +180,7 @@ def norm_bounds(norm: Norm, a: Raw, evidence: Mapping[str, Any]) -> tuple[float,
 def _inside(entry: Any, norm: Norm, a: Raw) -> Array:
     """A point of the ball."""
     x = array(entry, (a.w.shape[1],), "a point")
-    if not float(np.linalg.norm(x)) * (1 + (x.size + 8) * 2.0**-52) <= norm.radius:
+    if not inside(x, norm.radius):
         raise Refused("a point lies outside the ball")
     return x
 
@@ -239,9 +239,9 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
 
 def _witness(entry: Mapping[str, Any], norm: Norm, a: Raw, b: Raw) -> float:
     x = np.asarray(entry["x"], dtype=float)
-    if x.shape != (a.w.shape[1],) or not np.isfinite(x).all():
+    if x.shape != (a.w.shape[1],) or not np.isfinite(x).all() or x.tolist() != list(entry["x"]):
         raise Refused("the witness is not a point of the input space")
-    if norm.kind == "sup" and not float(np.linalg.norm(x)) * (1 + (x.size + 8) * 2.0**-52) <= norm.radius:
+    if norm.kind == "sup" and not inside(x, norm.radius):
         raise Refused("the witness lies outside the ball")
     claimed, proved = number(entry["gap"], "the witness's gap"), witness_gap(a, b, x)
     if not proved >= claimed:

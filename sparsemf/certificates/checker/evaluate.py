@@ -28,9 +28,10 @@ def norms_at(arith: Arithmetic, h: Expanded, x: Array) -> tuple[Array, Array]:
     for start in range(0, points, block):
         rows = slice(start, min(start + block, points))
         part = arith.array(x[rows])
-        size = np.linalg.norm(x[rows], axis=1) * (1 + 1e-15)
+        size = Arithmetic(0).norms(x[rows])  # never 0 for a row that only squares to 0
         out = part @ h.affine.T + h.offset
-        error = h.affine_error * (size + 1) + (d + 4) * arith.unit * (
+        # one more addition for each core and for the quadratic part
+        error = h.affine_error * (size + 1) + (d + 5 + len(h.cores())) * arith.unit * (
             arith.norm(h.affine) * size + arith.norm(h.offset)
         )
         if h.quadratic is not None:

@@ -187,16 +187,11 @@ def _term(
     unit = arith.unit
     zero = np.zeros(n)
     if form.frequency is not None or form.translation:
-        factor = _bias_factor(arith, form, position, b)
+        factor, factor_error = _bias_factor(arith, form, position, b)
         moved = alpha * factor[:, None]
-        # libm's sin, cos and exp are within 4 ulps of their float argument
-        return (
-            moved,
-            w,
-            arith.zeros((n,)),
-            zero,
-            6 * unit * arith.norms(alpha) * np.maximum(arith.ups(abs(factor)), 1e-300),
-        )
+        # e^b may underflow and e^{⟨w, x⟩} be as large: a coefficient that is 0 by rounding keeps an error
+        lost = arith.norms(alpha) * factor_error + 2 * unit * arith.norms(moved) + arith.lost_below(alpha)
+        return moved, w, arith.zeros((n,)), zero, np.where(factor_error > 0, lost, 0.0)
     coefficient, scale, shift = term.coefficient(), term.scale(), term.shift()
     alpha_error = point_error = zero
     if not is_exactly(coefficient, 1):
@@ -212,16 +207,20 @@ def _term(
     return alpha, w, b, point_error, alpha_error
 
 
-def _bias_factor(arith: Arithmetic, form: Image, position: int, b: Rows) -> Rows:
-    """What the bias contributes to the coefficient: cos b, ±sin b, or e^b."""
+def _bias_factor(arith: Arithmetic, form: Image, position: int, b: Rows) -> tuple[Rows, Array]:
+    """What the bias contributes to the coefficient (cos b, ±sin b, or e^b), from balls, and its error: 0 only where
+    the factor is exactly −1, 0 or 1."""
     name = "exp" if form.translation or form.frequency is None else form.frequency[position]
+    function = {
+        "exp": lambda v: v.exp(),
+        "cos": lambda v: v.cos(),
+        "sin": lambda v: v.sin(),
+        "-sin": lambda v: -v.sin(),
+    }[name]
+    found = [function(v if arith.exact else arb(v)) for v in b]
     if arith.exact:
-        function = {
-            "exp": lambda v: v.exp(),
-            "cos": lambda v: v.cos(),
-            "sin": lambda v: v.sin(),
-            "-sin": lambda v: -v.sin(),
-        }[name]
-        return np.array([function(v) for v in b] + [arb(0)], dtype=object)[:-1]
-    with np.errstate(over="ignore"):
-        return {"exp": np.exp, "cos": np.cos, "sin": np.sin, "-sin": lambda v: -np.sin(v)}[name](b)
+        return np.array([*found, arb(0)], dtype=object)[:-1], np.zeros(len(found))
+    factor = np.array([float(v.mid()) for v in found], dtype=np.float64)
+    whole = np.array([any(is_exactly(v, k) for k in (-1, 0, 1)) for v in found], dtype=bool)
+    error = np.array([float(v.rad()) for v in found], dtype=np.float64) + arith.unit * np.abs(factor) + UNDERFLOW
+    return factor, np.where(whole, 0.0, error)

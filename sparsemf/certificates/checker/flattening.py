@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemf.certificates.checker.arithmetic import UNDERFLOW
+
 Array = NDArray[np.float64]
 
 _UNIT = 1.01 * 2.0**-53
@@ -104,11 +106,15 @@ def tails(f: Tensors, group: Group) -> Array:
         h += b[rows].T @ (q @ b)
         absolute += float(length[rows] @ (np.abs(q) @ length))
         rest += float(np.sum((_left(f, group, rows) - b[rows] @ b.T) ** 2))
+    # what underflows: in an entry of P, of Q, in a square of E
+    scale = float(np.max(np.abs(f.alpha), initial=0.0)) ** 2
+    lost_left, lost_right = (1 + scale, 1.0) if group.rows else (1.0, 1 + scale + float(np.max(np.abs(c))) ** 2)
     # entries of P, of BBᵀ and of their difference
     missing = np.sqrt(rest) + _UNIT * float((group.p * (d + 4) + m + 8) * (heavy @ heavy) + (r + 4) * (length @ length))
+    missing += n * (1e-150 + UNDERFLOW * lost_left)
     # entries of Q (Horner's steps, the outputs; the cosines), then the two products
     error = _UNIT * ((3 * group.high + m + 16) * float(length @ size) ** 2 + (d + 2) * float(length @ steep) ** 2)
-    error += 2 * (n + 8) * _UNIT * absolute
+    error += 2 * (n + 8) * _UNIT * absolute + n * UNDERFLOW * lost_right * float(length @ length)
     h = 0.5 * (h + h.T)
     values, v = np.linalg.eigh(h)
     values, v = np.maximum(values[::-1], 0.0), v[:, ::-1]

@@ -242,7 +242,10 @@ def _right_of_kink(r: arb, b: arb, degree: int, square: bool = False) -> list[ar
     if not float(r.lower()) > 1e-150:
         raise Undefined("softsign: the neuron is too flat")
     kink = (-b / r).mid()
-    far = float(kink)
+    far, slip = float(kink), float(abs(r * kink + b).upper())
+    # slip/r from the true kink: distances from the pole below hold to 1/1000 of the pole's, or 1/2000 of their own
+    if not slip < 2e-4 * (1.0 if abs(far) < 2 * end else max(1.0, float(abs(b).lower()))):
+        raise Undefined("softsign: the neuron's kink is not known well enough")
     out = [arb(0)] * (degree + 1)
     if far >= end:
         return [arb(0, 2 * math.exp(-0.25 * end * end))] * (degree + 1)
@@ -269,8 +272,7 @@ def _right_of_kink(r: arb, b: arb, degree: int, square: bool = False) -> list[ar
                 out[k] = out[k] + current
         at, gap = middle + half, gap + 2 * half
     # the rounded kink: between it and the true one |σ| ≤ |z|
-    slip = float(abs(r * kink + b).upper()) if at is not kink and far > -end else 0.0
-    error += 4 * slip * slip / float(r.lower())
+    error += 4 * slip * slip / float(r.lower()) if far > -end else 0.0
     return [c + arb(0, error * 1.01) for c in out]
 
 
@@ -391,10 +393,11 @@ def _octave(
     grow = flat + slope * ((1.3161 if square else 1.0) * r_up * math.sqrt(1 + a * a) + b_up)
     mass = math.exp(0.5 * a * a) * math.sqrt(_laguerre(degree, a)) * (grow * grow if square else grow)
     exponent = 2 * math.pi * a / step
-    discretisation = 2 * mass * (math.exp(-exponent) / (1 - math.exp(-exponent)) if exponent < 700 else 0.0)
+    ratio = math.exp(-min(exponent, 690.0))  # e^{−700} is hardly a float
+    discretisation = 2 * mass * ratio / (1 - ratio)
     # Σ_{|g| > end} h·1.0865/√(2π)·e^{−g²/4}(|σ(0)| + S(r|g| + |b|)) ≤ 2(1 + end)·e^{−end²/4}·(…)
     beyond = core.at_zero + core.slope * (r_up * (end + 4) + b_up)
-    outside = 2 * (end + 4) * math.exp(-0.25 * end * end) * (beyond * beyond if square else beyond)
+    outside = 2 * (end + 4) * math.exp(-min(0.25 * end * end, 690.0)) * (beyond * beyond if square else beyond)
     error = math.sqrt(degree + 1) * (discretisation + outside) * (1 + 1e-9)
     out = arith.zeros((r.shape[0], degree + 1))
     if arith.exact:

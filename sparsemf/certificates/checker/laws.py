@@ -169,7 +169,8 @@ def norm_of_sum(arith: Arithmetic, vectors: Rows, lost: Array, weight: Array, si
         return mass
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         t = np.sqrt(size[live] / weight[live])
-    if not np.isfinite(t).all():
+    # a ratio that overflowed, or lost digits below the normal numbers, does not give Σ size²/t² ≤ mass
+    if not (np.isfinite(t).all() and t.min() > 1e-150):
         return mass
     scaled = arith.array(t)[:, None] * vectors[live]
     rounded = float(np.linalg.norm(t * (lost[live] + 2 * arith.unit * weight[live]))) * (1 + 1e-12)

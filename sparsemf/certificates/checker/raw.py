@@ -49,7 +49,7 @@ class Raw:
     @staticmethod
     def of(arrays: Mapping[str, Any], activation: str, scale: float) -> Raw:
         """From named arrays as a native file holds them; missing bias, affine, offset are 0."""
-        given = {name: np.asarray(arrays[name], dtype=np.float64) for name in _NAMES if arrays.get(name) is not None}
+        given = {name: _exactly(arrays[name]) for name in _NAMES if arrays.get(name) is not None}
         outer, w = given["outer"], given["inner"]
         n, m = outer.shape
         d = w.shape[1]
@@ -62,7 +62,7 @@ class Raw:
         if quadratic is not None:
             if quadratic.shape != (m, d, d):
                 raise Unreadable("arrays of a network do not fit together")
-            quadratic = 0.5 * (quadratic + quadratic.transpose(0, 2, 1))
+            quadratic = _symmetric(quadratic)
         if (gate is None) != (gate_bias is None) or (
             gate is not None and gate_bias is not None and (gate.shape != (n, d) or gate_bias.shape != (n,))
         ):
@@ -90,6 +90,28 @@ class Raw:
                 digest.update(f"{name}{array.shape}".encode())
                 digest.update(np.ascontiguousarray(array, dtype="<f8").data)
         return digest.hexdigest()
+
+
+def _exactly(array: Any) -> Array:
+    """The same numbers in float64; raises :class:`Unreadable` where some are not float64 numbers."""
+    given = np.asarray(array)
+    if given.dtype.kind not in "fiub" or given.dtype.itemsize > 8:
+        raise Unreadable(f"an array of a network is of type {given.dtype}, expected float64 or what it holds exactly")
+    if given.dtype.kind in "iu" and given.size and max(-int(given.min()), int(given.max())) > 2**53:
+        raise Unreadable("an array of a network holds whole numbers that are not float64 numbers")
+    return given.astype(np.float64)
+
+
+def _symmetric(q: Array) -> Array:
+    """½(Q + Qᵀ), all that xᵀQx sees; raises :class:`Unreadable` where it is not an array of float64 numbers."""
+    p = q.transpose(0, 2, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = q + p
+        tail = total - q
+        lost = (q - (total - tail)) + (p - tail)  # the rounding of a sum is itself a float (Knuth)
+    if np.any(lost != 0) or np.any(2 * (0.5 * total) != total):
+        raise Unreadable("the quadratic part rounds when made symmetric: store ½(Q + Qᵀ)")
+    return 0.5 * total
 
 
 def encode(array: NDArray[Any]) -> dict[str, Any]:

@@ -276,9 +276,9 @@ def gram(
     ulps, turn = (2 * degree + 2 + m + 8) * arith.unit, (2 * d + 12) * arith.unit
     total, total_error = per_group.sum(), per_group_error.sum()  # numpy floats: they overflow to ∞
     members = np.bincount(label, minlength=starts.size)
-    margin = (ulps + (n + 64) * arith.unit) * total**2 + turn * turned.sum() ** 2
+    margin = (ulps + (2 * n + 64) * arith.unit) * total**2 + turn * turned.sum() ** 2
     margin = (margin + 2 * total * total_error + total_error**2) * (1 + 1e-12)
-    own_margin = (ulps + members * arith.unit) * per_group**2 + turn * turned**2
+    own_margin = (ulps + 2 * members * arith.unit) * per_group**2 + turn * turned**2
     own_margin += 2 * per_group * per_group_error + per_group_error**2
     beyond, direct, single = _beyond(arith, norm, h, f, groups, leader)
     tau = np.sqrt(np.maximum(_excess(arith, beyond[present], own), 0.0) + own_margin) * (1 + 1e-14)
@@ -312,7 +312,7 @@ def _form(
             block += c[rows, k][:, None] * columns[k][None, :]
             block *= cos
         block = (block * cos if first == 2 else block * cos * cos) * (alpha[rows] @ alpha.T)
-        form[0] = form[0] + np.sum(block)
+        form[0] = form[0] + np.sum(np.sum(block, axis=1))  # in any order at most 2n + 64 additions deep
         inside = np.where(label[rows][:, None] == label[None, :], block, 0.0 * block[0, 0])
         own = own + arith.grouped(np.sum(inside, axis=1)[:, None], label[rows], groups)
     return form[0], own[:, 0]
@@ -327,6 +327,7 @@ def _beyond(
     beyond: Array = np.zeros(groups.head.size)
     direct, single = np.zeros(groups.head.size), np.zeros(h.core.size)
     kappa = arith.norms(groups.total) + groups.total_error
+    members = np.bincount(groups.label, minlength=groups.head.size)
     for core, rows in h.cores():
         single[rows] = _single(arith, core, f, rows)
         inside = np.flatnonzero(np.isin(groups.head, rows))
@@ -335,6 +336,10 @@ def _beyond(
             own = _own(arith, norm, core, f, heads, groups.size[heads])
             beyond[inside] += np.where(kappa[inside] > 0, kappa[inside] * own, 0.0)
             direct[inside] += np.where(kappa[inside] > 0, kappa[inside] * single[heads], 0.0)
+            # D_g is around the head itself, its coefficients are those of the head as described
+            slip = kappa[inside] * f.drifts[heads] / np.where(f.weight[heads] > 0, f.weight[heads], 1.0)
+            slip = np.where((kappa[inside] > 0) & (members[inside] > 1), slip, 0.0)
+        beyond[inside], direct[inside] = beyond[inside] + slip, direct[inside] + slip
         # a silent head has no coefficients here, so nothing is known of its tail
         beyond[inside[f.weight[heads] == 0]] = direct[inside[f.weight[heads] == 0]] = np.inf
         if core.flip is not None and core.flip[1][2]:
@@ -393,7 +398,8 @@ def _single(arith: Arithmetic, core: Core, f: Spectrum, rows: Integers) -> Array
 def _slopes(arith: Arithmetic, core: Core, f: Spectrum, rows: Integers) -> Array:
     """√(L²r² − (c₁ − μr)²), for relu² √(r⁴ − 2(c₂ − r²/√2)²): the centred derivative's norm without its mean."""
     r, e, s = f.r[rows], f.e[rows], f.s[rows]
-    if core.name == "relu2":
+    squared = core.name == "relu2"
+    if squared:
         first, mean, bound = (
             np.sqrt(2.0) * np.array([float(v.mid()) for v in f.c[rows, 2]] if arith.exact else f.c[rows, 2]),
             r * r,
@@ -402,7 +408,9 @@ def _slopes(arith: Arithmetic, core: Core, f: Spectrum, rows: Integers) -> Array
     else:
         first = np.array([float(v.mid()) for v in f.c[rows, 1]] if arith.exact else f.c[rows, 1], dtype=np.float64)
         mean, bound = core.centre * r, core.lipschitz * r
-    lost = 4 * (e + 2.0**-48 * (s + mean))
+    # balls: c₁ is known to its radius only, and r_up − r to twice that of r (twice more for its square)
+    radius, turn = arith.radii(f.c[rows, 1 + squared]), 4 * r if squared else core.centre
+    lost = 4 * (e + 2.0**-48 * (s + mean)) + 2 * radius + 2 * turn * arith.radii(f.white[0][rows])
     known = np.maximum(np.abs(first - mean) - lost, 0.0)
     return np.sqrt(np.maximum(bound**2 * (1 + 2.0**-49) - known**2, 0.0)) * (1 + 1e-14)
 
@@ -445,7 +453,9 @@ def _cross_tail(
     """Σ_gg′ min(τ_g τ_g′, Σ_{i ∈ g, j ∈ g′} mass_i mass_j |cos_ij|^{K+1}), the diagonal τ_g²."""
     n, d = unit.shape
     plain = np.array([float(v.mid()) for v in unit.ravel()]).reshape(n, d) if arith.exact else unit
-    spread = (2 * d + 16) * 2.0**-52
+    # the float nearest to a ball's midpoint, and the ball's own width
+    wide = float(np.max(np.linalg.norm(arith.radii(unit), axis=1), initial=0.0)) * (1 + 1e-12)
+    spread = (2 * d + 16) * 2.0**-52 + wide * (2 + 3 * wide)
     total = 0.0
     size = np.diff(np.concatenate([starts, [n]]))
     for first in range(0, starts.size, _ROWS):
