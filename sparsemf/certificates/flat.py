@@ -26,7 +26,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.symmetry.metric import point_distances
+from sparsemf.symmetry.metric import point_distances, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -130,12 +130,7 @@ class Problem:
         return Edges(first.astype(np.int64), second.astype(np.int64), side.astype(np.int64), turn, length)
 
     def _lengths(self, first: Integers, second: Integers, side: Integers) -> Array:
-        length = np.empty(first.size)
-        for start in range(0, first.size, 4096):
-            rows = slice(start, start + 4096)
-            gap = self.points[first[rows]] - side[rows, None] * self.points[second[rows]]
-            length[rows] = np.linalg.norm(gap, axis=1)
-        return length
+        return separations(self.points, first, self.points, second, side)
 
     def residual(self, plan: Plan) -> Array:
         """r of a plan, (n, m)."""

@@ -25,7 +25,7 @@ from sparsemf.certificates.checker.expansion import expanded
 from sparsemf.certificates.dictionary import Family, families, gates_of, raw_of
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.symmetry.metric import leaders, point_distances
+from sparsemf.symmetry.metric import leaders, point_distances, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -193,13 +193,9 @@ def _near_pairs(first: Array, second: Array, flips: bool, radius: float) -> tupl
         gap, near = np.asarray(gap).reshape(-1, count), np.asarray(near).reshape(-1, count)
         j, column = np.nonzero(np.isfinite(gap))
         i = near[j, column].astype(np.int64)
-        distance = np.empty(i.size)
-        for start in range(0, i.size, 4096):
-            block = slice(start, start + 4096)
-            distance[block] = np.linalg.norm(first[i[block]] - sign * second[j[block]], axis=1)
         rows.append(i)
         columns.append(j)
-        distances.append(distance)
+        distances.append(separations(first, i, second, j, sign))
     return np.concatenate(rows), np.concatenate(columns), np.concatenate(distances)
 
 

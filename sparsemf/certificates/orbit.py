@@ -23,7 +23,7 @@ from sparsemf.certificates.dictionary import Family, TooLarge, dictionary
 from sparsemf.certificates.flat import Edges, Plan, Problem, greedy, repaired, shortened, target, trees
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.symmetry.metric import leaders
+from sparsemf.symmetry.metric import leaders, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -163,10 +163,8 @@ def _cancelled(family: Family) -> tuple[Problem, Integers, float, float]:
     alive = (left > MERGE_ULPS * UNIT * whole) | ((members == 1) & (left > 0))
     moved = float(left[~alive].sum())
     joined = np.flatnonzero(lead != np.arange(lead.size))
-    for start in range(0, joined.size, 4096):
-        rows = joined[start : start + 4096]
-        gap = np.linalg.norm(family.points[rows] - sign[rows, None] * family.points[lead[rows]], axis=1)
-        moved += float(weight[rows] @ np.minimum(gap, 2.0))
+    gap = separations(family.points, joined, family.points, lead[joined], sign[joined])
+    moved += float(weight[joined] @ np.minimum(gap, 2.0))
     rounding = 4 * (family.points.shape[1] + 16) * UNIT * float(weight @ np.minimum(size + 1.0, 1e300)) + moved
     return Problem(family.points[atoms[alive]], total[alive], family.parity), atoms[alive], moved, rounding
 
