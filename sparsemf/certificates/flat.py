@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
@@ -134,10 +134,12 @@ class Problem:
 
     def residual(self, plan: Plan) -> Array:
         """r of a plan, (n, m)."""
-        left = self.mass.copy()
-        np.subtract.at(left, plan.edges.first, plan.flow)
-        np.add.at(left, plan.edges.second, plan.edges.turn[:, None] * plan.flow)
-        return left
+        edges, k = plan.edges, plan.edges.first.size
+        if not k:
+            return self.mass.copy()
+        rows = np.concatenate([edges.first, edges.second])
+        sign = np.concatenate([np.full(k, -1.0), edges.turn])
+        return self.mass + csr_array((sign, (rows, np.tile(np.arange(k), 2))), shape=(self.size, k)) @ plan.flow
 
     def price(self, plan: Plan) -> float:
         """The cost of a plan with its residual created or destroyed: an upper bound of the norm, to rounding."""
@@ -202,17 +204,17 @@ def _projected_neighbours(
 _WORTH_ANOTHER_ROUND = 0.01
 
 
-def greedy(problem: Problem, counts: Sequence[int]) -> Plan:
+def greedy(problem: Problem, counts: Sequence[int], dust: float = 0.0) -> Plan:
     """A plan from short edges to long ones: whatever makes the cost smaller is moved, one end at a time.
 
     ``counts``: the neighbours looked at, round by round among the points with mass left.  Every flow empties one of its
-    ends, so the flows form a forest.
+    ends, so the flows form a forest.  Points left with at most ``dust`` of what they received or had stay behind.
     """
-    mass = problem.mass.copy()
+    mass, heaviest = problem.mass.copy(), problem.weight.copy()
     rows = np.arange(problem.size)
     edges, flows = problem.edges(rows[:0], rows[:0]), np.zeros((0, mass.shape[1]))
     for count in counts:
-        rows = np.flatnonzero(mass.any(axis=1))
+        rows = np.flatnonzero(np.linalg.norm(mass, axis=1) > dust * heaviest)
         found = problem.neighbours(rows, count)
         used, flow = _sweep(problem.cost, mass, found)
         if not used.size:
@@ -225,6 +227,9 @@ def greedy(problem: Problem, counts: Sequence[int]) -> Plan:
             )
         )
         flows = np.concatenate([flows, flow])
+        moved = np.linalg.norm(flow, axis=1)
+        np.maximum.at(heaviest, taken.first, moved)
+        np.maximum.at(heaviest, taken.second, moved)
         if used.size < _WORTH_ANOTHER_ROUND * rows.size:
             break  # what is left is dust of rounding, or far from everything
     return Plan(edges, flows)
@@ -235,14 +240,16 @@ def _sweep(cost: Array, mass: Array, edges: Edges) -> tuple[Integers, Array]:
     size = np.linalg.norm(mass, axis=1)
     i, j, t, d = edges.first, edges.second, edges.turn, edges.length
     helpful = d < cost[i] + cost[j]
-    together = np.empty(i.size)
-    for start in range(0, i.size, 4096):
-        rows = slice(start, start + 4096)
-        together[rows] = np.linalg.norm(mass[i[rows]] + t[rows, None] * mass[j[rows]], axis=1)
+    together = separations(mass, i, mass, j, -t)
     helpful &= together < size[i] + size[j]
     used: list[int] = []
     flows: list[Array] = []
-    for e in np.flatnonzero(helpful)[np.argsort(d[helpful], kind="stable")]:
+    chosen = np.flatnonzero(helpful)
+    degree = np.bincount(np.concatenate([i[chosen], j[chosen]]), minlength=size.size)
+    alone = (degree[i[chosen]] == 1) & (degree[j[chosen]] == 1)
+    taken, batch = _at_once(cost, mass, size, edges.take(chosen[alone]), together[chosen[alone]])
+    taken, others = chosen[alone][taken], chosen[~alone]
+    for e in others[np.argsort(d[others], kind="stable")]:
         one, other = int(i[e]), int(j[e])
         if not (size[one] and size[other]):
             continue
@@ -264,7 +271,29 @@ def _sweep(cost: Array, mass: Array, edges: Edges) -> tuple[Integers, Array]:
             size[one], size[other] = left, 0.0
         used.append(int(e))
         flows.append(flow)
-    return np.array(used, dtype=np.int64), np.array(flows).reshape(len(used), mass.shape[1])
+    return np.append(taken, np.array(used, dtype=np.int64)), np.concatenate(
+        [batch, np.array(flows).reshape(len(used), mass.shape[1])]
+    )
+
+
+def _at_once(cost: Array, mass: Array, size: Array, edges: Edges, together: Array) -> tuple[Integers, Array]:
+    """The step of :func:`_sweep` for edges of which no two share an end: (which were used, their flows)."""
+    i, j, t, d = edges.first, edges.second, edges.turn, edges.length
+    now = cost[i] * size[i] + cost[j] * size[j]
+    empty_one, empty_other = d * size[i] + cost[j] * together, d * size[j] + cost[i] * together
+    used = np.flatnonzero((size[i] > 0) & (size[j] > 0) & (np.minimum(empty_one, empty_other) < now))
+    flow = np.empty((used.size, mass.shape[1]))
+    first = empty_one[used] <= empty_other[used]
+    for one, at in ((True, np.flatnonzero(first)), (False, np.flatnonzero(~first))):
+        a, b, turn = i[used[at]], j[used[at]], t[used[at]]
+        source, sink = (a, b) if one else (b, a)
+        moved, left = mass[source], mass[sink]
+        flow[at] = moved if one else -turn[:, None] * moved
+        moved *= turn[:, None]
+        left += moved
+        mass[sink], mass[source] = left, 0.0
+        size[sink], size[source] = np.linalg.norm(left, axis=1), 0.0
+    return used, flow
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.flat import Plan, Problem, Trees, shortened, target, trees
-from sparsemf.symmetry.metric import point_distances
+from sparsemf.symmetry.metric import point_distances, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -27,9 +27,11 @@ Integers = NDArray[np.int64]
 _SHORT = 0.05
 _LARGEST_TREE = 400
 _ROWS = 512
+_BLOCK = 1 << 21
+_MOST_PAIRS = 100_000
 _DOUBLE = 3000
 _LARGEST_SINGLE = 1e12
-_WORK = 4e11
+_WORK = 1e12
 _PASSES = 4
 _WORST = 0.5
 _DISSOLVE = 0.2
@@ -115,17 +117,19 @@ def _settled(problem: Problem, forest: Trees) -> Trees:
     count = np.bincount(forest.root, minlength=problem.size)
     order = np.argsort(forest.root, kind="stable")
     starts = np.concatenate([[0], np.cumsum(count)])
-    for root in np.flatnonzero(count > 2):
-        members = order[starts[root] : starts[root + 1]]
-        if members.size > _LARGEST_TREE:
-            local[members] = 0.0
+    for members in np.unique(count[count > 2]).tolist():
+        equal = order[starts[np.flatnonzero(count == members)][:, None] + np.arange(members)]
+        if members > _LARGEST_TREE:
+            local[equal.ravel()] = 0.0
             continue
-        i, j = (members[x] for x in np.triu_indices(members.size, 1))
-        turn = forest.gauge[i] * forest.gauge[j]
-        side = turn.astype(np.int64) if problem.parity < 0 else None
-        length = problem.edges(i, j, side).length
-        gap = np.linalg.norm(local[i] - turn[:, None] * local[j], axis=1)
-        local[members] /= max(1.0, float(np.max(gap / np.maximum(length, 1e-300))) * (1 + 1e-12))
+        one, other = np.triu_indices(members, 1)
+        for group in np.split(equal, range(0, equal.shape[0], max(1, _MOST_PAIRS // one.size))[1:]):
+            i, j = group[:, one].ravel(), group[:, other].ravel()
+            turn = forest.gauge[i] * forest.gauge[j]
+            side = turn.astype(np.int64) if problem.parity < 0 else None
+            length = problem.edges(i, j, side).length
+            over = (separations(local, i, local, j, turn) / np.maximum(length, 1e-300)).reshape(group.shape[0], -1)
+            local[group] /= np.maximum(1.0, over.max(axis=1) * (1 + 1e-12))[:, None, None]
     return Trees(forest.root, forest.gauge, local, forest.reach)
 
 
@@ -151,8 +155,9 @@ def _sweep(points: Array, parity: int, width: Array, base: Array, rooted: NDArra
     above, below = (np.where(rooted, base[:, 0], edge).astype(kind) for edge in (np.inf, -np.inf))
     weight = np.sum(base**2, axis=1).astype(kind)
     vectors = None if scalar or not rooted.any() else base.astype(kind)
-    for start in range(0, count, _ROWS):
-        rows, columns = slice(start, min(start + _ROWS, count)), slice(start, count)
+    step = int(np.clip(_BLOCK // max(count, 1), 64, _ROWS))
+    for start in range(0, count, step):
+        rows, columns = slice(start, min(start + step, count)), slice(start, count)
         product = fast[rows] @ fast[columns].T
         both = square[rows, None] + square[None, columns]
         alike = None if vectors is None else vectors[rows] @ vectors[columns].T

@@ -148,7 +148,7 @@ def point_distances(first: Array, second: Array, flips: bool) -> tuple[Array, ND
     return np.sqrt(square, out=square), sign
 
 
-def separations(first: Array, i: Integers, second: Array, j: Integers, sign: Integers | int = 1) -> Array:
+def separations(first: Array, i: Integers, second: Array, j: Integers, sign: Array | Integers | int = 1) -> Array:
     """‖first_i − sign·second_j‖ for lists of pairs, from differences, a few at a time; shape of ``i``."""
     out = np.empty(i.size)
     turn = np.broadcast_to(np.asarray(sign, dtype=np.float64), i.shape)

@@ -111,7 +111,7 @@ def prove(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any], known: float 
                     lower, high = evaluate.root_mean_square(arith, h, norm.data)
                     upper = min(high, upper)
                 if norm.kind == "gaussian":
-                    lower, high, found = _by_series(arith, norm, h, leader, flip, direction, degree, evidence)
+                    lower, high, found = _by_series(arith, norm, h, leader, flip, direction, degree, evidence, upper)
                     upper = min(high, upper)
         except Undefined:
             return Proved(0.0, float("inf"))
@@ -129,12 +129,14 @@ def _by_series(
     direction: Array | None,
     degree: int,
     evidence: Mapping[str, Any],
+    enough: float,
 ) -> tuple[float, float, list[series.Degree]]:
-    """(lower, upper, degrees) from the Hermite series; (0, ∞, none) where it cannot be formed."""
+    """(lower, upper, degrees) from the Hermite series; (0, ∞, none) where it cannot be formed.  Upper bounds above
+    ``enough`` need not be found."""
     try:
         f = series.spectrum(arith, norm, h, degree)
         found = series.degrees(arith, f, direction)
-        lower, upper = series.linear_lower(found), series.spectral_upper(arith, norm, f)
+        lower, upper = series.linear_lower(found), series.spectral_upper(arith, norm, f, enough)
         if evidence.get("gram"):
             low, high = series.gram(arith, norm, h, f, leader, flip)
             lower, upper = max(lower, low), min(upper, high)

@@ -81,8 +81,8 @@ def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectru
     w, b = norm.white(arith, h.w, h.b)
     n, d = w.shape
     reach = norm.reach(h.w.shape[1])
-    span = arith.norms(h.w) + arith.ups(abs(h.b))
-    weight = arith.norms(h.alpha) + h.alpha_error
+    span = h.lengths + arith.ups(abs(h.b))
+    weight = h.weights
     square = arith.squares(w)
     r = (
         np.array([v.sqrt() if v > 0 else v for v in square] + [0], dtype=object)[:-1]
@@ -96,7 +96,7 @@ def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectru
     if arith.exact:
         flat |= np.array([not v > 0 for v in square], dtype=bool)
     # a square that underflowed, or a ball that touches 0, does not bound ‖w‖
-    r_up = np.where(flat, arith.norms(w), r_up)
+    r_up = np.where(flat, arith.norms(w), r_up) if flat.any() else r_up
     keep = np.flatnonzero(~flat & (weight > 0))
     c = arith.zeros((n, degree + 1))
     e, moved = np.zeros(n), lost + (d + 4) * arith.unit * r_up
@@ -115,8 +115,10 @@ def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectru
         rows = rows[(weight[rows] > 0) & (moved[rows] > 0)]
         drifts[rows] = weight[rows] * _full_change(norm, core, moved[rows], size[rows])
     s = arith.norms(c) + e
-    unit = arith.zeros((n, d))
-    if keep.size:
+    if keep.size == n:
+        unit = w / r[:, None]
+    else:
+        unit = arith.zeros((n, d))
         unit[keep] = w[keep] / r[keep][:, None]
     a = h.affine if norm.root is None else h.affine @ arith.array(norm.root)
     t0 = h.offset if norm.mean is None else h.offset + h.affine @ arith.array(norm.mean)
@@ -223,19 +225,24 @@ def linear_lower(found: list[Degree]) -> float:
     return float(np.sqrt(sum(x.lower**2 for x in found))) * (1 - 1e-14)
 
 
-def spectral_upper(arith: Arithmetic, norm: Norm, f: Spectrum) -> float:
+def spectral_upper(arith: Arithmetic, norm: Norm, f: Spectrum, enough: float = float("inf")) -> float:
     """Upper bound of ‖h‖ without the Gram form: with φ_i the neurons beyond degree 1, ‖φ_i‖ ≤ s_i, and A' the matrix of
     the rows α_i √(s_i/‖α_i‖), E‖Σ α_i φ_i‖² ≤ ‖A'‖₂²·Σ ‖α_i‖s_i (Cauchy–Schwarz; never above (Σ ‖α_i‖s_i)²); degrees 0
-    and 1 (2 with Q, then counted twice) are written out."""
+    and 1 (2 with Q, then counted twice) are written out.  ∞ where it would be above ``enough`` anyway."""
     second = _second(arith, f) if f.quadratic is not None else (0.0, 0.0)
     if second is None:
         return float("inf")
-    size = np.zeros(f.weight.size)
-    for core, rows in f.h.cores():
-        own = rows[f.weight[rows] > 0]
-        bound = _own(arith, norm, core, f, own, norm.sizes(arith, f.h.w[own], f.h.b[own]))
-        described = np.hypot(arith.norms(f.c[own, 2:]) + f.e[own], _single(arith, core, f, own)) * (1 + 1e-14)
-        size[own] = np.minimum(bound, described)
+    live = [(core, rows[f.weight[rows] > 0]) for core, rows in f.h.cores()]
+    size, described = np.zeros(f.weight.size), np.zeros(f.weight.size)
+    for core, own in live:
+        size[own] = _own(arith, norm, core, f, own, norm.sizes(arith, f.h.w[own], f.h.b[own]))
+        described[own] = arith.norms(f.c[own, 2:]) + f.e[own]
+    # ‖A'‖₂²·min(n, m) ≥ ‖A'‖_F² = Σ ‖α_i‖s_i
+    if enough * np.sqrt(min(f.alpha.shape)) < 0.5 * float(f.weight @ np.minimum(size, described)):
+        return float("inf")
+    for core, own in live:
+        described[own] = np.hypot(described[own], _single(arith, core, f, own)) * (1 + 1e-14)
+    size = np.minimum(size, described)
     beyond = norm_of_sum(arith, f.alpha, f.h.alpha_error, f.weight, size)
     head = np.sqrt(arith.norm(f.t0) ** 2 + arith.norm(f.t1) ** 2) + f.low_error
     square = head**2 + second[1] ** 2 + beyond**2
