@@ -25,6 +25,7 @@ from sparsemf.certificates.checker.raw import Raw
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
 from sparsemf.measures.network import NEGLIGIBLE
+from sparsemf.symmetry.metric import lengths
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -70,7 +71,7 @@ class Polynomial:
         """Σ_i α_i Σ_k p_k (⟨w_i, x⟩ + b_i)^k."""
         if not b.size or not any(coefficients):
             return
-        weight, reach = np.linalg.norm(alpha, axis=1), np.linalg.norm(w, axis=1) + np.abs(b)
+        weight, reach = lengths(alpha), lengths(w) + np.abs(b)
         for j in range(len(coefficients)):
             inner = sum(p * math.comb(k, j) * b ** (k - j) for k, p in enumerate(coefficients) if k >= j and p)
             if not np.any(inner):
@@ -123,7 +124,7 @@ class Polynomial:
         for start in range(0, w.shape[0], 1024):
             block = slice(start, start + 1024)
             square += float(np.sum((beta[block] @ beta.T) * (w[block] @ w.T) ** degree))
-        mass = float(np.linalg.norm(beta, axis=1) @ np.linalg.norm(w, axis=1) ** degree)
+        mass = float(lengths(beta) @ lengths(w) ** degree)
         doubt = (w.shape[0] + d + m + 16) * UNIT * mass**2
         return math.sqrt(max(square, 0.0)), math.sqrt(max(square, 0.0) + doubt) - math.sqrt(max(square - doubt, 0.0))
 
@@ -223,7 +224,7 @@ def _section(core: Core, w: Array, b: Array, mass: Array) -> tuple[Array, Array]
     points = np.empty((b.size, w.shape[1] + 1))
     points[:, :-1], points[:, -1] = w, b
     if core.degree:
-        length = np.linalg.norm(points, axis=1)
+        length = lengths(points)
         points /= length[:, None]
         for _ in range(core.degree):
             mass = mass * length[:, None]
@@ -291,8 +292,8 @@ def _gated(a: Network, b: Network) -> Dictionary:
                 factor = np.concatenate([v, e[:, None]], axis=1)
                 for j in range(m):
                     form[j] += gate.T @ (alpha[:, j, None] * factor)
-                weight = np.linalg.norm(alpha, axis=1) * np.linalg.norm(gate, axis=1)
-                rounding += (alpha.shape[0] + 16) * UNIT * float(weight @ np.linalg.norm(factor, axis=1))
+                weight = lengths(alpha) * lengths(gate)
+                rounding += (alpha.shape[0] + 16) * UNIT * float(weight @ lengths(factor))
     form = 0.5 * (form + form.transpose(0, 2, 1))
     polynomial = Polynomial(form[:, d, d], 2.0 * form[:, :d, d], form[:, :d, :d], rounding=3 * rounding)
     return Dictionary([_joined(both) for both in parts.values()], polynomial)

@@ -327,7 +327,9 @@ class _Search:
                 return checked.gated_upper(
                     Arithmetic(0), self.measure, self.raw_a, self.raw_b, grouping.leader, grouping.flip
                 )
-            return grouped.upper_of(Arithmetic(0), self.measure, h, self._measured(h, grouping), grouping.leader, spectral)
+            return grouped.upper_of(
+                Arithmetic(0), self.measure, h, self._measured(h, grouping), grouping.leader, spectral
+            )
         except Undefined:
             return float("inf")
 
@@ -350,7 +352,7 @@ class _Search:
         return self.size[key]
 
     def _prove(self, evidence: dict[str, Any]) -> _Proof:
-        known = None if self.gated or evidence["bits"] else self.bound
+        known = None if self.gated or evidence["bits"] else (self.h, self.bound)
         proved = checked.prove(self.measure, self.raw_a, self.raw_b, evidence, known)
         lower, upper = proved.lower, proved.upper
         if self.absolute is not None:

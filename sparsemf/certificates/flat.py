@@ -26,7 +26,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.symmetry.metric import point_distances, separations
+from sparsemf.symmetry.metric import lengths, point_distances, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -89,13 +89,13 @@ class Problem:
     def cost(self) -> Array:
         """c_i."""
         if self.parity < 0:
-            return np.minimum(1.0, np.linalg.norm(self.points, axis=1))
+            return np.minimum(1.0, lengths(self.points))
         return np.ones(self.size)
 
     @cached_property
     def weight(self) -> Array:
         """‖κ_i‖."""
-        return np.linalg.norm(self.mass, axis=1)
+        return lengths(self.mass)
 
     @cached_property
     def matrices(self) -> tuple[Array, Array]:
@@ -143,13 +143,13 @@ class Problem:
 
     def price(self, plan: Plan) -> float:
         """The cost of a plan with its residual created or destroyed: an upper bound of the norm, to rounding."""
-        moved = float(plan.edges.length @ np.linalg.norm(plan.flow, axis=1))
-        return moved + float(self.cost @ np.linalg.norm(self.residual(plan), axis=1))
+        moved = float(plan.edges.length @ lengths(plan.flow))
+        return moved + float(self.cost @ lengths(self.residual(plan)))
 
     def worth(self, potential: Array) -> float:
         """Σ⟨κ_i, φ_i⟩ less the rounding of a feasible φ."""
         m = self.mass.shape[1]
-        slack = (self.size + m + 64) * UNIT * float(self.weight @ np.minimum(np.linalg.norm(potential, axis=1), 1.0))
+        slack = (self.size + m + 64) * UNIT * float(self.weight @ np.minimum(lengths(potential), 1.0))
         return float(np.sum(potential * self.mass)) - slack
 
     def neighbours(self, rows: Integers, count: int) -> Edges:
@@ -214,7 +214,7 @@ def greedy(problem: Problem, counts: Sequence[int], dust: float = 0.0) -> Plan:
     rows = np.arange(problem.size)
     edges, flows = problem.edges(rows[:0], rows[:0]), np.zeros((0, mass.shape[1]))
     for count in counts:
-        rows = np.flatnonzero(np.linalg.norm(mass, axis=1) > dust * heaviest)
+        rows = np.flatnonzero(lengths(mass) > dust * heaviest)
         found = problem.neighbours(rows, count)
         used, flow = _sweep(problem.cost, mass, found)
         if not used.size:
@@ -227,7 +227,7 @@ def greedy(problem: Problem, counts: Sequence[int], dust: float = 0.0) -> Plan:
             )
         )
         flows = np.concatenate([flows, flow])
-        moved = np.linalg.norm(flow, axis=1)
+        moved = lengths(flow)
         np.maximum.at(heaviest, taken.first, moved)
         np.maximum.at(heaviest, taken.second, moved)
         if used.size < _WORTH_ANOTHER_ROUND * rows.size:
@@ -237,7 +237,7 @@ def greedy(problem: Problem, counts: Sequence[int], dust: float = 0.0) -> Plan:
 
 def _sweep(cost: Array, mass: Array, edges: Edges) -> tuple[Integers, Array]:
     """One pass over the edges in the order of their lengths; ``mass`` becomes the residual."""
-    size = np.linalg.norm(mass, axis=1)
+    size = lengths(mass)
     i, j, t, d = edges.first, edges.second, edges.turn, edges.length
     helpful = d < cost[i] + cost[j]
     together = separations(mass, i, mass, j, -t)
@@ -292,7 +292,7 @@ def _at_once(cost: Array, mass: Array, size: Array, edges: Edges, together: Arra
         moved *= turn[:, None]
         left += moved
         mass[sink], mass[source] = left, 0.0
-        size[sink], size[source] = np.linalg.norm(left, axis=1), 0.0
+        size[sink], size[source] = lengths(left), 0.0
     return used, flow
 
 
@@ -318,9 +318,9 @@ def trees(problem: Problem, plan: Plan, residual: Array) -> Trees:
     """The forest of a plan's flows, rooted where mass is left (or anywhere, and then centred)."""
     n, m = problem.mass.shape
     edges, flow = plan.edges, plan.flow
-    size = np.linalg.norm(flow, axis=1)
+    size = lengths(flow)
     slope = edges.length[:, None] * flow / np.where(size > 0, size, 1.0)[:, None]
-    left = np.linalg.norm(residual, axis=1)
+    left = lengths(residual)
     root, gauge = np.full(n, -1, dtype=np.int64), np.ones(n)
     local, reach = np.zeros((n, m)), np.zeros(n)
     # heaviest residual first, so that every tree is entered where its mass is left
@@ -363,7 +363,7 @@ def _centre(root: Integers, gauge: Array, local: Array, left: Array, weight: Arr
 
 def target(problem: Problem, forest: Trees, residual: Array) -> Array:
     """The potential that is tight on the short flows and on what is created: not feasible yet."""
-    left = np.linalg.norm(residual, axis=1)
+    left = lengths(residual)
     own = np.bincount(forest.root, weights=problem.weight, minlength=problem.size)
     rooted = left > 64 * UNIT * own
     base = np.where(rooted, problem.cost / np.where(left > 0, left, 1.0), 0.0)[:, None] * residual
@@ -419,7 +419,7 @@ def _projected(problem: Problem, potential: Array) -> Array:
 
 
 def _clipped(phi: Array, cost: Array) -> Array:
-    size = np.linalg.norm(phi, axis=1)
+    size = lengths(phi)
     return phi * np.minimum(1.0, cost / np.where(size > 0, size, 1.0))[:, None]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.flat import Plan, Problem, Trees, shortened, target, trees
-from sparsemf.symmetry.metric import point_distances, separations
+from sparsemf.symmetry.metric import lengths, point_distances, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -72,7 +72,7 @@ def bounded(problem: Problem, plan: Plan) -> tuple[Array, float] | None:
 def _best(problem: Problem, forest: Trees, roots: Integers, choices: list[Array], eta: float) -> tuple[Array, float]:
     best, value = np.zeros_like(problem.mass), 0.0
     for choice in choices:
-        size = np.linalg.norm(choice, axis=1)
+        size = lengths(choice)
         limit = (1.0 - eta) * problem.cost[roots]
         base = np.zeros_like(problem.mass)
         base[roots] = choice * np.minimum(1.0, limit / np.where(size > 0, size, 1.0))[:, None]
@@ -90,13 +90,14 @@ def _guess(problem: Problem, roots: Integers, width: Array) -> float:
     distance, _ = point_distances(problem.points[roots[sample]], problem.points[roots], problem.parity != 0)
     distance[np.arange(sample.size), sample] = np.inf
     asks = (width[sample, None] + width) / np.maximum(distance, 1e-300)
-    return min(1.3 * float(asks.max(initial=0.0)) + 1e-4 * (roots.size > _DOUBLE), _DISSOLVE)
+    rounding = 4 * float(np.finfo(np.float32).eps) * (problem.points.shape[1] + 16) if roots.size > _DOUBLE else 0.0
+    return min(1.3 * float(asks.max(initial=0.0)) + rounding, _DISSOLVE)
 
 
 def _widths(forest: Trees, roots: Integers) -> Array:
     """H_p of every root."""
     local, reach = np.zeros(forest.root.size), np.zeros(forest.root.size)
-    np.maximum.at(local, forest.root, np.linalg.norm(forest.local, axis=1))
+    np.maximum.at(local, forest.root, lengths(forest.local))
     np.maximum.at(reach, forest.root, forest.reach)
     return (local + reach)[roots] * (1 + 1e-12)
 
@@ -222,7 +223,7 @@ def _lengths(
         for start in range(0, near_i.size, 4096):
             i, j = near_i[start : start + 4096], near_j[start : start + 4096]
             sign = np.full(i.size, float(turn)) if side is None else np.where(side[i, j] < 0, -1.0, 1.0)
-            exact = np.linalg.norm(points[rows][i] - sign[:, None] * points[rows.start :][j], axis=1)
+            exact = lengths(points[rows][i] - sign[:, None] * points[rows.start :][j])
             length[i, j] = exact * (1 - margin)
             doubt[i, j] = 2 * margin * exact
     return length, doubt

@@ -24,7 +24,7 @@ from sparsemf.certificates.checker.arithmetic import Arithmetic
 from sparsemf.certificates.dictionary import Dictionary, Family, dictionary, families, gates_of, owned
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.symmetry.metric import leaders, point_distances, separations
+from sparsemf.symmetry.metric import leaders, lengths, point_distances, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -136,9 +136,9 @@ def _waves(parts: list[Family | None]) -> Family:
 def _merged(family: Family, turns: bool) -> _Atoms:
     """Exact duplicates merged, and atoms whose mass cancels dropped; ``turns``: the first half of the mass is odd."""
     flips = family.parity != 0
-    lead, sign = leaders(family.points, MERGE_ULPS * UNIT * np.linalg.norm(family.points, axis=1), flips)
+    lead, sign = leaders(family.points, MERGE_ULPS * UNIT * lengths(family.points), flips)
     mass = family.mass
-    if not (-_LARGEST_NUMBER <= mass.min(initial=0.0) and mass.max(initial=0.0) <= _LARGEST_NUMBER):
+    if not (mass.min(initial=0.0) >= -_LARGEST_NUMBER and mass.max(initial=0.0) <= _LARGEST_NUMBER):
         mass = np.clip(np.nan_to_num(mass), -_LARGEST_NUMBER, _LARGEST_NUMBER)
     factor = np.where(sign < 0, float(family.parity), 1.0)
     if turns:
@@ -148,8 +148,8 @@ def _merged(family: Family, turns: bool) -> _Atoms:
     atoms, atom = np.unique(lead, return_inverse=True)
     members = np.bincount(atom, minlength=atoms.size)
     total = Arithmetic(0).grouped(mass, atom, atoms.size, factor)
-    size = np.bincount(atom, weights=np.linalg.norm(mass, axis=1), minlength=atoms.size)
-    alive = (members == 1) | (np.linalg.norm(total, axis=1) > MERGE_ULPS * UNIT * size)
+    size = np.bincount(atom, weights=lengths(mass), minlength=atoms.size)
+    alive = (members == 1) | (lengths(total) > MERGE_ULPS * UNIT * size)
     return _Atoms(family.points[atoms[alive]], family.neuron[atoms[alive]], flips)
 
 
@@ -159,7 +159,7 @@ def _edges(first: Array, second: Array, flips: bool, radius: float) -> tuple[Int
         i, j, distance = _all_pairs(first, second, flips, radius)
     else:
         i, j, distance = _near_pairs(first, second, flips, radius)
-    allowed = radius * np.maximum(np.linalg.norm(first, axis=1)[i], np.linalg.norm(second, axis=1)[j])
+    allowed = radius * np.maximum(lengths(first)[i], lengths(second)[j])
     relative = distance / np.where(allowed > 0, allowed, 1.0)
     kept = np.flatnonzero(relative <= 1.0)
     if kept.size > _NEIGHBOURS * (first.shape[0] + second.shape[0]):
@@ -179,7 +179,7 @@ def _nearest(owner: Integers, distance: Array) -> NDArray[np.bool_]:
 
 def _all_pairs(first: Array, second: Array, flips: bool, radius: float) -> tuple[Integers, Integers, Array]:
     rows_of, columns_of, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    length, other = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
+    length, other = lengths(first), lengths(second)
     for start in range(0, first.shape[0], 1024):
         rows = slice(start, start + 1024)
         distance, _ = point_distances(first[rows], second, flips)
@@ -195,7 +195,7 @@ def _near_pairs(first: Array, second: Array, flips: bool, radius: float) -> tupl
     dimension = first.shape[1]
     basis = np.linalg.qr(np.random.default_rng(20260601).standard_normal((dimension, min(_PROJECTION, dimension))))[0]
     tree, shadow = KDTree(first @ basis), second @ basis
-    reach = radius * max(float(np.linalg.norm(x, axis=1).max(initial=0.0)) for x in (first, second))
+    reach = radius * max(float(lengths(x).max(initial=0.0)) for x in (first, second))
     count = min(_NEIGHBOURS, first.shape[0])
     rows, columns, distances = [], [], []
     for sign in (1, -1) if flips else (1,):
@@ -230,6 +230,8 @@ def _assigned(i: Integers, j: Integers, cost: Array) -> Integers:
 
 
 def _component(i: Integers, j: Integers, cost: Array) -> Integers:
+    if i.min() == i.max() or j.min() == j.max():  # a star: one pair
+        return np.array([np.argmin(cost)])
     rows, at = np.unique(i, return_inverse=True)
     columns, where = np.unique(j, return_inverse=True)
     # no set of edges is worth a pair: leaving a row alone costs more than all edges together

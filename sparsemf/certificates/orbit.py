@@ -24,7 +24,7 @@ from sparsemf.certificates.dictionary import Dictionary, Family, TooLarge, dicti
 from sparsemf.certificates.flat import Edges, Plan, Problem, greedy, repaired, shortened, target, trees
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.symmetry.metric import leaders, separations
+from sparsemf.symmetry.metric import leaders, lengths, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -155,15 +155,15 @@ def _family(family: Family) -> _Found:
 def _cancelled(family: Family) -> tuple[Problem, Integers, float, float]:
     """Equal points merged and what cancels dropped: the problem, its points' indices, what that costs, rounding."""
     flips = family.parity != 0
-    size = np.linalg.norm(family.points, axis=1)
+    size = lengths(family.points)
     lead, sign = leaders(family.points, MERGE_ULPS * UNIT * size, flips)
     turn = np.where(sign < 0, float(family.parity), 1.0)
     atoms, atom = np.unique(lead, return_inverse=True)
     members = np.bincount(atom, minlength=atoms.size)
     total = Arithmetic(0).grouped(family.mass, atom, atoms.size, turn)
-    weight = np.linalg.norm(family.mass, axis=1)
+    weight = lengths(family.mass)
     whole = np.bincount(atom, weights=weight, minlength=atoms.size)
-    left = np.linalg.norm(total, axis=1)
+    left = lengths(total)
     alive = (left > MERGE_ULPS * UNIT * whole) | ((members == 1) & (left > 0))
     moved = float(left[~alive].sum())
     joined = np.flatnonzero(lead != np.arange(lead.size))

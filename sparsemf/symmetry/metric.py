@@ -148,6 +148,11 @@ def point_distances(first: Array, second: Array, flips: bool) -> tuple[Array, ND
     return np.sqrt(square, out=square), sign
 
 
+def lengths(x: Array) -> Array:
+    """‖x_i‖ of every row, without a temporary of the size of x."""
+    return np.sqrt(np.einsum("ij,ij->i", x, x))
+
+
 def separations(first: Array, i: Integers, second: Array, j: Integers, sign: Array | Integers | int = 1) -> Array:
     """‖first_i − sign·second_j‖ for lists of pairs, from differences, a few at a time; shape of ``i``."""
     out = np.empty(i.size)
@@ -238,9 +243,7 @@ def leaders(points: Array, radius: Array, flips: bool, bias_radius: Array | None
         if bias_radius is None:
             return _ratio(np.linalg.norm(difference, axis=1), allowed)
         own = _ratio(np.linalg.norm(difference[:, :-1], axis=1), allowed)
-        return np.maximum(
-            own, _ratio(np.abs(difference[:, -1]), np.minimum(bias_radius[earlier], bias_radius[later]))
-        )
+        return np.maximum(own, _ratio(np.abs(difference[:, -1]), np.minimum(bias_radius[earlier], bias_radius[later])))
 
     def compared(earlier: Integers, later: Integers | int) -> tuple[Array, Array]:
         plus = separation(earlier, later, turned=False)

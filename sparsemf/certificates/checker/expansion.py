@@ -203,8 +203,10 @@ def _without_constants(arith: Arithmetic, h: Expanded) -> Expanded:
 
 def coefficients(arith: Arithmetic, network: Raw, sign: float) -> Rows:
     """sign·scale·outer."""
+    if abs(network.scale) == 1.0:
+        return arith.array(network.outer if sign * network.scale == 1.0 else -network.outer)
     if not arith.exact:
-        return sign * network.scale * network.outer if sign * network.scale != 1.0 else network.outer
+        return sign * network.scale * network.outer
     return arith.array(network.outer) * arith.array([sign * network.scale])[0]
 
 

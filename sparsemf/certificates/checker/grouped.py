@@ -211,9 +211,9 @@ def _whole(
     flipped = groups.flip[rows] < 0
     parts = float(np.sum(flipped)) * payment[1] * arith.unit * float(h.weights[rows][flipped] @ length[flipped])
     kappa = arith.norms(groups.total[inside])
-    least = _MINOR * core.lipschitz * float(kappa @ h.lengths[groups.head[inside]] + h.weights[moved] @ groups.gap[moved])
+    bound = core.lipschitz * float(kappa @ h.lengths[groups.head[inside]] + h.weights[moved] @ groups.gap[moved])
     expected = core.centre * (min(rows.size, 512) + rows.size // 512 + 4) * arith.unit * float(h.weights[rows] @ length)
-    if expected > max(parts, least):
+    if expected > max(parts, _MINOR * bound):
         return None
     return core.centre * h.moments[core.name][2]
 

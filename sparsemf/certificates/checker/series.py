@@ -310,18 +310,28 @@ def _form(
     rows_at_once = n if arith.exact else _ROWS
     columns = np.ascontiguousarray(c.T)
     for start in range(0, n, max(rows_at_once, 1)):
-        rows = slice(start, start + rows_at_once)
-        cos = unit[rows] @ unit.T
+        # the block's columns from its own rows on; what lies to the right counts twice, the form being symmetric
+        rows, right = slice(start, start + rows_at_once), slice(start, n)
+        cos = unit[rows] @ unit[right].T
         if not arith.exact:
             np.clip(cos, -1.0, 1.0, out=cos)
-        block = cos * 0
+        block, term = cos * 0, np.empty_like(cos)
         for k in range(c.shape[1] - 1, first - 1, -1):
-            block += c[rows, k][:, None] * columns[k][None, :]
+            np.multiply(c[rows, k][:, None], columns[k, right][None, :], out=term)
+            block += term
             block *= cos
-        block = (block * cos if first == 2 else block * cos * cos) * (alpha[rows] @ alpha.T)
-        form[0] = form[0] + np.sum(block)
-        inside = np.where(label[rows][:, None] == label[None, :], block, 0.0 * block[0, 0])
-        own = own + arith.grouped(np.sum(inside, axis=1)[:, None], label[rows], groups)
+        if first != 2:
+            block *= cos
+        block *= cos
+        block *= alpha[rows] @ alpha[right].T
+        size = block.shape[0]
+        form[0] = form[0] + np.sum(block[:, :size]) + 2 * np.sum(block[:, size:])
+        inside = np.flatnonzero(label[right] <= label[rows][-1]) if size else np.zeros(0, dtype=np.int64)
+        same = label[rows][:, None] == label[right][inside][None, :]
+        near = np.where(same, block[:, inside], 0.0 * block[0, 0])
+        own = own + arith.grouped(
+            (np.sum(near[:, :size], axis=1) + 2 * np.sum(near[:, size:], axis=1))[:, None], label[rows], groups
+        )
     return form[0], own[:, 0]
 
 
