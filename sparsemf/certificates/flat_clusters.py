@@ -33,6 +33,8 @@ _DOUBLE = 3000
 _LARGEST_SINGLE = 1e12
 _WORK = 1e12
 _PASSES = 4
+_DUST = 1e-3
+_LITTLE = 1e-3
 _WORST = 0.5
 _DISSOLVE = 0.2
 _MOST_NEAR = 4_000_000
@@ -57,7 +59,7 @@ def bounded(problem: Problem, plan: Plan) -> tuple[Array, float] | None:
         if eta > _WORST:
             forest, eta = _dissolved(problem, forest, roots[width > _DISSOLVE * problem.cost[roots]], wanted), None
             continue
-        live = rooted[roots]
+        live = rooted[roots] & _heavy(problem, forest, residual)[roots]
         base = np.where(live[:, None], wanted[roots], 0.0)
         sweep = _sweep(problem.points[roots], problem.parity, width, base, live, eta)
         if sweep.needed <= eta:
@@ -67,6 +69,14 @@ def bounded(problem: Problem, plan: Plan) -> tuple[Array, float] | None:
         else:
             forest, eta = _dissolved(problem, forest, roots[sweep.offending], wanted), None
     return None
+
+
+def _heavy(problem: Problem, forest: Trees, residual: Array) -> NDArray[np.bool_]:
+    """Roots whose potential counts: the dust that matched masses leave is left out where all of it is little."""
+    left = lengths(residual)
+    own = np.bincount(forest.root, weights=problem.weight, minlength=problem.size)
+    heavy = left > _DUST * own
+    return heavy if float(left[~heavy].sum()) <= _LITTLE * float(left.sum()) else np.ones_like(heavy)
 
 
 def _best(problem: Problem, forest: Trees, roots: Integers, choices: list[Array], eta: float) -> tuple[Array, float]:
@@ -155,7 +165,10 @@ def _sweep(points: Array, parity: int, width: Array, base: Array, rooted: NDArra
     low, high = np.full(count, np.inf, dtype=kind), np.full(count, -np.inf, dtype=kind)
     above, below = (np.where(rooted, base[:, 0], edge).astype(kind) for edge in (np.inf, -np.inf))
     weight = np.sum(base**2, axis=1).astype(kind)
-    vectors = None if scalar or not rooted.any() else base.astype(kind)
+    few = 8 * np.count_nonzero(rooted) <= count
+    vectors = None if scalar or few else base.astype(kind)
+    if few and not scalar:
+        ratio = _steepest(points, parity, base, np.flatnonzero(rooted), 1.0 - eta)
     step = int(np.clip(_BLOCK // max(count, 1), 64, _ROWS))
     for start in range(0, count, step):
         rows, columns = slice(start, min(start + step, count)), slice(start, count)
@@ -202,6 +215,24 @@ def _sweep(points: Array, parity: int, width: Array, base: Array, rooted: NDArra
     middle = 0.5 * (low + high)
     found = [middle] if parity < 0 else [middle, low, high]
     return _Sweep(needed, offending, [x[:, None] for x in found])
+
+
+def _steepest(points: Array, parity: int, base: Array, rows: Integers, shrink: float) -> float:
+    """The largest ‖φ_p − tφ_q‖/(``shrink``·d_pq) when φ is 0 but for a few ``rows``, bounded; in float64."""
+    unit, ratio, weight = float(np.finfo(np.float64).eps), 0.0, np.sum(base**2, axis=1)
+    # point_distances recomputes pairs within 1e-3 of their size, so the others' squares are good to 1e6 units
+    below = 1.0 - 1e6 * unit * (points.shape[1] + 16)
+    for start in range(0, rows.size, _ROWS):
+        part = rows[start : start + _ROWS]
+        alike = base[part] @ base.T
+        for turn in (1, -1) if parity < 0 else (1,):
+            length = point_distances(points[part], turn * points, parity > 0)[0]
+            gap = weight[part, None] + weight - 2 * turn * alike
+            gap = np.sqrt(np.maximum(gap, 0.0) + 4 * unit * (base.shape[1] + 4))
+            over = gap / np.maximum(shrink * below * length, 1e-300)
+            over[np.arange(part.size), part] = 0.0  # its own image is the business of c_p
+            ratio = max(ratio, float(over.max(initial=0.0)))
+    return ratio * (1 + 8 * unit)
 
 
 def _lengths(
