@@ -25,6 +25,7 @@ from sparsemf.certificates.checker.raw import Raw
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
 from sparsemf.measures.network import NEGLIGIBLE
+from sparsemf.symmetry.metric import lengths
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -70,7 +71,7 @@ class Polynomial:
         """Σ_i α_i Σ_k p_k (⟨w_i, x⟩ + b_i)^k."""
         if not b.size or not any(coefficients):
             return
-        weight, reach = np.linalg.norm(alpha, axis=1), np.linalg.norm(w, axis=1) + np.abs(b)
+        weight, reach = lengths(alpha), lengths(w) + np.abs(b)
         for j in range(len(coefficients)):
             inner = sum(p * math.comb(k, j) * b ** (k - j) for k, p in enumerate(coefficients) if k >= j and p)
             if not np.any(inner):
@@ -84,6 +85,11 @@ class Polynomial:
                 self.powers.setdefault(j, []).append((beta, w))
         scale = sum(abs(p) * float(weight @ reach**k) for k, p in enumerate(coefficients))
         self.rounding += (b.size + 16) * UNIT * scale
+
+    def tilt(self, factor: float, slope: Array, constant: Array, lost: float) -> None:
+        """``factor``·(slope·x + constant), known to factor·``lost``."""
+        self.offset, self.affine = self.offset + factor * constant, self.affine + factor * slope
+        self.rounding += abs(factor) * (lost + 4 * UNIT * float(np.linalg.norm(slope) + np.linalg.norm(constant)))
 
     def norm(self) -> tuple[float, float]:
         """(Σ_j ‖T_j‖_F, a bound of its rounding).  Raises :class:`TooLarge`."""
@@ -118,7 +124,7 @@ class Polynomial:
         for start in range(0, w.shape[0], 1024):
             block = slice(start, start + 1024)
             square += float(np.sum((beta[block] @ beta.T) * (w[block] @ w.T) ** degree))
-        mass = float(np.linalg.norm(beta, axis=1) @ np.linalg.norm(w, axis=1) ** degree)
+        mass = float(lengths(beta) @ lengths(w) ** degree)
         doubt = (w.shape[0] + d + m + 16) * UNIT * mass**2
         return math.sqrt(max(square, 0.0)), math.sqrt(max(square, 0.0) + doubt) - math.sqrt(max(square - doubt, 0.0))
 
@@ -147,57 +153,78 @@ def raw_of(network: Network) -> Raw:
     )
 
 
-def dictionary(a: Network, b: Network) -> Dictionary:
-    """f_A − f_B on the section.  Raises :class:`TooLarge` for gated blocks whose masses α ⊗ (w, b) do not fit."""
+def dictionary(a: Network, b: Network, h: Expanded | None = None) -> Dictionary:
+    """f_A − f_B on the section; ``h``: the core neurons of plain networks, if they are known already.
+
+    Raises :class:`TooLarge` for gated blocks whose masses α ⊗ (w, b) do not fit.
+    """
     if a.gate is not None:
         return _gated(a, b)
     float64 = Arithmetic(0)
-    polynomial = Polynomial(np.zeros(a.m), np.zeros((a.m, a.d)))
-    parts: dict[str, list[Family]] = {}
     with float64.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        for network, sign in ((a, 1.0), (b, -1.0)):
-            h = expanded(float64, (raw_of(network), sign))
-            polynomial.offset = polynomial.offset + h.offset
-            polynomial.affine = polynomial.affine + h.affine
-            polynomial.rounding += h.affine_error
-            if h.quadratic is not None:
-                before = polynomial.quadratic
-                polynomial.quadratic = h.quadratic if before is None else before + h.quadratic
-            for family in families(h, h.alpha, network.width, sign > 0, polynomial):
-                parts.setdefault(family.core, []).append(family)
-    return Dictionary([_joined(both) for both in parts.values()], polynomial)
+        h = expanded(float64, (raw_of(a), 1.0), (raw_of(b), -1.0)) if h is None else h
+        split, place = a.width * terms_of(a.activation.name), np.arange(h.core.size)
+        neuron = np.where(place < split, place % max(a.width, 1), (place - split) % max(b.width, 1))
+        polynomial = Polynomial(h.offset, h.affine, h.quadratic, rounding=h.affine_error)
+        found = list(families(h, h.alpha, place < split, neuron, polynomial))
+    return Dictionary(found, polynomial)
 
 
 def families(
-    h: Expanded, mass: Array, width: int, of_a: bool, polynomial: Polynomial | None = None
+    h: Expanded, mass: Array, of_a: NDArray[np.bool_], neuron: Integers, polynomial: Polynomial | None = None
 ) -> Iterator[Family]:
-    """One network's neurons on the section, core by core; what is polynomial goes into ``polynomial`` if given."""
+    """The neurons on the section, core by core; what is polynomial goes into ``polynomial`` if given."""
     alive = np.asarray(mass.any(axis=1), dtype=bool)
     for core, rows in h.cores():
         live = rows[alive[rows]]
-        still = np.max(np.abs(h.w[live]), axis=1, initial=0.0) <= NEGLIGIBLE
+        short = np.flatnonzero(h.lengths[live] <= (h.w.shape[1] + 1) * NEGLIGIBLE)
+        still = np.zeros(live.size, dtype=bool)
+        still[short] = np.max(np.abs(h.w[live[short]]), axis=1, initial=0.0) <= NEGLIGIBLE
         if polynomial is not None:
             constants = live[still]
             level = h.alpha[constants] * core.value(h.b[constants])[:, None]
             polynomial.add(level, h.w[constants], h.b[constants], (1.0,))
         live = live[~still]
-        alpha, w, b = h.alpha[live], h.w[live], h.b[live]
         if core.name.startswith("power"):
             if polynomial is not None:
-                polynomial.add(alpha, w, b, (0.0,) * core.degree + (1.0,))
+                polynomial.add(h.alpha[live], h.w[live], h.b[live], (0.0,) * core.degree + (1.0,))
             continue
         if polynomial is not None and core.flip is not None:
-            polynomial.add(0.5 * alpha, w, b, core.flip[1])
+            constant, linear, quadratic = core.flip[1]
+            if linear and not (constant or quadratic or still.any()):
+                polynomial.tilt(0.5 * linear, *h.moments[core.name])
+            else:
+                polynomial.add(0.5 * h.alpha[live], h.w[live], h.b[live], core.flip[1])
         if live.size:
-            points, kappa = _section(core, w, b, mass[live])
+            whole = live.size == h.core.size
+            w, b, kappa = (x if whole else x[live] for x in (h.w, h.b, mass))
+            points, kappa = _section(core, w, b, kappa)
             parity = core.flip[0] if core.flip is not None else 0
-            yield Family(core.name, points, kappa, np.full(live.size, of_a), live % width, parity)
+            yield Family(core.name, points, kappa, of_a[live], neuron[live], parity)
+
+
+def owned(family: Family, by_a: bool) -> Family | None:
+    """The neurons of A, or those of B; None without any."""
+    rows = np.flatnonzero(family.of_a == by_a)
+    if not rows.size:
+        return None
+    if rows.size == rows[-1] - rows[0] + 1:
+        rows = slice(int(rows[0]), int(rows[-1]) + 1)  # no copies
+    return Family(
+        family.core,
+        family.points[rows],
+        family.mass[rows],
+        family.of_a[rows],
+        family.neuron[rows],
+        family.parity,
+    )
 
 
 def _section(core: Core, w: Array, b: Array, mass: Array) -> tuple[Array, Array]:
-    points = np.concatenate([w, b[:, None]], axis=1)
+    points = np.empty((b.size, w.shape[1] + 1))
+    points[:, :-1], points[:, -1] = w, b
     if core.degree:
-        length = np.linalg.norm(points, axis=1)
+        length = lengths(points)
         points /= length[:, None]
         for _ in range(core.degree):
             mass = mass * length[:, None]
@@ -265,8 +292,8 @@ def _gated(a: Network, b: Network) -> Dictionary:
                 factor = np.concatenate([v, e[:, None]], axis=1)
                 for j in range(m):
                     form[j] += gate.T @ (alpha[:, j, None] * factor)
-                weight = np.linalg.norm(alpha, axis=1) * np.linalg.norm(gate, axis=1)
-                rounding += (alpha.shape[0] + 16) * UNIT * float(weight @ np.linalg.norm(factor, axis=1))
+                weight = lengths(alpha) * lengths(gate)
+                rounding += (alpha.shape[0] + 16) * UNIT * float(weight @ lengths(factor))
     form = 0.5 * (form + form.transpose(0, 2, 1))
     polynomial = Polynomial(form[:, d, d], 2.0 * form[:, :d, d], form[:, :d, :d], rounding=3 * rounding)
     return Dictionary([_joined(both) for both in parts.values()], polynomial)

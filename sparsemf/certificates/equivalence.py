@@ -23,6 +23,7 @@ from sparsemf.certificates.checker.expansion import Expanded, expanded, terms_of
 from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, encode
+from sparsemf.certificates.dictionary import Dictionary, dictionary
 from sparsemf.certificates.groups import Grouping, candidates
 from sparsemf.certificates.matching import Matching, match
 from sparsemf.certificates.orbit import OrbitDistance, orbit_distance
@@ -167,11 +168,11 @@ def certify_pair(
         rel_eps=None if eps is not None else rel_eps,
         lower=proof.lower,
         upper=proof.upper,
-        matching=match(a, b),
+        matching=match(a, b, parts=search.parts()),
         witness=x if gap > 0 else None,
         gap=gap,
         separation_degree=proof.separations[0] if proof.separations else None,
-        orbit_distance=orbit_distance(a, b),
+        orbit_distance=orbit_distance(a, b, search.parts()),
         evidence=evidence,
         arithmetic=describe(evidence),
     )
@@ -217,6 +218,8 @@ class _Search:
         self.size: dict[tuple[int, int, bool], tuple[float, float]] = {}
         self.point: Array | None = None
         self.grain: float | None = None
+        self.last: tuple[Grouping, grouped.Groups] | None = None
+        self.dictionary: Dictionary | None = None
 
     def run(self) -> _Proof:
         """The proof that decides, or the tightest one found."""
@@ -298,6 +301,15 @@ class _Search:
                     exact |= {"gram": affordable, "norm_gram": affordable, "degree": degree, "norm_degree": degree}
                 yield exact
 
+    def parts(self) -> Dictionary | None:
+        """The dictionary measures of plain networks, from the neurons that the search has expanded."""
+        if self.gated:
+            return None
+        self.last = None
+        if self.dictionary is None:
+            self.dictionary = dictionary(self.a, self.b, self.h)
+        return self.dictionary
+
     def _split(self) -> int:
         """How many of the expanded neurons are A's."""
         return self.a.width * terms_of(self.raw_a.activation)
@@ -315,9 +327,18 @@ class _Search:
                 return checked.gated_upper(
                     Arithmetic(0), self.measure, self.raw_a, self.raw_b, grouping.leader, grouping.flip
                 )
-            return grouped.upper(Arithmetic(0), self.measure, h, grouping.leader, grouping.flip, spectral)
+            return grouped.upper_of(
+                Arithmetic(0), self.measure, h, self._measured(h, grouping), grouping.leader, spectral
+            )
         except Undefined:
             return float("inf")
+
+    def _measured(self, h: Expanded, grouping: Grouping) -> grouped.Groups:
+        """The groups of a grouping, measured once while it is the last one asked for."""
+        if self.last is None or self.last[0] is not grouping:
+            leader, flip = grouped.validated(h, grouping.leader, grouping.flip)
+            self.last = grouping, grouped.measured(Arithmetic(0), self.measure, h, leader, flip)
+        return self.last[1]
 
     def _eps(self, evidence: dict[str, Any]) -> float:
         if self.absolute is not None:
@@ -331,7 +352,7 @@ class _Search:
         return self.size[key]
 
     def _prove(self, evidence: dict[str, Any]) -> _Proof:
-        known = None if self.gated or evidence["bits"] else self.bound
+        known = None if self.gated or evidence["bits"] else (self.h, self.bound)
         proved = checked.prove(self.measure, self.raw_a, self.raw_b, evidence, known)
         lower, upper = proved.lower, proved.upper
         if self.absolute is not None:
@@ -349,9 +370,9 @@ class _Search:
         """Four units in the last place of Σ‖α_i‖‖σ(u_i)‖ and the affine part: how far roundings may differ."""
         if self.grain is None:
             h, norm = self.h, self.measure
-            rough = norm.reach(self.a.d) * np.sqrt(np.sum(h.w**2, axis=1) + h.b**2)
+            rough = norm.reach(self.a.d) * np.hypot(h.lengths, h.b)
             size = rough if self.entries > _LARGE else norm.sizes(Arithmetic(0), h.w, h.b)
-            mass = float(np.linalg.norm(h.alpha, axis=1) @ (size + 1.0))
+            mass = float(h.weights @ (size + 1.0))
             mass += norm.reach(self.a.d) * sum(float(np.linalg.norm(f.affine)) for f in (self.a, self.b))
             mass += sum(float(np.linalg.norm(f.offset)) for f in (self.a, self.b))
             self.grain = 2.0**-51 * mass if np.isfinite(mass) else 0.0
@@ -371,10 +392,10 @@ class _Search:
         """The linearised difference where float64 cannot resolve the difference itself."""
         arith = Arithmetic(0)
         try:
-            groups = grouped.measured(arith, self.measure, self.h, self.grouping.leader, self.grouping.flip)
+            groups = self._measured(self.h, self.grouping)
         except Undefined:
             return plain
-        weight = np.linalg.norm(self.h.alpha, axis=1)
+        weight = self.h.weights
         mass = float(weight @ groups.size)
         moved = float(weight @ groups.gap) + float(np.linalg.norm(groups.total, axis=1) @ groups.size[groups.head])
         if moved > 1e-7 * mass:
@@ -387,15 +408,15 @@ class _Search:
         mean, root = self.measure.mean, self.measure.root
         w = h.w if root is None else h.w @ root
         b = h.b if mean is None else h.b + h.w @ mean
-        length = np.linalg.norm(w, axis=1)
-        weight = np.linalg.norm(h.alpha, axis=1)
+        length = h.lengths if root is None else np.linalg.norm(w, axis=1)
+        weight = h.weights
         live = np.flatnonzero((length > 1e-12 * max(float(length.max(initial=0.0)), 1e-300)) & (weight > 0))
         if not live.size:
             return None
         count, most = (48, 4096) if self.entries <= _LARGE else (8, 1024)
         # the neurons of the groups that contribute most
         try:
-            groups = grouped.measured(Arithmetic(0), self.measure, h, grouping.leader, grouping.flip)
+            groups = self._measured(h, grouping)
             score = np.linalg.norm(groups.total, axis=1) * groups.size[groups.head]
             score += np.bincount(groups.label, weights=weight * groups.gap, minlength=score.size)
             ranked = np.argsort(-score)

@@ -21,12 +21,12 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.symmetry.metric import point_distances
+from sparsemf.symmetry.metric import lengths, point_distances, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -89,13 +89,13 @@ class Problem:
     def cost(self) -> Array:
         """c_i."""
         if self.parity < 0:
-            return np.minimum(1.0, np.linalg.norm(self.points, axis=1))
+            return np.minimum(1.0, lengths(self.points))
         return np.ones(self.size)
 
     @cached_property
     def weight(self) -> Array:
         """‖κ_i‖."""
-        return np.linalg.norm(self.mass, axis=1)
+        return lengths(self.mass)
 
     @cached_property
     def matrices(self) -> tuple[Array, Array]:
@@ -130,29 +130,26 @@ class Problem:
         return Edges(first.astype(np.int64), second.astype(np.int64), side.astype(np.int64), turn, length)
 
     def _lengths(self, first: Integers, second: Integers, side: Integers) -> Array:
-        length = np.empty(first.size)
-        for start in range(0, first.size, 4096):
-            rows = slice(start, start + 4096)
-            gap = self.points[first[rows]] - side[rows, None] * self.points[second[rows]]
-            length[rows] = np.linalg.norm(gap, axis=1)
-        return length
+        return separations(self.points, first, self.points, second, side)
 
     def residual(self, plan: Plan) -> Array:
         """r of a plan, (n, m)."""
-        left = self.mass.copy()
-        np.subtract.at(left, plan.edges.first, plan.flow)
-        np.add.at(left, plan.edges.second, plan.edges.turn[:, None] * plan.flow)
-        return left
+        edges, k = plan.edges, plan.edges.first.size
+        if not k:
+            return self.mass.copy()
+        rows = np.concatenate([edges.first, edges.second])
+        sign = np.concatenate([np.full(k, -1.0), edges.turn])
+        return self.mass + csr_array((sign, (rows, np.tile(np.arange(k), 2))), shape=(self.size, k)) @ plan.flow
 
     def price(self, plan: Plan) -> float:
         """The cost of a plan with its residual created or destroyed: an upper bound of the norm, to rounding."""
-        moved = float(plan.edges.length @ np.linalg.norm(plan.flow, axis=1))
-        return moved + float(self.cost @ np.linalg.norm(self.residual(plan), axis=1))
+        moved = float(plan.edges.length @ lengths(plan.flow))
+        return moved + float(self.cost @ lengths(self.residual(plan)))
 
     def worth(self, potential: Array) -> float:
         """Σ⟨κ_i, φ_i⟩ less the rounding of a feasible φ."""
         m = self.mass.shape[1]
-        slack = (self.size + m + 64) * UNIT * float(self.weight @ np.minimum(np.linalg.norm(potential, axis=1), 1.0))
+        slack = (self.size + m + 64) * UNIT * float(self.weight @ np.minimum(lengths(potential), 1.0))
         return float(np.sum(potential * self.mass)) - slack
 
     def neighbours(self, rows: Integers, count: int) -> Edges:
@@ -207,17 +204,17 @@ def _projected_neighbours(
 _WORTH_ANOTHER_ROUND = 0.01
 
 
-def greedy(problem: Problem, counts: Sequence[int]) -> Plan:
+def greedy(problem: Problem, counts: Sequence[int], dust: float = 0.0) -> Plan:
     """A plan from short edges to long ones: whatever makes the cost smaller is moved, one end at a time.
 
     ``counts``: the neighbours looked at, round by round among the points with mass left.  Every flow empties one of its
-    ends, so the flows form a forest.
+    ends, so the flows form a forest.  Points left with at most ``dust`` of what they received or had stay behind.
     """
-    mass = problem.mass.copy()
+    mass, heaviest = problem.mass.copy(), problem.weight.copy()
     rows = np.arange(problem.size)
     edges, flows = problem.edges(rows[:0], rows[:0]), np.zeros((0, mass.shape[1]))
     for count in counts:
-        rows = np.flatnonzero(mass.any(axis=1))
+        rows = np.flatnonzero(lengths(mass) > dust * heaviest)
         found = problem.neighbours(rows, count)
         used, flow = _sweep(problem.cost, mass, found)
         if not used.size:
@@ -230,6 +227,9 @@ def greedy(problem: Problem, counts: Sequence[int]) -> Plan:
             )
         )
         flows = np.concatenate([flows, flow])
+        moved = lengths(flow)
+        np.maximum.at(heaviest, taken.first, moved)
+        np.maximum.at(heaviest, taken.second, moved)
         if used.size < _WORTH_ANOTHER_ROUND * rows.size:
             break  # what is left is dust of rounding, or far from everything
     return Plan(edges, flows)
@@ -237,17 +237,19 @@ def greedy(problem: Problem, counts: Sequence[int]) -> Plan:
 
 def _sweep(cost: Array, mass: Array, edges: Edges) -> tuple[Integers, Array]:
     """One pass over the edges in the order of their lengths; ``mass`` becomes the residual."""
-    size = np.linalg.norm(mass, axis=1)
+    size = lengths(mass)
     i, j, t, d = edges.first, edges.second, edges.turn, edges.length
     helpful = d < cost[i] + cost[j]
-    together = np.empty(i.size)
-    for start in range(0, i.size, 4096):
-        rows = slice(start, start + 4096)
-        together[rows] = np.linalg.norm(mass[i[rows]] + t[rows, None] * mass[j[rows]], axis=1)
+    together = separations(mass, i, mass, j, -t)
     helpful &= together < size[i] + size[j]
     used: list[int] = []
     flows: list[Array] = []
-    for e in np.flatnonzero(helpful)[np.argsort(d[helpful], kind="stable")]:
+    chosen = np.flatnonzero(helpful)
+    degree = np.bincount(np.concatenate([i[chosen], j[chosen]]), minlength=size.size)
+    alone = (degree[i[chosen]] == 1) & (degree[j[chosen]] == 1)
+    taken, batch = _at_once(cost, mass, size, edges.take(chosen[alone]), together[chosen[alone]])
+    taken, others = chosen[alone][taken], chosen[~alone]
+    for e in others[np.argsort(d[others], kind="stable")]:
         one, other = int(i[e]), int(j[e])
         if not (size[one] and size[other]):
             continue
@@ -269,7 +271,29 @@ def _sweep(cost: Array, mass: Array, edges: Edges) -> tuple[Integers, Array]:
             size[one], size[other] = left, 0.0
         used.append(int(e))
         flows.append(flow)
-    return np.array(used, dtype=np.int64), np.array(flows).reshape(len(used), mass.shape[1])
+    return np.append(taken, np.array(used, dtype=np.int64)), np.concatenate(
+        [batch, np.array(flows).reshape(len(used), mass.shape[1])]
+    )
+
+
+def _at_once(cost: Array, mass: Array, size: Array, edges: Edges, together: Array) -> tuple[Integers, Array]:
+    """The step of :func:`_sweep` for edges of which no two share an end: (which were used, their flows)."""
+    i, j, t, d = edges.first, edges.second, edges.turn, edges.length
+    now = cost[i] * size[i] + cost[j] * size[j]
+    empty_one, empty_other = d * size[i] + cost[j] * together, d * size[j] + cost[i] * together
+    used = np.flatnonzero((size[i] > 0) & (size[j] > 0) & (np.minimum(empty_one, empty_other) < now))
+    flow = np.empty((used.size, mass.shape[1]))
+    first = empty_one[used] <= empty_other[used]
+    for one, at in ((True, np.flatnonzero(first)), (False, np.flatnonzero(~first))):
+        a, b, turn = i[used[at]], j[used[at]], t[used[at]]
+        source, sink = (a, b) if one else (b, a)
+        moved, left = mass[source], mass[sink]
+        flow[at] = moved if one else -turn[:, None] * moved
+        moved *= turn[:, None]
+        left += moved
+        mass[sink], mass[source] = left, 0.0
+        size[sink], size[source] = lengths(left), 0.0
+    return used, flow
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,9 +318,9 @@ def trees(problem: Problem, plan: Plan, residual: Array) -> Trees:
     """The forest of a plan's flows, rooted where mass is left (or anywhere, and then centred)."""
     n, m = problem.mass.shape
     edges, flow = plan.edges, plan.flow
-    size = np.linalg.norm(flow, axis=1)
+    size = lengths(flow)
     slope = edges.length[:, None] * flow / np.where(size > 0, size, 1.0)[:, None]
-    left = np.linalg.norm(residual, axis=1)
+    left = lengths(residual)
     root, gauge = np.full(n, -1, dtype=np.int64), np.ones(n)
     local, reach = np.zeros((n, m)), np.zeros(n)
     # heaviest residual first, so that every tree is entered where its mass is left
@@ -339,7 +363,7 @@ def _centre(root: Integers, gauge: Array, local: Array, left: Array, weight: Arr
 
 def target(problem: Problem, forest: Trees, residual: Array) -> Array:
     """The potential that is tight on the short flows and on what is created: not feasible yet."""
-    left = np.linalg.norm(residual, axis=1)
+    left = lengths(residual)
     own = np.bincount(forest.root, weights=problem.weight, minlength=problem.size)
     rooted = left > 64 * UNIT * own
     base = np.where(rooted, problem.cost / np.where(left > 0, left, 1.0), 0.0)[:, None] * residual
@@ -395,7 +419,7 @@ def _projected(problem: Problem, potential: Array) -> Array:
 
 
 def _clipped(phi: Array, cost: Array) -> Array:
-    size = np.linalg.norm(phi, axis=1)
+    size = lengths(phi)
     return phi * np.minimum(1.0, cost / np.where(size > 0, size, 1.0))[:, None]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.flat import Plan, Problem, Trees, shortened, target, trees
-from sparsemf.symmetry.metric import point_distances
+from sparsemf.symmetry.metric import lengths, point_distances, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -27,10 +27,14 @@ Integers = NDArray[np.int64]
 _SHORT = 0.05
 _LARGEST_TREE = 400
 _ROWS = 512
+_BLOCK = 1 << 21
+_MOST_PAIRS = 100_000
 _DOUBLE = 3000
 _LARGEST_SINGLE = 1e12
-_WORK = 4e11
+_WORK = 1e12
 _PASSES = 4
+_DUST = 1e-3
+_LITTLE = 1e-3
 _WORST = 0.5
 _DISSOLVE = 0.2
 _MOST_NEAR = 4_000_000
@@ -55,7 +59,7 @@ def bounded(problem: Problem, plan: Plan) -> tuple[Array, float] | None:
         if eta > _WORST:
             forest, eta = _dissolved(problem, forest, roots[width > _DISSOLVE * problem.cost[roots]], wanted), None
             continue
-        live = rooted[roots]
+        live = rooted[roots] & _heavy(problem, forest, residual)[roots]
         base = np.where(live[:, None], wanted[roots], 0.0)
         sweep = _sweep(problem.points[roots], problem.parity, width, base, live, eta)
         if sweep.needed <= eta:
@@ -67,10 +71,18 @@ def bounded(problem: Problem, plan: Plan) -> tuple[Array, float] | None:
     return None
 
 
+def _heavy(problem: Problem, forest: Trees, residual: Array) -> NDArray[np.bool_]:
+    """Roots whose potential counts: the dust that matched masses leave is left out where all of it is little."""
+    left = lengths(residual)
+    own = np.bincount(forest.root, weights=problem.weight, minlength=problem.size)
+    heavy = left > _DUST * own
+    return heavy if float(left[~heavy].sum()) <= _LITTLE * float(left.sum()) else np.ones_like(heavy)
+
+
 def _best(problem: Problem, forest: Trees, roots: Integers, choices: list[Array], eta: float) -> tuple[Array, float]:
     best, value = np.zeros_like(problem.mass), 0.0
     for choice in choices:
-        size = np.linalg.norm(choice, axis=1)
+        size = lengths(choice)
         limit = (1.0 - eta) * problem.cost[roots]
         base = np.zeros_like(problem.mass)
         base[roots] = choice * np.minimum(1.0, limit / np.where(size > 0, size, 1.0))[:, None]
@@ -88,13 +100,14 @@ def _guess(problem: Problem, roots: Integers, width: Array) -> float:
     distance, _ = point_distances(problem.points[roots[sample]], problem.points[roots], problem.parity != 0)
     distance[np.arange(sample.size), sample] = np.inf
     asks = (width[sample, None] + width) / np.maximum(distance, 1e-300)
-    return min(1.3 * float(asks.max(initial=0.0)) + 1e-4 * (roots.size > _DOUBLE), _DISSOLVE)
+    rounding = 4 * float(np.finfo(np.float32).eps) * (problem.points.shape[1] + 16) if roots.size > _DOUBLE else 0.0
+    return min(1.3 * float(asks.max(initial=0.0)) + rounding, _DISSOLVE)
 
 
 def _widths(forest: Trees, roots: Integers) -> Array:
     """H_p of every root."""
     local, reach = np.zeros(forest.root.size), np.zeros(forest.root.size)
-    np.maximum.at(local, forest.root, np.linalg.norm(forest.local, axis=1))
+    np.maximum.at(local, forest.root, lengths(forest.local))
     np.maximum.at(reach, forest.root, forest.reach)
     return (local + reach)[roots] * (1 + 1e-12)
 
@@ -115,17 +128,19 @@ def _settled(problem: Problem, forest: Trees) -> Trees:
     count = np.bincount(forest.root, minlength=problem.size)
     order = np.argsort(forest.root, kind="stable")
     starts = np.concatenate([[0], np.cumsum(count)])
-    for root in np.flatnonzero(count > 2):
-        members = order[starts[root] : starts[root + 1]]
-        if members.size > _LARGEST_TREE:
-            local[members] = 0.0
+    for members in np.unique(count[count > 2]).tolist():
+        equal = order[starts[np.flatnonzero(count == members)][:, None] + np.arange(members)]
+        if members > _LARGEST_TREE:
+            local[equal.ravel()] = 0.0
             continue
-        i, j = (members[x] for x in np.triu_indices(members.size, 1))
-        turn = forest.gauge[i] * forest.gauge[j]
-        side = turn.astype(np.int64) if problem.parity < 0 else None
-        length = problem.edges(i, j, side).length
-        gap = np.linalg.norm(local[i] - turn[:, None] * local[j], axis=1)
-        local[members] /= max(1.0, float(np.max(gap / np.maximum(length, 1e-300))) * (1 + 1e-12))
+        one, other = np.triu_indices(members, 1)
+        for group in np.split(equal, range(0, equal.shape[0], max(1, _MOST_PAIRS // one.size))[1:]):
+            i, j = group[:, one].ravel(), group[:, other].ravel()
+            turn = forest.gauge[i] * forest.gauge[j]
+            side = turn.astype(np.int64) if problem.parity < 0 else None
+            length = problem.edges(i, j, side).length
+            over = (separations(local, i, local, j, turn) / np.maximum(length, 1e-300)).reshape(group.shape[0], -1)
+            local[group] /= np.maximum(1.0, over.max(axis=1) * (1 + 1e-12))[:, None, None]
     return Trees(forest.root, forest.gauge, local, forest.reach)
 
 
@@ -150,9 +165,13 @@ def _sweep(points: Array, parity: int, width: Array, base: Array, rooted: NDArra
     low, high = np.full(count, np.inf, dtype=kind), np.full(count, -np.inf, dtype=kind)
     above, below = (np.where(rooted, base[:, 0], edge).astype(kind) for edge in (np.inf, -np.inf))
     weight = np.sum(base**2, axis=1).astype(kind)
-    vectors = None if scalar or not rooted.any() else base.astype(kind)
-    for start in range(0, count, _ROWS):
-        rows, columns = slice(start, min(start + _ROWS, count)), slice(start, count)
+    few = 8 * np.count_nonzero(rooted) <= count
+    vectors = None if scalar or few else base.astype(kind)
+    if few and not scalar:
+        ratio = _steepest(points, parity, base, np.flatnonzero(rooted), 1.0 - eta)
+    step = int(np.clip(_BLOCK // max(count, 1), 64, _ROWS))
+    for start in range(0, count, step):
+        rows, columns = slice(start, min(start + step, count)), slice(start, count)
         product = fast[rows] @ fast[columns].T
         both = square[rows, None] + square[None, columns]
         alike = None if vectors is None else vectors[rows] @ vectors[columns].T
@@ -198,6 +217,24 @@ def _sweep(points: Array, parity: int, width: Array, base: Array, rooted: NDArra
     return _Sweep(needed, offending, [x[:, None] for x in found])
 
 
+def _steepest(points: Array, parity: int, base: Array, rows: Integers, shrink: float) -> float:
+    """The largest ‖φ_p − tφ_q‖/(``shrink``·d_pq) when φ is 0 but for a few ``rows``, bounded; in float64."""
+    unit, ratio, weight = float(np.finfo(np.float64).eps), 0.0, np.sum(base**2, axis=1)
+    # point_distances recomputes pairs within 1e-3 of their size, so the others' squares are good to 1e6 units
+    below = 1.0 - 1e6 * unit * (points.shape[1] + 16)
+    for start in range(0, rows.size, _ROWS):
+        part = rows[start : start + _ROWS]
+        alike = base[part] @ base.T
+        for turn in (1, -1) if parity < 0 else (1,):
+            length = point_distances(points[part], turn * points, parity > 0)[0]
+            gap = weight[part, None] + weight - 2 * turn * alike
+            gap = np.sqrt(np.maximum(gap, 0.0) + 4 * unit * (base.shape[1] + 4))
+            over = gap / np.maximum(shrink * below * length, 1e-300)
+            over[np.arange(part.size), part] = 0.0  # its own image is the business of c_p
+            ratio = max(ratio, float(over.max(initial=0.0)))
+    return ratio * (1 + 8 * unit)
+
+
 def _lengths(
     points: Array, rows: slice, both: Any, inner: Any, side: Any, turn: int, unit: Any
 ) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -217,7 +254,7 @@ def _lengths(
         for start in range(0, near_i.size, 4096):
             i, j = near_i[start : start + 4096], near_j[start : start + 4096]
             sign = np.full(i.size, float(turn)) if side is None else np.where(side[i, j] < 0, -1.0, 1.0)
-            exact = np.linalg.norm(points[rows][i] - sign[:, None] * points[rows.start :][j], axis=1)
+            exact = lengths(points[rows][i] - sign[:, None] * points[rows.start :][j])
             length[i, j] = exact * (1 - margin)
             doubt[i, j] = 2 * margin * exact
     return length, doubt

@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from sparsemf.certificates.checker.arithmetic import Arithmetic
 from sparsemf.certificates.checker.expansion import Expanded
 from sparsemf.certificates.checker.laws import Norm
-from sparsemf.symmetry.metric import leaders, point_distances
+from sparsemf.symmetry.metric import leaders, lengths, point_distances, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -24,6 +24,7 @@ Integers = NDArray[np.int64]
 _EXACT_PAIRS = 4_000_000
 _PROJECTION = 12
 _NEIGHBOURS = 4
+_NEAR = 0.1
 _RADII = (1e-10, 1e-7, 1e-4)
 _MANY = 20_000
 
@@ -56,10 +57,11 @@ def candidates(h: Expanded, split: int, norm: Norm) -> Iterator[Grouping]:
 
 
 def _points(h: Expanded, rows: Integers, degree: int) -> Array:
-    points = np.concatenate([h.w[rows], h.b[rows, None]], axis=1)
+    points = np.empty((rows.size, h.w.shape[1] + 1))
+    points[:, :-1], points[:, -1] = h.w[rows], h.b[rows]
     if degree:
-        length = np.linalg.norm(points, axis=1)
-        points = points / np.where(length > 0, length, 1.0)[:, None]
+        length = lengths(points)
+        points /= np.where(length > 0, length, 1.0)[:, None]
     return points
 
 
@@ -71,7 +73,7 @@ def _by_radius(h: Expanded, radius: float) -> Grouping:
         live = rows[alive[rows]]
         if live.size:
             points = _points(h, live, core.degree)
-            lead, sign = leaders(points, radius * np.linalg.norm(points, axis=1), core.flip is not None)
+            lead, sign = leaders(points, radius * lengths(points), core.flip is not None)
             leader[live], flip[live] = live[lead], sign
     return Grouping(leader, flip)
 
@@ -89,7 +91,7 @@ def _paired(h: Expanded, split: int, exact: Grouping) -> Grouping:
         flips = core.flip is not None
         first, second = _points(h, ours, core.degree), _points(h, theirs, core.degree)
         found, distance, sign = nearest(first, second, flips)
-        size = np.linalg.norm(second, axis=1)
+        size = lengths(second)
         target = np.full(h.core.size, -1, dtype=np.int64)
         turn = np.ones(h.core.size, dtype=np.int64)
         close = np.flatnonzero(distance <= 0.5 * size)
@@ -114,19 +116,38 @@ def nearest(first: Array, second: Array, flips: bool) -> tuple[Integers, Array, 
             at = np.arange(best.size)
             index[rows], reach[rows], side[rows] = best, distance[at, best], sign[at, best]
         return index, reach, side
-    basis = np.random.default_rng(5).standard_normal((first.shape[1], min(_PROJECTION, first.shape[1])))
-    tree, shadow = KDTree(first @ basis), second @ basis
+    draw = np.random.default_rng(5).standard_normal((first.shape[1], min(_PROJECTION, first.shape[1])))
+    basis = np.linalg.qr(draw)[0]  # distances in the projection are lower bounds
+    place, shadow = first @ basis, second @ basis
+    # both on one side of a hyperplane: across it nobody is nearer than the plane itself
+    fold, turn = (np.where(x[:, 0] < 0, -1, 1) if flips else np.ones(x.shape[0], dtype=int) for x in (place, shadow))
+    tree, shadow = KDTree(place * fold[:, None]), shadow * turn[:, None]
     index, reach = np.zeros(second.shape[0], dtype=np.int64), np.full(second.shape[0], np.inf)
     side = np.ones(second.shape[0], dtype=np.int64)
-    for sign in (1, -1) if flips else (1,):
-        _, near = tree.query(sign * shadow, k=min(_NEIGHBOURS, first.shape[0]), workers=-1)
-        near = np.asarray(near).reshape(second.shape[0], -1)
-        for column in range(near.shape[1]):
-            for start in range(0, second.shape[0], 4096):
-                rows = slice(start, start + 4096)
-                distance = np.linalg.norm(sign * second[rows] - first[near[rows, column]], axis=1)
-                better = distance < reach[rows]
-                reach[rows] = np.where(better, distance, reach[rows])
-                index[rows] = np.where(better, near[rows, column], index[rows])
-                side[rows] = np.where(better, sign, side[rows])
+
+    def look(rows: Integers, count: int, limit: float) -> None:
+        """Let ``rows`` choose among their ``count`` nearest in the projection, within ``limit`` there."""
+        for sign in (1, -1) if flips else (1,):
+            if sign < 0:
+                rows = rows[shadow[rows, 0] < reach[rows]]
+            if not rows.size:
+                return
+            gap, near = tree.query(sign * shadow[rows], k=count, distance_upper_bound=limit, workers=-1)
+            at, column = np.nonzero(np.reshape(gap, (rows.size, count)) < reach[rows, None])
+            found = np.reshape(near, (rows.size, count))[at, column]
+            relative = sign * fold[found] * turn[rows[at]]
+            distance = separations(first, found, second, rows[at], relative)
+            order = np.lexsort((distance, at))
+            order = order[np.flatnonzero(np.diff(at[order], prepend=-1))]
+            order = order[distance[order] < reach[rows[at[order]]]]
+            chosen = rows[at[order]]
+            index[chosen], reach[chosen], side[chosen] = found[order], distance[order], relative[order]
+
+    # copies are found at once; only who finds nobody near looks at several from afar
+    everyone = np.arange(second.shape[0])
+    look(everyone, 1, np.inf)
+    near = reach <= _NEAR * lengths(second)
+    count = min(_NEIGHBOURS, first.shape[0])
+    look(everyone[near], count, float(reach[near].max(initial=0.0)))
+    look(everyone[~near], count, np.inf)
     return index, reach, side

@@ -21,11 +21,10 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.spatial import KDTree
 
 from sparsemf.certificates.checker.arithmetic import Arithmetic
-from sparsemf.certificates.checker.expansion import expanded
-from sparsemf.certificates.dictionary import Family, families, gates_of, raw_of
+from sparsemf.certificates.dictionary import Dictionary, Family, dictionary, families, gates_of, owned
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.symmetry.metric import leaders, point_distances
+from sparsemf.symmetry.metric import leaders, lengths, point_distances, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -65,13 +64,19 @@ class _Atoms:
     flips: bool
 
 
-def match(a: Network, b: Network, radius: float = _RADIUS) -> Matching:
+def match(a: Network, b: Network, radius: float = _RADIUS, parts: Dictionary | None = None) -> Matching:
     """Match the canonical atoms of two networks; ``radius`` is relative to the larger of the two points' lengths.
+    ``parts``: the dictionary of plain networks, if it is known already.
 
     Many atoms: edges among the 8 nearest in an orthogonal projection to 12 dimensions, with exact distances.
     """
     one_core = a.activation.name == b.activation.name and a.activation.kind == "atoms"
-    left, right = _canonical(a, one_core), _canonical(b, one_core)
+    if a.gate is None:
+        joint = (dictionary(a, b) if parts is None else parts).families
+        both = [[part for family in joint if (part := owned(family, of_a)) is not None] for of_a in (True, False)]
+    else:
+        both = [_gates(a), _gates(b)]
+    left, right = (_canonical(found, one_core) for found in both)
     pairs: list[tuple[int, int]] = []
     largest = 0.0
     for name in left.keys() & right.keys():
@@ -89,18 +94,20 @@ def match(a: Network, b: Network, radius: float = _RADIUS) -> Matching:
     )
 
 
-def _canonical(network: Network, one_core: bool) -> dict[str, _Atoms]:
-    """The canonical atoms of a network by core; ``one_core``: cores at one point of one activation count once."""
+def _gates(network: Network) -> list[Family]:
+    """The gates of a gated block, with masses from a few probes of α ⊗ (v, e)."""
     with Arithmetic(0).precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        if network.gate is not None:
-            block = gates_of(network, 1.0)
-            rng = np.random.default_rng(3)
-            value = np.concatenate([block.v, block.e[:, None]], axis=1) @ rng.standard_normal((network.d + 1, _PROBES))
-            h, mass = block.gates, block.gates.alpha @ rng.standard_normal((network.m, _PROBES)) * value
-        else:
-            h = expanded(Arithmetic(0), (raw_of(network), 1.0))
-            mass = h.alpha
-        found = {family.core: family for family in families(h, mass, network.width, True)}
+        block = gates_of(network, 1.0)
+        rng = np.random.default_rng(3)
+        value = np.concatenate([block.v, block.e[:, None]], axis=1) @ rng.standard_normal((network.d + 1, _PROBES))
+        h, mass = block.gates, block.gates.alpha @ rng.standard_normal((network.m, _PROBES)) * value
+        place = np.arange(h.core.size)
+        return list(families(h, mass, np.ones(place.size, dtype=bool), place % max(network.width, 1)))
+
+
+def _canonical(parts: list[Family], one_core: bool) -> dict[str, _Atoms]:
+    """The canonical atoms of a network by core; ``one_core``: cores at one point of one activation count once."""
+    found = {family.core: family for family in parts}
     if one_core and "elu" in found:
         found.pop("relu", None)
     if "sin" in found or "cos" in found:
@@ -129,17 +136,20 @@ def _waves(parts: list[Family | None]) -> Family:
 def _merged(family: Family, turns: bool) -> _Atoms:
     """Exact duplicates merged, and atoms whose mass cancels dropped; ``turns``: the first half of the mass is odd."""
     flips = family.parity != 0
-    lead, sign = leaders(family.points, MERGE_ULPS * UNIT * np.linalg.norm(family.points, axis=1), flips)
-    mass = np.clip(np.nan_to_num(family.mass), -_LARGEST_NUMBER, _LARGEST_NUMBER)
-    parity = np.full(mass.shape[1], float(family.parity))
+    lead, sign = leaders(family.points, MERGE_ULPS * UNIT * lengths(family.points), flips)
+    mass = family.mass
+    if not (mass.min(initial=0.0) >= -_LARGEST_NUMBER and mass.max(initial=0.0) <= _LARGEST_NUMBER):
+        mass = np.clip(np.nan_to_num(mass), -_LARGEST_NUMBER, _LARGEST_NUMBER)
+    factor = np.where(sign < 0, float(family.parity), 1.0)
     if turns:
-        parity[: mass.shape[1] // 2] = -1.0
+        half = mass.shape[1] // 2
+        mass = np.concatenate([np.where(sign < 0, -1.0, 1.0)[:, None] * mass[:, :half], mass[:, half:]], axis=1)
+        factor = np.ones(sign.size)
     atoms, atom = np.unique(lead, return_inverse=True)
     members = np.bincount(atom, minlength=atoms.size)
-    total, size = np.zeros((atoms.size, mass.shape[1])), np.zeros(atoms.size)
-    np.add.at(total, atom, np.where(sign[:, None] < 0, parity * mass, mass))
-    np.add.at(size, atom, np.linalg.norm(mass, axis=1))
-    alive = (members == 1) | (np.linalg.norm(total, axis=1) > MERGE_ULPS * UNIT * size)
+    total = Arithmetic(0).grouped(mass, atom, atoms.size, factor)
+    size = np.bincount(atom, weights=lengths(mass), minlength=atoms.size)
+    alive = (members == 1) | (lengths(total) > MERGE_ULPS * UNIT * size)
     return _Atoms(family.points[atoms[alive]], family.neuron[atoms[alive]], flips)
 
 
@@ -149,7 +159,7 @@ def _edges(first: Array, second: Array, flips: bool, radius: float) -> tuple[Int
         i, j, distance = _all_pairs(first, second, flips, radius)
     else:
         i, j, distance = _near_pairs(first, second, flips, radius)
-    allowed = radius * np.maximum(np.linalg.norm(first, axis=1)[i], np.linalg.norm(second, axis=1)[j])
+    allowed = radius * np.maximum(lengths(first)[i], lengths(second)[j])
     relative = distance / np.where(allowed > 0, allowed, 1.0)
     kept = np.flatnonzero(relative <= 1.0)
     if kept.size > _NEIGHBOURS * (first.shape[0] + second.shape[0]):
@@ -169,7 +179,7 @@ def _nearest(owner: Integers, distance: Array) -> NDArray[np.bool_]:
 
 def _all_pairs(first: Array, second: Array, flips: bool, radius: float) -> tuple[Integers, Integers, Array]:
     rows_of, columns_of, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    length, other = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
+    length, other = lengths(first), lengths(second)
     for start in range(0, first.shape[0], 1024):
         rows = slice(start, start + 1024)
         distance, _ = point_distances(first[rows], second, flips)
@@ -185,7 +195,7 @@ def _near_pairs(first: Array, second: Array, flips: bool, radius: float) -> tupl
     dimension = first.shape[1]
     basis = np.linalg.qr(np.random.default_rng(20260601).standard_normal((dimension, min(_PROJECTION, dimension))))[0]
     tree, shadow = KDTree(first @ basis), second @ basis
-    reach = radius * max(float(np.linalg.norm(x, axis=1).max(initial=0.0)) for x in (first, second))
+    reach = radius * max(float(lengths(x).max(initial=0.0)) for x in (first, second))
     count = min(_NEIGHBOURS, first.shape[0])
     rows, columns, distances = [], [], []
     for sign in (1, -1) if flips else (1,):
@@ -193,13 +203,9 @@ def _near_pairs(first: Array, second: Array, flips: bool, radius: float) -> tupl
         gap, near = np.asarray(gap).reshape(-1, count), np.asarray(near).reshape(-1, count)
         j, column = np.nonzero(np.isfinite(gap))
         i = near[j, column].astype(np.int64)
-        distance = np.empty(i.size)
-        for start in range(0, i.size, 4096):
-            block = slice(start, start + 4096)
-            distance[block] = np.linalg.norm(first[i[block]] - sign * second[j[block]], axis=1)
         rows.append(i)
         columns.append(j)
-        distances.append(distance)
+        distances.append(separations(first, i, second, j, sign))
     return np.concatenate(rows), np.concatenate(columns), np.concatenate(distances)
 
 
@@ -224,6 +230,8 @@ def _assigned(i: Integers, j: Integers, cost: Array) -> Integers:
 
 
 def _component(i: Integers, j: Integers, cost: Array) -> Integers:
+    if i.min() == i.max() or j.min() == j.max():  # a star: one pair
+        return np.array([np.argmin(cost)])
     rows, at = np.unique(i, return_inverse=True)
     columns, where = np.unique(j, return_inverse=True)
     # no set of edges is worth a pair: leaving a row alone costs more than all edges together

@@ -19,11 +19,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sparsemf.certificates import flat_clusters, flat_program
-from sparsemf.certificates.dictionary import Family, TooLarge, dictionary
+from sparsemf.certificates.checker.arithmetic import Arithmetic
+from sparsemf.certificates.dictionary import Dictionary, Family, TooLarge, dictionary
 from sparsemf.certificates.flat import Edges, Plan, Problem, greedy, repaired, shortened, target, trees
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.symmetry.metric import leaders
+from sparsemf.symmetry.metric import leaders, lengths, separations
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -40,6 +41,7 @@ _MOST_CONE = 1000
 _NEIGHBOURS = (8, 8, 8, 8, 8, 8)
 _FEW_NEIGHBOURS = (1, 1, 4)
 _SHORT = 0.05
+_DUST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +81,13 @@ class OrbitDistance:
     plan: list[Transport] | None = field(default=None, repr=False)
 
 
-def orbit_distance(a: Network, b: Network) -> OrbitDistance:
-    """The orbit distance of two networks of one d and m, both gated or neither; see the module's docstring."""
+def orbit_distance(a: Network, b: Network, parts: Dictionary | None = None) -> OrbitDistance:
+    """The orbit distance of two networks of one d and m, both gated or neither; see the module's docstring.
+
+    ``parts``: their dictionary, if it is known already.
+    """
     try:
-        parts = dictionary(a, b)
+        parts = dictionary(a, b) if parts is None else parts
         polynomial, rounding = parts.polynomial.norm()
     except TooLarge as error:
         return OrbitDistance(None, None, None, False, f"not computed: {error}")
@@ -150,23 +155,20 @@ def _family(family: Family) -> _Found:
 def _cancelled(family: Family) -> tuple[Problem, Integers, float, float]:
     """Equal points merged and what cancels dropped: the problem, its points' indices, what that costs, rounding."""
     flips = family.parity != 0
-    size = np.linalg.norm(family.points, axis=1)
+    size = lengths(family.points)
     lead, sign = leaders(family.points, MERGE_ULPS * UNIT * size, flips)
     turn = np.where(sign < 0, float(family.parity), 1.0)
     atoms, atom = np.unique(lead, return_inverse=True)
     members = np.bincount(atom, minlength=atoms.size)
-    total = np.zeros((atoms.size, family.mass.shape[1]))
-    np.add.at(total, atom, turn[:, None] * family.mass)
-    weight = np.linalg.norm(family.mass, axis=1)
+    total = Arithmetic(0).grouped(family.mass, atom, atoms.size, turn)
+    weight = lengths(family.mass)
     whole = np.bincount(atom, weights=weight, minlength=atoms.size)
-    left = np.linalg.norm(total, axis=1)
+    left = lengths(total)
     alive = (left > MERGE_ULPS * UNIT * whole) | ((members == 1) & (left > 0))
     moved = float(left[~alive].sum())
     joined = np.flatnonzero(lead != np.arange(lead.size))
-    for start in range(0, joined.size, 4096):
-        rows = joined[start : start + 4096]
-        gap = np.linalg.norm(family.points[rows] - sign[rows, None] * family.points[lead[rows]], axis=1)
-        moved += float(weight[rows] @ np.minimum(gap, 2.0))
+    gap = separations(family.points, joined, family.points, lead[joined], sign[joined])
+    moved += float(weight[joined] @ np.minimum(gap, 2.0))
     rounding = 4 * (family.points.shape[1] + 16) * UNIT * float(weight @ np.minimum(size + 1.0, 1e300)) + moved
     return Problem(family.points[atoms[alive]], total[alive], family.parity), atoms[alive], moved, rounding
 
@@ -236,7 +238,7 @@ def _component(problem: Problem) -> _Solution:
 
 
 def _large(problem: Problem) -> _Solution:
-    plan = greedy(problem, _FEW_NEIGHBOURS)
+    plan = greedy(problem, _FEW_NEIGHBOURS, dust=_DUST)
     found = flat_clusters.bounded(problem, plan)
     if found is None:
         return _Solution(plan, np.zeros_like(problem.mass), _PLAN_ONLY)

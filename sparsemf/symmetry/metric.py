@@ -28,6 +28,9 @@ from sparsemf.measures import Network
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_SIEVES = 4
+_PAIRS = 2048
+_BLOCK = 1 << 19
 _LARGEST_LOG = 200.0
 """exp's section sits at b = 0 while the largest |κ| lies within e^{±200} ≈ 1e±87."""
 
@@ -123,21 +126,44 @@ class Section:
         return self.activation.relation.sign if self.activation.relation else 1
 
 
-def point_distances(first: Array, second: Array, flips: bool) -> tuple[Array, Array]:
+def point_distances(first: Array, second: Array, flips: bool) -> tuple[Array, NDArray[np.int8]]:
     """min(‖v − v′‖, ‖v + v′‖) for all pairs and the sign that attains it; shapes (n, n′).
 
     The expansion ‖v‖² + ‖v′‖² ∓ 2⟨v, v′⟩ loses half the digits, so pairs closer than 1e-3 of their size are
     recomputed from differences.
     """
-    squares = np.sum(first**2, axis=1)[:, None] + np.sum(second**2, axis=1)[None]
-    inner = first @ second.T
-    sign = np.where(inner < 0, -1, 1) if flips else np.ones(inner.shape, dtype=int)
-    square = np.maximum(squares - 2.0 * sign * inner, 0.0)
-    near_i, near_j = np.nonzero(square <= 1e-6 * squares)
-    for start in range(0, near_i.size, 1 << 16):
-        i, j = near_i[start : start + (1 << 16)], near_j[start : start + (1 << 16)]
+    own, other = (np.einsum("ij,ij->i", x, x) for x in (first, second))
+    square = first @ second.T
+    sign = np.where(square < 0, np.int8(-1), np.int8(1)) if flips else np.ones(square.shape, dtype=np.int8)
+    if flips:
+        np.abs(square, out=square)
+    square *= -2.0
+    square += own[:, None]
+    square += other
+    near_i, near_j = np.nonzero(square <= 1e-6 * (own[:, None] + other))
+    np.maximum(square, 0.0, out=square)
+    for start in range(0, near_i.size, 1 << 12):
+        i, j = near_i[start : start + (1 << 12)], near_j[start : start + (1 << 12)]
         square[i, j] = np.sum((first[i] - sign[i, j, None] * second[j]) ** 2, axis=1)
-    return np.sqrt(square), sign
+    return np.sqrt(square, out=square), sign
+
+
+def lengths(x: Array) -> Array:
+    """‖x_i‖ of every row, without a temporary of the size of x."""
+    return np.sqrt(np.einsum("ij,ij->i", x, x))
+
+
+def separations(first: Array, i: Integers, second: Array, j: Integers, sign: Array | Integers | int = 1) -> Array:
+    """‖first_i − sign·second_j‖ for lists of pairs, from differences, a few at a time; shape of ``i``."""
+    out = np.empty(i.size)
+    turn = np.broadcast_to(np.asarray(sign, dtype=np.float64), i.shape)
+    step = max(1, _BLOCK // max(first.shape[1], 1))
+    for start in range(0, i.size, step):
+        rows = slice(start, start + step)
+        gap = turn[rows, None] * second[j[rows]]
+        gap -= first[i[rows]]
+        np.sqrt(np.einsum("ij,ij->i", gap, gap), out=out[rows])
+    return out
 
 
 def quotient_distances(f: Network, g: Network) -> Array:
@@ -190,38 +216,67 @@ def leaders(points: Array, radius: Array, flips: bool, bias_radius: Array | None
     One sweep in the order of the flip-invariant projection |⟨u, v⟩| onto a fixed direction u; a leader can
     only serve points whose projection is within its radius, so the sweep looks at a short window: O(n log n) for
     the small radii at which duplicates are merged.  Earlier points of the *original* order lead later ones.
+    A few more such projections sieve the window, and points with nobody within reach never enter it.
     """
     n, dimension = points.shape
-    direction = np.random.default_rng(20260524).standard_normal(dimension)
-    direction /= np.linalg.norm(direction)
-    key = points @ direction
-    key = np.abs(key) if flips else key
-    order = np.argsort(key, kind="stable")
+    directions = np.random.default_rng(20260524).standard_normal((_SIEVES, dimension))
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    # the first by itself: a matrix product may round equal rows differently
+    keys = np.concatenate([(points @ directions[0])[:, None], points @ directions[1:].T], axis=1)
+    keys = np.abs(keys) if flips else keys
+    order = np.argsort(keys[:, 0], kind="stable")
     leader, sign = np.arange(n), np.ones(n, dtype=np.int64)
     slack = 4 * np.finfo(float).eps * np.linalg.norm(points, axis=1) * np.sqrt(dimension)
-    reach = radius if bias_radius is None else radius + abs(direction[-1]) * bias_radius
+    reach = radius[:, None] + np.zeros(_SIEVES)
+    if bias_radius is not None:
+        reach = reach + bias_radius[:, None] * np.abs(directions[:, -1])
+    # a point is alone when no earlier one reaches it and it reaches no later one: runs of points between such gaps
+    key, far = keys[order, 0], (keys[:, 0] + reach[:, 0] + slack)[order]
+    behind = np.minimum.accumulate((keys[:, 0] - slack)[order][::-1])[::-1]
+    starts = np.flatnonzero(np.append(True, behind[1:] > np.maximum.accumulate(far)[:-1])) if n else np.zeros(0, int)
+    lengths = np.diff(np.append(starts, n))
 
-    def separation(window: list[int], i: int, turned: bool) -> Array:
+    def separation(earlier: Integers, later: Integers | int, turned: bool) -> Array:
         """Distance as a multiple of the allowed one."""
-        difference = points[window] + points[i] if turned else points[window] - points[i]
-        allowed = np.minimum(radius[window], radius[i])
+        difference = points[earlier] + points[later] if turned else points[earlier] - points[later]
+        allowed = np.minimum(radius[earlier], radius[later])
         if bias_radius is None:
             return _ratio(np.linalg.norm(difference, axis=1), allowed)
         own = _ratio(np.linalg.norm(difference[:, :-1], axis=1), allowed)
-        return np.maximum(own, _ratio(np.abs(difference[:, -1]), np.minimum(bias_radius[window], bias_radius[i])))
+        return np.maximum(own, _ratio(np.abs(difference[:, -1]), np.minimum(bias_radius[earlier], bias_radius[later])))
 
-    window: list[int] = []
-    for i in order:
-        window = [j for j in window if key[i] - key[j] <= reach[j] + slack[j] + slack[i]]
-        if window:
-            plus = separation(window, i, turned=False)
-            minus = separation(window, i, turned=True) if flips else np.full(len(window), np.inf)
-            nearest = np.minimum(plus, minus)
-            best = int(np.argmin(nearest))
-            if nearest[best] <= 1.0:
-                leader[i], sign[i] = window[best], 1 if plus[best] <= minus[best] else -1
-                continue
-        window.append(int(i))
+    def compared(earlier: Integers, later: Integers | int) -> tuple[Array, Array]:
+        plus = separation(earlier, later, turned=False)
+        return plus, separation(earlier, later, turned=True) if flips else np.full(plus.size, np.inf)
+
+    pairs = starts[lengths == 2]
+    for block in np.split(pairs, range(_PAIRS, pairs.size, _PAIRS)):
+        one, two = order[block], order[block + 1]
+        within = key[block + 1] - key[block] <= reach[one, 0] + slack[one] + slack[two]
+        one, two = one[within], two[within]
+        plus, minus = compared(one, two)
+        same = np.minimum(plus, minus) <= 1.0
+        leader[two[same]], sign[two[same]] = one[same], np.where(plus <= minus, 1, -1)[same]
+    spread = reach + slack[:, None]
+    for start, length in zip(starts[lengths > 2].tolist(), lengths[lengths > 2].tolist(), strict=True):
+        run = order[start : start + length]
+        ends, slacks = (keys[run, 0] + spread[run, 0]).tolist(), slack[run].tolist()
+        first = key[start : start + length].tolist()
+        window: list[int] = []
+        for at, i in enumerate(run.tolist()):
+            own = first[at] - slacks[at]
+            window = [j for j in window if own <= ends[j]]
+            if window:
+                earlier = run[window]
+                earlier = earlier[(np.abs(keys[earlier] - keys[i]) <= spread[earlier] + slack[i]).all(axis=1)]
+                if earlier.size:
+                    plus, minus = compared(earlier, i)
+                    nearest = np.minimum(plus, minus)
+                    best = int(np.argmin(nearest))
+                    if nearest[best] <= 1.0:
+                        leader[i], sign[i] = earlier[best], 1 if plus[best] <= minus[best] else -1
+                        continue
+            window.append(at)
     return leader, sign
 
 

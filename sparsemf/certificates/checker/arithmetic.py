@@ -26,6 +26,7 @@ Rows = NDArray[Any]
 _TO_BALLS = np.frompyfunc(arb, 1, 1)
 _TINY = 1e-290
 _NORMAL = 2.0**-1022
+_STEP = 512
 UNDERFLOW = 1e-306
 """More than what a float64 product of entries of one row loses when it underflows (0 for balls)."""
 
@@ -52,7 +53,7 @@ class Arithmetic:
 
     def lost_below(self, x: Rows) -> NDArray[np.float64]:
         """:data:`UNDERFLOW` for every row that is not 0, shape (n,)."""
-        return np.where(np.any(x != 0, axis=1), UNDERFLOW, 0.0) if not self.exact else np.zeros(x.shape[0])
+        return np.where(self.norms(x) > 0, UNDERFLOW, 0.0) if not self.exact else np.zeros(x.shape[0])
 
     @contextmanager
     def precision(self) -> Iterator[None]:
@@ -119,7 +120,9 @@ class Arithmetic:
     def norms(self, x: Rows) -> NDArray[np.float64]:
         """Upper bounds of the Euclidean norms of the rows, shape (n,)."""
         squares = self.squares(x)
-        silent = np.array([v == 0 for v in squares], dtype=bool) if self.exact else ~np.any(x != 0, axis=1)
+        silent = np.array([v == 0 for v in squares], dtype=bool) if self.exact else squares == 0
+        if not self.exact and silent.any():
+            silent[silent] = ~np.any(x[silent] != 0, axis=1)
         # below √tiny a square underflows; TINY in ups pays for that
         found = np.sqrt(self.ups(squares) + x.shape[1] * 1e-300) * (1 + (x.shape[1] + 4) * 2.0**-52)
         return np.where(silent, 0.0, found)
@@ -135,12 +138,19 @@ class Arithmetic:
         square = self.down(self.squares(x.reshape(1, -1))[0])
         return max(float(np.sqrt(square)) * (1 - (x.size + 8) * 2.0**-52), 0.0)
 
-    def grouped(self, x: Rows, label: NDArray[np.int64], groups: int) -> Rows:
-        """Σ of the rows of each label, added in the order of the rows; shape (groups, …)."""
+    def grouped(self, x: Rows, label: NDArray[np.int64], groups: int, factor: Rows | None = None) -> Rows:
+        """Σ of the rows (times ``factor``) of each label, added in the order of the rows; shape (groups, …)."""
         out = self.zeros((groups, x.shape[1]))
-        if self.exact:
-            for i, g in enumerate(label):
-                out[g] = out[g] + x[i]
-        else:
-            np.add.at(out, label, x)
+        order, members = np.argsort(label, kind="stable"), np.bincount(label, minlength=groups)
+        first = np.cumsum(members) - members
+        # every group's first member, then every second one, …: no group twice in one step
+        live, rank = np.flatnonzero(members), 0
+        while live.size:
+            for start in range(0, live.size, _STEP):
+                part = live[start : start + _STEP]
+                own = order[first[part] + rank]
+                rows = x[own] if factor is None else factor[own][:, None] * x[own]
+                out[part] = out[part] + rows if rank else rows
+            rank += 1
+            live = live[members[live] > rank]
         return out

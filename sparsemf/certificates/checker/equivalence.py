@@ -87,9 +87,11 @@ class Proved:
         return [x.k for x in self.degrees if x.lower > TINY]
 
 
-def prove(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any], known: float | None = None) -> Proved:
-    """This program's bounds of the distance.  ``known``: the bound by groups in float64, for a prover that has just
-    computed it (:func:`check` never does)."""
+def prove(
+    norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any], known: tuple[Expanded, float] | None = None
+) -> Proved:
+    """This program's bounds of the distance.  ``known``: f_A − f_B expanded and the bound by groups in float64, for a
+    prover that has just computed them (:func:`check` never does)."""
     arith = arithmetic_of(evidence)
     if arith.exact and entries(a, b) > MOST_BALL_ENTRIES:
         raise Refused("the networks are too large for ball arithmetic")
@@ -102,16 +104,17 @@ def prove(norm: Norm, a: Raw, b: Raw, evidence: Mapping[str, Any], known: float 
             if a.gate is not None or b.gate is not None:
                 lower, upper, found = gated.distance_bounds(arith, norm, a, b, leader, flip, direction, degree)
             else:
-                h = expanded(arith, (a, 1.0), (b, -1.0))
-                spectral = bool(evidence.get("spectral"))
-                lower, upper = 0.0, known
-                if upper is None:
-                    upper = grouped.upper(arith, norm, h, leader, flip, spectral)
+                if known is not None:
+                    h, upper = known
+                else:
+                    h = expanded(arith, (a, 1.0), (b, -1.0))
+                    upper = grouped.upper(arith, norm, h, leader, flip, bool(evidence.get("spectral")))
+                lower = 0.0
                 if norm.kind == "empirical":
                     lower, high = evaluate.root_mean_square(arith, h, norm.data)
                     upper = min(high, upper)
                 if norm.kind == "gaussian":
-                    lower, high, found = _by_series(arith, norm, h, leader, flip, direction, degree, evidence)
+                    lower, high, found = _by_series(arith, norm, h, leader, flip, direction, degree, evidence, upper)
                     upper = min(high, upper)
         except Undefined:
             return Proved(0.0, float("inf"))
@@ -129,12 +132,14 @@ def _by_series(
     direction: Array | None,
     degree: int,
     evidence: Mapping[str, Any],
+    enough: float,
 ) -> tuple[float, float, list[series.Degree]]:
-    """(lower, upper, degrees) from the Hermite series; (0, ∞, none) where it cannot be formed."""
+    """(lower, upper, degrees) from the Hermite series; (0, ∞, none) where it cannot be formed.  Upper bounds above
+    ``enough`` need not be found."""
     try:
         f = series.spectrum(arith, norm, h, degree)
         found = series.degrees(arith, f, direction)
-        lower, upper = series.linear_lower(found), series.spectral_upper(arith, norm, f)
+        lower, upper = series.linear_lower(found), series.spectral_upper(arith, norm, f, enough)
         if evidence.get("gram"):
             low, high = series.gram(arith, norm, h, f, leader, flip)
             lower, upper = max(lower, low), min(upper, high)

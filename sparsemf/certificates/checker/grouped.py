@@ -30,6 +30,9 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 LARGEST_QUADRATIC = 40_000_000
+_ROWS = 512
+_MINOR = 1e-4
+"""A rounding error that is at most this part of the bound itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ def measured(arith: Arithmetic, norm: Norm, h: Expanded, leader: Integers, flip:
     scale = np.ones(n)
     sign = np.ones(n)
     degree = np.zeros(n, dtype=np.int64)
-    lengths = np.sqrt(arith.norms(h.w) ** 2 + arith.ups(abs(h.b)) ** 2)
+    lengths = np.sqrt(h.lengths**2 + arith.ups(abs(h.b)) ** 2)
     for core, rows in h.cores():
         degree[rows] = core.degree
         if core.flip is not None:
@@ -90,26 +93,30 @@ def measured(arith: Arithmetic, norm: Norm, h: Expanded, leader: Integers, flip:
             # any t > 0 is valid; exact copies get exactly 1
             odd = ~np.isfinite(ratio) | (ratio <= 0) | (np.abs(ratio - 1) < 1e-14)
             scale[rows] = np.where(odd, 1.0, ratio)
-    same = bool(np.array_equal(leader, np.arange(n)))
-    if same and (flip > 0).all():
-        gap_w, gap_b = arith.zeros((n, d)), arith.zeros((n,))
-    else:
-        t, e = arith.array(scale), arith.array(flip.astype(float))
-        e_head = e[leader]
-        gap_w = e[:, None] * h.w - (t * e_head)[:, None] * h.w[leader]
-        gap_b = e * h.b - t * e_head * h.b[leader]
+    own = leader == np.arange(n)
+    away = np.flatnonzero(~own)
+    gap_w, gap_b, gap, span = arith.zeros((n, d)), arith.zeros((n,)), np.zeros(n), np.zeros(n)
+    t, e = arith.array(scale), arith.array(flip.astype(float))
+    e_head = e[leader]
+    for start in range(0, away.size, _ROWS):
+        rows = away[start : start + _ROWS]
+        heads_of = leader[rows]
+        part_w = e[rows][:, None] * h.w[rows]
+        part_w -= (t[rows] * e_head[rows])[:, None] * h.w[heads_of]
+        part_b = e[rows] * h.b[rows] - t[rows] * e_head[rows] * h.b[heads_of]
+        gap_w[rows], gap_b[rows] = part_w, part_b
+        gap[rows] = norm.sizes(arith, part_w, part_b)
+        span[rows] = np.sqrt(arith.norms(part_w) ** 2 + arith.ups(abs(part_b)) ** 2)
     # subtraction rounds the result, t·u_g rounds the product; image constants round both points
     rounded = np.where(scale != 1.0, arith.unit * scale * lengths[leader], 0.0)
     drift = h.point_error + scale * h.point_error[leader]
-    own = leader == np.arange(n)
     drift = np.where(own, 0.0, drift + rounded) * reach
-    span = np.sqrt(arith.norms(gap_w) ** 2 + arith.ups(abs(gap_b)) ** 2)
-    gap = norm.sizes(arith, gap_w, gap_b) + drift + reach * arith.unit * span
+    gap = gap + drift + reach * arith.unit * span
 
-    weight = arith.norms(h.alpha) + h.alpha_error
+    weight = h.weights
     powers = scale**degree
     factor = arith.array(sign) * (arith.array(powers) if not arith.exact else arith.array(scale) ** _object(degree))
-    total = arith.grouped(factor[:, None] * h.alpha, label, heads.size)
+    total = arith.grouped(h.alpha, label, heads.size, factor)
     members = np.bincount(label, minlength=heads.size)
     mass = np.bincount(label, weights=weight * powers * (1 + 1e-14), minlength=heads.size)
     inexact = np.bincount(label, weights=(scale != 1.0) * (degree + 2.0), minlength=heads.size) > 0
@@ -131,12 +138,25 @@ def _object(degree: Integers) -> Rows:
 
 def remainder(arith: Arithmetic, h: Expanded, groups: Groups, leader: Integers) -> tuple[Rows, Rows, float]:
     """The affine R of the module's docstring: (slope, constant, norm of what rounds in them); z² parts come in
-    :func:`polynomial`."""
+    :func:`polynomial`.
+
+    For cores of degree 0 or 1 with P = μ(1 + s)z the parts of R besides A x + c add up to μΣ α_i z_i whatever the
+    grouping: κ_g u_g + Σ_{i ∈ g} e′_i α_i (u_i − t_i u_g) = Σ e′_i α_i u_i since t_i^k = t_i (or t_i = 1), and on a
+    flipped neuron e′_i e_i μ + μ(1 + s) = −sμ + μ + sμ = μ.  Where rounding that sum costs no more than rounding
+    the parts, or hardly anything beside the bound, it is taken as :attr:`Expanded.moments` has it.
+    """
     affine, offset, error = h.affine, h.offset, h.affine_error
     flip = arith.array(groups.flip.astype(float))
     for core, rows in h.cores():
-        weight = arith.norms(h.alpha[rows]) + h.alpha_error[rows]
-        lengths = arith.norms(h.w[rows]) + arith.ups(abs(h.b[rows])) + h.point_error[rows]
+        moved = rows[leader[rows] != rows]
+        inside = np.flatnonzero(np.isin(groups.head, rows))
+        if not arith.exact and (lost := _whole(arith, h, core, groups, rows, moved, inside)) is not None:
+            slope, constant, _ = h.moments[core.name]
+            affine, offset = affine + core.centre * slope, offset + core.centre * constant
+            error += lost + 6 * arith.unit * (arith.norm(affine) + arith.norm(offset))
+            continue
+        weight = h.weights[rows]
+        lengths = h.lengths[rows] + arith.ups(abs(h.b[rows])) + h.point_error[rows]
         if core.flip is not None and (core.flip[1][0] or core.flip[1][1]):
             flipped = groups.flip[rows] < 0
             turned, p0, p1 = rows[flipped], core.flip[1][0], core.flip[1][1]
@@ -150,34 +170,52 @@ def remainder(arith: Arithmetic, h: Expanded, groups: Groups, leader: Integers) 
                     weight[flipped] @ h.point_error[turned]
                 )
         if core.centre:
-            inside = np.isin(groups.head, rows)
-            heads = groups.head[inside]
-            kappa = groups.total[inside]
-            turn = arith.array(core.centre) * flip[heads]
-            affine = affine + kappa.T @ (turn[:, None] * h.w[heads])
-            offset = offset + kappa.T @ (turn * h.b[heads])
-            head_size = arith.norms(h.w[heads]) + arith.ups(abs(h.b[heads])) + h.point_error[heads]
-            kappa_size = arith.norms(kappa) + groups.total_error[inside]
-            error += core.centre * ((heads.size + 6) * arith.unit * float(kappa_size @ head_size))
-            error += core.centre * float(groups.total_error[inside] @ head_size + kappa_size @ h.point_error[heads])
-            moved = rows[leader[rows] != rows]
+            kappa_size = arith.norms(groups.total[inside]) + groups.total_error[inside]
+            inside, kappa_size = inside[kappa_size > 0], kappa_size[kappa_size > 0]
+            heads, kappa = groups.head[inside], groups.total[inside]
+            if heads.size:
+                turn = arith.array(core.centre) * flip[heads]
+                affine = affine + kappa.T @ (turn[:, None] * h.w[heads])
+                offset = offset + kappa.T @ (turn * h.b[heads])
+                head_size = h.lengths[heads] + arith.ups(abs(h.b[heads])) + h.point_error[heads]
+                error += core.centre * ((heads.size + 6) * arith.unit * float(kappa_size @ head_size))
+                error += core.centre * float(groups.total_error[inside] @ head_size + kappa_size @ h.point_error[heads])
             if moved.size:
-                signed = np.where(groups.flip[moved] < 0, core.flip[0] if core.flip else 1, 1)
-                alpha = arith.array(signed.astype(float))[:, None] * h.alpha[moved]
-                affine = affine + core.centre * (alpha.T @ groups.gap_w[moved])
-                offset = offset + core.centre * (alpha.T @ groups.gap_b[moved])
-                weight_moved = arith.norms(h.alpha[moved]) + h.alpha_error[moved]
                 gap_size = arith.norms(groups.gap_w[moved]) + arith.ups(abs(groups.gap_b[moved]))
-                scale = groups.scale[moved]
+                scale, weight_moved = groups.scale[moved], h.weights[moved]
                 own = h.point_error[moved] + scale * h.point_error[leader[moved]]
-                lead = arith.norms(h.w[leader[moved]]) + arith.ups(abs(h.b[leader[moved]]))
+                lead = h.lengths[leader[moved]] + arith.ups(abs(h.b[leader[moved]]))
                 rounded = arith.unit * (gap_size + np.where(scale != 1.0, scale * lead, 0.0))
                 error += core.centre * float(
                     weight_moved @ (own + 2 * rounded + (moved.size + 6) * arith.unit * gap_size)
                 )
                 error += core.centre * float(h.alpha_error[moved] @ gap_size)
+                moved = moved[gap_size > 0]
+            if moved.size:
+                signed = np.where(groups.flip[moved] < 0, core.flip[0] if core.flip else 1, 1)
+                alpha = arith.array(signed.astype(float))[:, None] * h.alpha[moved]
+                affine = affine + core.centre * (alpha.T @ groups.gap_w[moved])
+                offset = offset + core.centre * (alpha.T @ groups.gap_b[moved])
         error += 6 * arith.unit * (arith.norm(affine) + arith.norm(offset))
     return affine, offset, error * (1 + 1e-12)
+
+
+def _whole(
+    arith: Arithmetic, h: Expanded, core: Core, groups: Groups, rows: Integers, moved: Integers, inside: Integers
+) -> float | None:
+    """What μΣ α_i z_i of a core loses when it is taken as one sum, or None where its parts are the better way."""
+    sign, payment = core.flip if core.flip is not None else (1, (0.0, 2 * core.centre, 0.0))
+    if not core.centre or core.degree > 1 or payment != (0.0, core.centre * (1 + sign), 0.0):
+        return None
+    length = h.lengths[rows] + np.abs(h.b[rows])
+    flipped = groups.flip[rows] < 0
+    parts = float(np.sum(flipped)) * payment[1] * arith.unit * float(h.weights[rows][flipped] @ length[flipped])
+    kappa = arith.norms(groups.total[inside])
+    bound = core.lipschitz * float(kappa @ h.lengths[groups.head[inside]] + h.weights[moved] @ groups.gap[moved])
+    expected = core.centre * (min(rows.size, 512) + rows.size // 512 + 4) * arith.unit * float(h.weights[rows] @ length)
+    if expected > max(parts, _MINOR * bound):
+        return None
+    return core.centre * h.moments[core.name][2]
 
 
 def polynomial(
@@ -269,10 +307,16 @@ def upper(
     """The bound of the module's docstring; ``spectral``: its two sums by :func:`laws.norm_of_sum` where that is
     less."""
     leader, flip = validated(h, leader, flip)
-    groups = measured(arith, norm, h, leader, flip)
+    return upper_of(arith, norm, h, measured(arith, norm, h, leader, flip), leader, spectral)
+
+
+def upper_of(
+    arith: Arithmetic, norm: Norm, h: Expanded, groups: Groups, leader: Integers, spectral: bool = False
+) -> float:
+    """:func:`upper` for groups that were measured."""
     slope, constant, error = remainder(arith, h, groups, leader)
     bound, squares = polynomial(arith, norm, h, groups.flip, slope, constant, error)
-    weight = arith.norms(h.alpha) + h.alpha_error
+    weight = h.weights
     kappa = arith.norms(groups.total) + groups.total_error
     around, apart = np.zeros(groups.head.size), np.zeros(h.core.size)
     for core, rows in h.cores():
