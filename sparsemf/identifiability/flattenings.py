@@ -70,6 +70,10 @@ class Spectrum:
         # the computed tail cannot grow; rounding of the cumulative sum is inside the margin
         return np.minimum.accumulate(tail)
 
+    def exceeding(self, level: float) -> int:
+        """How many σ_j² are proved to exceed ``level``: the margin bounds the error of every single one (Weyl)."""
+        return int(np.sum(self.energy - self.margin > level))
+
 
 def symmetric_features(unit: Array, p: int) -> Array:
     """Normalised monomials of degree p with F Fᵀ = (û ûᵀ)^{∘p}; shape (n, C(d+p−1, p))."""
