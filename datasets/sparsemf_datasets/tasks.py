@@ -25,8 +25,8 @@ Array = NDArray[np.float64]
 class PopulationTask:
     """x ~ N(0, I_inputs), y = target(x) without label noise; satisfies :class:`sparsemf.training.Task`.
 
-    ``target`` maps a tensor (n, inputs) to (n, outputs) on its device and in its dtype; ``expansion`` is the same function
-    by its Hermite coefficients, where they are known and few enough.
+    ``target`` maps a tensor (n, inputs) to (n, outputs) on its device and in its dtype; ``expansion`` is the same
+    function by its Hermite coefficients, where they are known and few enough.
     """
 
     name: str

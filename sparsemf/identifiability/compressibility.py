@@ -1,10 +1,10 @@
 """How well few atoms can do, from the sizes of coefficients alone: Maurey, thresholding, Stechkin.
 
-Write f = Σ_i κ_i ψ_i + affine with ‖ψ_i‖_⊥ = 1 (⊥: affine part removed), κ_i = α_i‖φ_i‖_⊥ ∈ R^m, sorted by ‖κ_i‖ descending,
-and B = Σ‖κ_i‖, which is at least the variation norm of f over normalised atoms.  Each curve below bounds the distance
-from f to some network of at most n of its *own* atoms from above, so each is a **certificate** for S*: if a curve is
-≤ ε at n, then S*(ε) ≤ n.  All of them are invariant under rotations of inputs and outputs and under splitting or
-merging of neurons once these are merged.
+Write f = Σ_i κ_i ψ_i + affine with ‖ψ_i‖_⊥ = 1 (⊥: affine part removed), κ_i = α_i‖φ_i‖_⊥ ∈ R^m, sorted by ‖κ_i‖
+descending, and B = Σ‖κ_i‖, which is at least the variation norm of f over normalised atoms.  Each curve below bounds
+the distance from f to some network of at most n of its *own* atoms from above, so each is a **certificate** for S*: if
+a curve is ≤ ε at n, then S*(ε) ≤ n.  All of them are invariant under rotations of inputs and outputs and under
+splitting or merging of neurons once these are merged.
 
 *Thresholding.*  Keep the n largest: ‖f − f_n‖ ≤ Σ_{j>n} ‖κ_j‖.  So the number of coefficients above λ, with the sum of
 the others as ε, is a coefficient-threshold number that does bound S* from above.
@@ -18,8 +18,9 @@ some draw does at least as well.
 
 *Stechkin* (e.g. Foucart & Rauhut, *A Mathematical Introduction to Compressive Sensing* (2013), Prop. 2.3).  For p < q,
 σ_n(β)_q = (Σ_{j>n} β*_j^q)^{1/q} ≤ (n + 1)^{−(1/p−1/q)}‖β‖_p: β*_j^p ≤ ‖β‖_p^p/(n + 1) for j > n, hence σ_n^q ≤
-(β*_{n+1})^{q−p} Σ_j β*_j^p.  With β = (‖κ_i‖) and q = 1 it bounds the thresholding curve; with β the Hermite coefficients and q = 2
-it bounds the best n-term Hermite approximation, which is **not** a number of atoms (:func:`stechkin_curve` takes either).
+(β*_{n+1})^{q−p} Σ_j β*_j^p.  With β = (‖κ_i‖) and q = 1 it bounds the thresholding curve; with β the Hermite
+coefficients and q = 2 it bounds the best n-term Hermite approximation, which is **not** a number of atoms
+(:func:`stechkin_curve` takes either).
 
 Every number is rounded up: sums by :func:`math.fsum`, products widened by stated multiples of the unit roundoff.
 """
@@ -47,8 +48,8 @@ _LISTED = 64
 
 @dataclass(frozen=True, eq=False)
 class Compressibility:
-    """Certified upper bounds of the best error with ``sizes[j]`` atoms, absolute in L²(ρ), ‖·‖_⊥ and so ‖·‖ with the best
-    affine part.
+    """Certified upper bounds of the best error with ``sizes[j]`` atoms, absolute in L²(ρ), ‖·‖_⊥ and so ‖·‖ with the
+    best affine part.
 
     ``maurey``, ``thresholding`` and ``stechkin`` are the single bounds, ``best`` the smallest of all that are proved
     (Maurey on what thresholding leaves included), ``exponent`` the p that Stechkin's bound used.  ``mass`` ≥ B ≥

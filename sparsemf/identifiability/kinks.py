@@ -11,8 +11,10 @@ so a sum of ridge functions Σ_j h_j(⟨u_j, x⟩) is affine plus an integral of
 in the gauge of normalised atoms; Maurey then gives networks of n relu atoms within √((B² − ‖f‖²_⊥)/n) of f.
 
 The integral is bounded rigorously, up to rounding that is charged: on a cell |s − c| ≤ w the polynomial h″ is at most
-Σ_i |h^{(2+i)}(c)| wⁱ/i! (its exact Taylor expansion), ρ(s) ≤ ρ(c) + w since relu is 1-Lipschitz, and ρ is even.  Beyond |s| = L,
-ρ(s)² ≤ E relu(g − |s|)² ≤ ½e^{−s²/2}, and |h″(s)| ≤ Σ a_i |s|^i is integrated against e^{−s²/4} in closed form.
+Σ_i |h^{(2+i)}(c)| wⁱ/i! (its exact Taylor expansion).  ρ is even, and for t ≥ 0, Q = Φ(−t),
+(ρ²)′ = −2[φ(1 − 2Q) − tQ(1 − Q)] lies within ±2φ(t) since tQ ≤ φ; so ρ(s)² ≤ ρ(c)² + 2wφ(|c| − w) on the cell (φ(0)
+where |c| < w).  Beyond |s| = L, ρ(s)² ≤ E relu(g − |s|)² ≤ ½e^{−s²/2}, and |h″(s)| ≤ Σ a_i |s|^i is integrated against
+e^{−s²/4} in closed form.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ _MOST_DEGREE = 24
 def ridge_variation(coefficients: ArrayLike, cells: int = 16_000) -> float:
     """B ≥ variation norm over normalised relu atoms of Σ_j Σ_k γ_jk he_k(⟨u_j, x⟩), any unit vectors u_j.
 
-    ``coefficients`` γ are (n, K + 1) or, with several outputs, (n, K + 1, m); K ≤ 24, beyond which float64 monomials of h″
-    lose too much (ValueError).
+    ``coefficients`` γ are (n, K + 1) or, with several outputs, (n, K + 1, m); K ≤ 24, beyond which float64 monomials
+    of h″ lose too much (ValueError).
     """
     gamma = np.asarray(coefficients, dtype=np.float64)
     gamma = gamma[:, :, None] if gamma.ndim == 2 else gamma
@@ -47,7 +49,9 @@ def ridge_variation(coefficients: ArrayLike, cells: int = 16_000) -> float:
         return 0.0
     width = _LIMIT / cells
     centre = width * (2 * np.arange(-cells // 2, cells // 2) + 1)
-    radius = relu_length(centre) + width
+    nearest = np.maximum(np.abs(centre) - width, 0.0)
+    slope = 2 * width * np.exp(-0.5 * nearest**2) / np.sqrt(2 * np.pi)
+    radius = np.sqrt(relu_length(centre) ** 2 + slope) * (1 + 64 * UNIT)
     pieces = []
     for ridge in gamma:
         sizes, absolute = [], np.zeros(degree - 1)

@@ -5,10 +5,10 @@ The products are orthonormal, so ‖f‖² = Σ‖v_β‖², and the tensor T_k 
 
     T_k[i_1, …, i_k] = v_β·(β!/k!)^{1/2},  β the counts of the indices.
 
-The flattening of T_k with p indices in the rows therefore has, in the orthonormal bases of symmetric tensors, the entries
-v_{a+b}·(mult(a) mult(b)/mult(a + b))^{1/2}, |a| = p, |b| = k − p, mult(a) = |a|!/a!.  Its singular values do not depend on
-the frame, and everything that :mod:`sparsemf.identifiability.threshold` proves from spectra holds for *every*
-activation at once: a sum of S ridge functions of any kind has rank ≤ S.
+The flattening of T_k with p indices in the rows therefore has, in the orthonormal bases of symmetric tensors, the
+entries v_{a+b}·(mult(a) mult(b)/mult(a + b))^{1/2}, |a| = p, |b| = k − p, mult(a) = |a|!/a!.  Its singular values do
+not depend on the frame, and everything that :mod:`sparsemf.identifiability.threshold` proves from spectra holds for
+*every* activation at once: a sum of S ridge functions of any kind has rank ≤ S.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class HermiteTarget:
     """f by its coefficients: ``frame`` (r, d) orthonormal rows, ``indices`` (N, r) distinct, ``values`` (N, m).
 
     ``error`` bounds, in L²(N(0, I)), what the coefficients leave out (truncation) or have wrong (rounding).
-    Raises ValueError for shapes that do not fit, a frame that is not orthonormal to 1e-10, negative or repeated indices.
+    Raises ValueError for shapes that do not fit, a frame that is not orthonormal to 1e-10, negative or repeated
+    indices.
     """
 
     frame: Array
@@ -96,7 +97,8 @@ class HermiteTarget:
 
     @staticmethod
     def of_network(network: Network, degree: int = 12) -> HermiteTarget:
-        """A whitened network (a Barron-type sum Σ a_j cos(⟨w_j, x⟩ + b_j) is one) up to ``degree``, its tail in ``error``.
+        """A whitened network (a Barron-type sum Σ a_j cos(⟨w_j, x⟩ + b_j) is one) up to ``degree``, its tail in
+        ``error``.
 
         Raises :class:`InputError` for a gated network, ValueError when there are too many multi-indices.
         """
@@ -160,8 +162,8 @@ class HermiteTarget:
     def spectra(self, orders: Sequence[int] = (1, 2, 3), first: int = 2) -> list[Spectrum]:
         """Spectra of the flattenings of the degrees max(``first``, p) … K with p row indices, outputs in the columns.
 
-        They are those of the coefficients given; the target itself is within ``error`` of them: pass it as the ``floor`` of
-        :func:`invariant_threshold`.
+        They are those of the coefficients given; the target itself is within ``error`` of them: pass it as the
+        ``floor`` of :func:`invariant_threshold`.
         """
         found = []
         for p in orders:

@@ -1,12 +1,12 @@
 """Threshold numbers: our reading of the abstract of arXiv:2605.24710, and what is true of its invariant versions.
 
-**The reading** S_up(σ, ρ, f, λ) = #{multi-indices β : ‖⟨f, he_β⟩‖·|c_{|β|}(σ)| > λ},  c_k(σ) = E[σ(g) he_k(g)], fails: it
-depends on the basis and bounds nothing.  For f = relu(⟨w, x⟩), d = 2, λ = 0.2 it is 1 at w = e₁ and 0 at 45°, where
+**The reading** S_up(σ, ρ, f, λ) = #{multi-indices β : ‖⟨f, he_β⟩‖·|c_{|β|}(σ)| > λ},  c_k(σ) = E[σ(g) he_k(g)], fails:
+it depends on the basis and bounds nothing.  For f = relu(⟨w, x⟩), d = 2, λ = 0.2 it is 1 at w = e₁ and 0 at 45°, where
 S* is 1 and where the BLASSO minimiser is not zero; for a steep atom at 45° it is larger than S* = 1.
 
 **The invariant number** N(ε) = max over flattenings M of #{j : σ_j(M(f)) > ε}, with M = [T_k]_k as in
-:mod:`sparsemf.identifiability.flattenings`, does not change under rotations of the inputs or of the outputs: T_k(f∘Q) is
-T_k(f) with Q applied to every index, so M is multiplied by orthogonal matrices on both sides.
+:mod:`sparsemf.identifiability.flattenings`, does not change under rotations of the inputs or of the outputs: T_k(f∘Q)
+is T_k(f) with Q applied to every index, so M is multiplied by orthogonal matrices on both sides.
 
 *Theorem (lower).*  N(ε) ≤ S*(ε).  Let g have S atoms and ‖f − g‖ ≤ ε, affine part free.  Then rank M(g) ≤ S, and
 ‖M(f) − M(g)‖₂ ≤ ‖M(f) − M(g)‖_F ≤ ‖f − g‖ ≤ ε, since every entry of T_k is met once.  Weyl's inequality gives
@@ -16,8 +16,8 @@ test in the Frobenius norm, so N(ε) ≤ min{S : L(S) ≤ ε}: it is the coarser
 *Weights.*  With |c_k(σ)| in front of degree k, as in the reading, M·D replaces M, ‖D‖₂ = C = max_k |c_k|, and
 σ_j(M·D) ≤ C·σ_j(M): the weighted count at λ is at most N(λ/C).
 
-*Theorem (BLASSO).*  Let ν_λ minimise ½‖f − Φν‖² + λ|ν| and let B ≥ |ν_f| for some ν_f with Φν_f = f.  Then ν_λ has at least
-N(√(λB)) atoms.  Optimality says |Φ*r| ≤ λ in the dual gauge and ⟨r, Φν_λ⟩ = λ|ν_λ| for r = f − Φν_λ, so
+*Theorem (BLASSO).*  Let ν_λ minimise ½‖f − Φν‖² + λ|ν| and let B ≥ |ν_f| for some ν_f with Φν_f = f.  Then ν_λ has at
+least N(√(λB)) atoms.  Optimality says |Φ*r| ≤ λ in the dual gauge and ⟨r, Φν_λ⟩ = λ|ν_λ| for r = f − Φν_λ, so
 ‖r‖² = ⟨r, f⟩ − ⟨r, Φν_λ⟩ ≤ λ(B − |ν_λ|) ≤ λB; now use the first theorem with g = Φν_λ.
 
 *What is false.*  (i) The sum over degrees of the thresholded ranks is no lower bound: one relu atom has rank 1 at every
@@ -25,9 +25,9 @@ even degree.  (ii) No thresholded rank bounds the number of atoms from above.  F
 C(d+p−1, p) rows, and S* may be larger (d = 2, p = 1, three atoms).  For all p together N(ε) ≤ ‖f‖²/ε², while the BLASSO
 minimiser for n relu atoms on equally spaced lines of the plane, of equal coefficients and total mass 1, has n atoms at
 least for every λ at which it is not 0: it is unique (no even c_k vanishes), hence invariant under the rotation by π/n,
-whose orbits of lines have n elements; ‖f‖ stays bounded.  (iii) In the limit ε → 0 it is exact for directions: n distinct
-lines have independent ŵ^{⊗p} for p ≥ n − 1, so a flattening with a degree k ≥ 2p at which no coefficient vanishes has
-rank n.
+whose orbits of lines have n elements; ‖f‖ stays bounded.  (iii) In the limit ε → 0 it is exact for directions: n
+distinct lines have independent ŵ^{⊗p} for p ≥ n − 1, so a flattening with a degree k ≥ 2p at which no coefficient
+vanishes has rank n.
 
 The upper bounds that hold are the staircase's U and those of :mod:`sparsemf.identifiability.compressibility`.
 """
@@ -125,8 +125,8 @@ def s_up(network: Network, threshold: float, degree: int = 12, first: int = 2) -
 def invariant_threshold(spectra: Iterable[Spectrum], threshold: float, floor: float = 0.0) -> InvariantThreshold:
     """N(ε) at ε = ``threshold`` from the spectra at hand: a certified lower bound of S*(ε′) for every ε′ ≤ ε.
 
-    A singular value counts when its square exceeds (ε + ``floor``)² by more than the spectrum's margin, which bounds the
-    error of each eigenvalue as it bounds the error of their sums; ``floor`` bounds the distance of the network that
+    A singular value counts when its square exceeds (ε + ``floor``)² by more than the spectrum's margin, which bounds
+    the error of each eigenvalue as it bounds the error of their sums; ``floor`` bounds the distance of the network that
     the spectra belong to from the one S* is about (Weyl again).  Truncating degrees only lowers N.
 
     Raises ValueError for a negative threshold or floor.
