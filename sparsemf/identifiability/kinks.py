@@ -47,8 +47,8 @@ def ridge_variation(coefficients: ArrayLike, cells: int = 16_000) -> float:
         raise ValueError(f"expected a degree of at most {_MOST_DEGREE}, got {degree}")
     if degree < 2:
         return 0.0
-    width = _LIMIT / cells
-    centre = width * (2 * np.arange(-cells // 2, cells // 2) + 1)
+    width = _LIMIT / (2 * (cells // 2))
+    centre = np.asarray(width * (2 * np.arange(-(cells // 2), cells // 2) + 1), dtype=np.float64)
     nearest = np.maximum(np.abs(centre) - width, 0.0)
     slope = 2 * width * np.exp(-0.5 * nearest**2) / np.sqrt(2 * np.pi)
     radius = np.sqrt(relu_length(centre) ** 2 + slope) * (1 + 64 * UNIT)

@@ -194,7 +194,7 @@ class HermiteTarget:
         # backward error of the SVD, then |Σσ̂² − Σσ²| over any set of at most min(shape) values
         slip = (8 * sum(flat.shape) + ENTRY_ULPS) * UNIT * np.sqrt(total)
         margin = 2 * slip * np.sqrt(sigma.size * total) + sigma.size * slip**2
-        return Spectrum(flattening, sigma**2, total, float(margin))
+        return Spectrum(flattening, np.asarray(sigma**2, dtype=np.float64), total, float(margin))
 
 
 def few_enough(rank: int, degree: int) -> bool:
