@@ -86,6 +86,8 @@ class SparseDictionary(
         the certified curves.
     s_star_ : :class:`sparsemf.certificates.sparsity.SStar`
         Fitted to data: never ``certified``, bracket [0, S] at the error reached.  Of a network: that of ``analyze``.
+    n_iter_ : int
+        The most iterations that a joint refinement used (0: none was run, or a network was taken).
     network_ : :class:`sparsemf.Network`
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
@@ -149,6 +151,7 @@ class SparseDictionary(
         reached = float(np.sqrt(np.mean(np.sum((labels - self._values(X)) ** 2, axis=1))))
         self.s_star_ = SStar(self.n_atoms_, False, 0, self.n_atoms_, (reached, reached), 0.0)
         self._activation_name = sigma.name
+        self.n_iter_ = path.iterations
         return self
 
     def fit_network(self, network: Network, law: InputLaw | None = None) -> Self:
@@ -280,6 +283,7 @@ class SparseDictionary(
             [(s, u, w) for s, (u, w) in enumerate(zip(stairs.upper, stairs.lower, strict=True))], dtype=STEP
         )
         self.s_star_ = found.s_star
+        self.n_iter_ = 0
         if hasattr(self, "feature_names_in_"):
             del self.feature_names_in_  # of an earlier fit to data
 

@@ -40,12 +40,13 @@ class DataPath:
     """``atoms[S]`` (S = 0 … S_max) and ``error[S]``: the root mean square of the residual, Euclidean over outputs.
 
     ``scale`` is error[0], what affine functions leave; ``error`` never increases, and an S that gains nothing repeats
-    the atoms of S − 1.
+    the atoms of S − 1.  ``iterations`` is the largest number that a joint refinement used.
     """
 
     atoms: list[Atoms]
     error: Array
     scale: float
+    iterations: int
 
     def size_for(self, eps: float) -> int | None:
         """The least S with error[S] ≤ eps, None where there is none."""
@@ -76,21 +77,22 @@ def data_path(
     path = [empty]
     error = [float(np.linalg.norm(sample.targets)) / rows]
     features = _features(pool, sample)
-    state = _Fit.of(empty, sample)
+    state, used = _Fit.of(empty, sample), 0
     floor = max(target, EXACT * error[0], _ROUNDING * float(np.linalg.norm(y)) / rows)
     while len(path) <= most and error[-1] > floor:
         new = _best_new(pool, features, state, sample, with_bias)
         if new is None:
             break
-        refined = refine(Atoms.joined(state.atoms, new), sample, with_bias, iterations).atoms
-        state = _Fit.of(refined, sample)
-        path.append(refined)
+        refined = refine(Atoms.joined(state.atoms, new), sample, with_bias, iterations)
+        used = max(used, refined.iterations)
+        state = _Fit.of(refined.atoms, sample)
+        path.append(refined.atoms)
         error.append(state.error / rows)
-    _backward(path, error, sample, with_bias, iterations, rows)
+    used = max(used, _backward(path, error, sample, with_bias, iterations, rows))
     for size in range(1, len(path)):
         if error[size] >= error[size - 1]:
             error[size], path[size] = error[size - 1], path[size - 1]
-    return DataPath(path, np.array(error), error[0])
+    return DataPath(path, np.array(error), error[0], used)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,18 +150,23 @@ def _best_new(pool: Atoms, features: Array, state: _Fit, sample: Sample, with_bi
 
 def _backward(
     path: list[Atoms], error: list[float], sample: Sample, with_bias: bool, iterations: int, rows: float
-) -> None:
-    """Improve every S from the end of the path: leave out the cheapest atom and refine the others."""
-    state = _Fit.of(path[-1], sample)
+) -> int:
+    """Improve every S from the end of the path: leave out the cheapest atom and refine the others.
+
+    Returns the largest number of iterations used.
+    """
+    state, used = _Fit.of(path[-1], sample), 0
     for size in range(len(path) - 2, 0, -1):
         if state.atoms.n <= size:
             state = _Fit.of(path[size], sample)
             continue
-        state = _Fit.of(refine(_without_cheapest(state, sample), sample, with_bias, iterations).atoms, sample)
+        refined = refine(_without_cheapest(state, sample), sample, with_bias, iterations)
+        used, state = max(used, refined.iterations), _Fit.of(refined.atoms, sample)
         if state.error / rows < error[size]:
             path[size], error[size] = state.atoms, state.error / rows
         else:
             state = _Fit.of(path[size], sample)
+    return used
 
 
 def _without_cheapest(state: _Fit, sample: Sample) -> Atoms:
