@@ -18,6 +18,7 @@ from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
 from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
 from sparsemf.measures.gaussian import affine_part
+from sparsemf.pipeline.coefficients import CoefficientBounds, coefficient_bounds
 from sparsemf.pipeline.laws import describe
 from sparsemf.recovery import Effort, Progress, UpperCurve, upper_curve
 from sparsemf.symmetry import Quotient, Section, domain_reduction, point_distances, quotient
@@ -65,6 +66,11 @@ class Analysis:
     warnings: list[str]
     config: dict[str, Any]
     timing: dict[str, float] = field(default_factory=dict)
+    coefficients: CoefficientBounds | None = None
+
+    def dictionary_of(self, size: int) -> Network:
+        """The explicit network of at most ``size`` atoms behind U(size), in input coordinates."""
+        return _input_coordinates(self.upper.network(min(size, self.upper.upper.size - 1)), self.law)
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `sparsemf analyze`."""
@@ -150,6 +156,7 @@ class Analysis:
                 "kind": "a reading that fails: no bound of S*",
                 "reason": self.threshold.reason,
             },
+            **({} if self.coefficients is None else self.coefficients.document()),
             "projection": self.projection,
             "warnings": self.warnings,
             "timing_s": self.timing,
@@ -264,6 +271,7 @@ def analyze(
     threshold = None
     if isinstance(law, Gaussian):
         threshold = s_up(canonical, 1e-2 * norm.upper)
+    coefficients = coefficient_bounds(upper, lower, stairs, found, floor)
     clock("atoms")
     return Analysis(
         source=network,
@@ -284,6 +292,7 @@ def analyze(
         warnings=warnings,
         config={**describe(law, rho), "eps": eps, "rel_eps": rel_eps, "resolution": stairs.resolution},
         timing=clock.laps,
+        coefficients=coefficients,
     )
 
 
