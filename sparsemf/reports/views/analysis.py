@@ -102,6 +102,7 @@ class AnalysisView:
     spectra: list[SpectrumView]
     projection: ProjectionView | None
     s_up: Fields
+    exact: Fields
     training: TrainingView | None
     warnings: list[str]
     config: list[tuple[str, str]]
@@ -202,6 +203,7 @@ def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> Analysi
         spectra=_spectra(fields),
         projection=_projection(fields.sub("projection"), atoms, quotient),
         s_up=fields.sub("s_up"),
+        exact=fields.sub("exact"),
         training=_training(fields.sub("training")),
         warnings=[str(item) for item in fields.items("warnings")],
         config=config.plain(),
