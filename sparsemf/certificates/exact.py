@@ -33,7 +33,7 @@ Counts = Literal["atoms", "kinks", "edges", "rank"]
 _KINKS = "kinks: the gradient jumps by Σ α‖w‖ across each hyperplane, and hyperplanes do not meet in an open set"
 _POLES = "irreducibility: on a generic line a pole or branch point nearest to the real axis belongs to one atom"
 _DECAY = "irreducibility: along a generic line the atom (its second derivative) of slowest decay cannot be cancelled"
-_SIDES = "irreducibility: atoms of distinct hyperplanes are separated by their kinks, those of one by what they continue to"
+_SIDES = "irreducibility: atoms of distinct hyperplanes are separated by kinks, those of one by what they continue to"
 
 THEOREMS: dict[str, str] = {
     "relu": _KINKS,
@@ -46,11 +46,11 @@ THEOREMS: dict[str, str] = {
     "silu": _POLES,
     "quick_gelu": _POLES,
     "arctan": f"{_POLES} (Albertini, Sontag & Maillot 1993)",
-    "mish": "irreducibility: poles nearest to the real axis belong to one atom, or to two whose residues differ in phase",
+    "mish": "irreducibility: poles nearest to the real axis belong to one atom, or to two with residues out of phase",
     "erf": f"{_DECAY} (Fukumizu 1996)",
     "normal_cdf": f"{_DECAY} (Fukumizu 1996)",
     "gelu": _DECAY,
-    "gelu_tanh": "irreducibility: σ(z) − max(z, 0) decays like z·exp(−2κ(z + μz³)), and cubics of distinct atoms differ",
+    "gelu_tanh": "irreducibility: σ(z) − max(z, 0) decays like z·exp(−2κ(z + μz³)); cubics of distinct atoms differ",
     "softsign": _SIDES,
     "elu": _SIDES,
     "celu": _SIDES,
@@ -63,8 +63,8 @@ THEOREMS: dict[str, str] = {
 class ExactCount:
     """``lower`` ≤ S* ≤ ``upper`` at ε = 0; ``value`` and ``certified`` where they meet.
 
-    ``counts`` names what is counted: "atoms", "kinks" (relu types), "edges" between kinks (hardtanh, hard_sigmoid, relu6)
-    or a "rank".  ``reason`` is the theorem, or why the ends do not meet; ``evidence`` the numbers behind it.
+    ``counts`` names what is counted: "atoms", "kinks" (relu types), "edges" between kinks (hardtanh, hard_sigmoid,
+    relu6) or a "rank".  ``reason`` is the theorem, or why the ends do not meet; ``evidence`` the numbers behind it.
     ``minimal_width`` is the least width without a free affine part (relu, leaky_relu, linear; bilinear: without a free
     quadratic part), None elsewhere.
     """

@@ -1,10 +1,10 @@
 """S* of gated blocks Σ α_i σ(⟨g_i, x⟩ + c_i)·(⟨v_i, x⟩ + e_i) at ε = 0 in exact arithmetic, with a free quadratic part.
 
-*Claim.*  For the gates σ named below, S* = Σ over the distinct gates of rank M, M = Σ α (v, e)ᵀ (m, d+1), where gates are
-distinct modulo the flip and, for relu-type σ, modulo positive scalings.
+*Claim.*  For the gates σ named below, S* = Σ over the distinct gates of rank M, M = Σ α (v, e)ᵀ (m, d+1), where gates
+are distinct modulo the flip and, for relu-type σ, modulo positive scalings.
 
-*Proof.*  Let Σ_g σ(u_g)·ℓ_g be a quadratic polynomial, the u_g distinct gates and ℓ_g affine.  On a generic line the gates
-stay distinct and the ℓ_g are polynomials of degree ≤ 1 that are 0 only if ℓ_g is.  Then every ℓ_g = 0:
+*Proof.*  Let Σ_g σ(u_g)·ℓ_g be a quadratic polynomial, the u_g distinct gates and ℓ_g affine.  On a generic line the
+gates stay distinct and the ℓ_g are polynomials of degree ≤ 1 that are 0 only if ℓ_g is.  Then every ℓ_g = 0:
 
 - tanh, sigmoid, silu, quick_gelu have poles, softplus and arctan branch points, at points of which some belong to one
   gate only; the residue (or the jump) there is a nonzero number times ℓ_g at a point that is not real, where a real
@@ -30,6 +30,7 @@ bound.  Linear gates (bilinear): the function is a quadratic polynomial and S* =
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,12 +87,11 @@ def gated_count(network: Network) -> GatedCount:
     lower, upper = sum(r[0] for r in ranks), sum(r[1] for r in ranks)
     if name not in DECIDED:
         return GatedCount(0, upper, len(groups), f"the independence of {name} gates is not proved here")
-    return GatedCount(lower, upper, sum(r[1] > 0 for r in ranks), "distinct gates count the rank of their matrix Σ a vᵀ")
+    reason = "distinct gates count the rank of their matrix Σ a vᵀ"
+    return GatedCount(lower, upper, sum(r[1] > 0 for r in ranks), reason)
 
 
-def _rank(
-    groups: Groups, members: Integers, outer: Array, value: Array, degree: int, parity: int
-) -> tuple[int, int]:
+def _rank(groups: Groups, members: Integers, outer: Array, value: Array, degree: int, parity: int) -> tuple[int, int]:
     """Bounds of rank Σ sign^parity·|pivot|^degree·α·(v, e)ᵀ over one gate."""
     if members.size == 1:
         return 1, 1
@@ -119,7 +119,6 @@ def bilinear_width(network: Network) -> tuple[int, int] | None:
     coefficients = [int(c) for c in exact_matrix(factors).charpoly().coeffs()]
     zero = next(k for k, c in enumerate(coefficients) if c)
     signs = [c > 0 for c in coefficients if c]
-    positive = sum(a != b for a, b in zip(signs, signs[1:], strict=False))
+    positive = sum(a != b for a, b in pairwise(signs))
     most = max(positive, len(coefficients) - 1 - zero - positive)
     return most, most
-

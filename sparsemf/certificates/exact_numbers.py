@@ -84,7 +84,7 @@ def rank_mod(matrix: Integers, p: int) -> int:
         matrix = product(matrix, mix, p)
     if not matrix.size:
         return 0
-    return int(nmod_mat(*matrix.shape, matrix.ravel().tolist(), p).rank())
+    return int(nmod_mat(matrix.shape[0], matrix.shape[1], matrix.ravel().tolist(), p).rank())
 
 
 def least_rank(factors: Sequence[tuple[Sequence[Array], Sequence[Array]]], most: int) -> int:
@@ -112,9 +112,7 @@ def _multiplied(parts: Sequence[Array], p: int) -> Integers:
     return out
 
 
-def rank_bounds(
-    factors: Sequence[tuple[Sequence[Array], Sequence[Array]]], most: int | None = None
-) -> tuple[int, int]:
+def rank_bounds(factors: Sequence[tuple[Sequence[Array], Sequence[Array]]], most: int | None = None) -> tuple[int, int]:
     """lower ≤ rank Σ_k L_kᵀR_k ≤ upper (as :func:`least_rank`): residues, then elimination in integers where they
     differ and the matrix is small enough."""
     rows, columns = factors[0][0][0].shape[1], factors[0][1][0].shape[1]
@@ -130,8 +128,12 @@ def exact_matrix(factors: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> 
     """Σ_k L_kᵀR_k times a power of two, as a matrix of integers."""
     terms: list[tuple[fmpz_mat, int]] = []
     for left, right in factors:
+        if not left[0].shape[0]:
+            continue
         (a, first), (b, second) = _big(left), _big(right)
         terms.append((fmpz_mat(a.T.tolist()) * fmpz_mat(b.tolist()), first + second))
+    if not terms:
+        return fmpz_mat(factors[0][0][0].shape[1], factors[0][1][0].shape[1])
     least = min(exponent for _, exponent in terms)
     total = terms[0][0] * (1 << (terms[0][1] - least))
     for matrix, exponent in terms[1:]:

@@ -1,7 +1,7 @@
 """S* of linear, quadratic, cubic and Hermite networks at ε = 0: ranks in exact arithmetic, with a free affine part.
 
-f = Σ_i α_i P(⟨w_i, x⟩ + b_i) has the homogeneous parts Σ_i α_i ⊗ c_j(b_i) w_i^{⊗j}, c_j = P^{(j)}/j!, of degrees j; those
-of degree ≥ 2 are charged, and those of degree ≥ 3 where P is of degree ≥ 3 and the file has a quadratic part.
+f = Σ_i α_i P(⟨w_i, x⟩ + b_i) has the homogeneous parts Σ_i α_i ⊗ c_j(b_i) w_i^{⊗j}, c_j = P^{(j)}/j!, of degrees j;
+those of degree ≥ 2 are charged, only those of degree ≥ 3 where P is of degree ≥ 3 and the file has a quadratic part.
 
 *Degree 1.*  S* = 0.  Without the free affine part the least width is rank(Σ α wᵀ + A): M = Σ a wᵀ with S terms has
 rank ≤ S, and the singular value decomposition attains it.
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,33 +147,46 @@ def _on_line(groups: Groups, members: Integers, outer: Array, bias: Array, least
 def _flattened(
     network: Network, outer: Array, inner: Array, bias: Array, degree: int, least: int, most: int
 ) -> tuple[int, str]:
-    """The largest rank of H·G over the flattenings; with many atoms, of a random block of it."""
-    n = inner.shape[0]
+    """The largest rank of H·G over the flattenings; of a random block of it where the rank cannot exceed its size."""
+    (n, d), m, p = inner.shape, outer.shape[1], PRIMES[0]
     best, method = 0, "rank of a flattening"
-    derivatives = _derivatives(network)
-    chosen = np.arange(n)
-    if n > _MOST_ATOMS:
-        chosen = np.sort(np.random.default_rng(0).choice(n, _MOST_ATOMS, replace=False))
-    p = PRIMES[0]
     if not n:
-        return 0, method
+        return best, method
+    derivatives = _derivatives(network)
     w, a, b = residues(inner, p), residues(outer, p), residues(bias, p)
-    gram, heights = product(w[chosen], w.T, p), product(a[chosen], a.T, p)
     level = [_polynomial(derivatives[j], b, p) for j in range(degree + 1)]
     for order in range(degree + 1):
-        rest = np.zeros_like(gram)
-        for j in range(max(least, order), degree + 1):
-            own = level[j][chosen][:, None] * level[j][None, :] % p
-            rest = (rest + own * power(gram, j - order, p)) % p
-        rows = power(gram, order, p)
+        columns = sum(comb(d + j - order - 1, j - order) for j in range(max(least, order), degree + 1))
+        rows = comb(d + order - 1, order)
         # outputs in the columns, then in the rows
-        for left, right in ((rows, rest * heights % p), (rows * heights % p, rest)):
+        for height, breadth, outputs in ((rows, m * columns, False), (m * rows, columns, True))[: 1 + (m > 1)]:
+            size = min(n, height, breadth, _MOST_ATOMS)
+            if size <= best:
+                continue
+            chosen = _chosen(n, size)
+            gram, heights = product(w[chosen], w.T, p), product(a[chosen], a.T, p)
+            left, right = power(gram, order, p), np.zeros_like(gram)
+            for j in range(max(least, order), degree + 1):
+                own = level[j][chosen][:, None] * level[j][None, :] % p
+                right = (right + own * power(gram, j - order, p)) % p
+            if outputs:
+                left = left * heights % p
+            else:
+                right = right * heights % p
             found = rank_mod(product(left, right.T, p), p)
             if found > best:
-                best, method = found, f"rank of a flattening with {order} indices in the rows"
+                where = "indices and the outputs" if outputs else "indices"
+                best, method = found, f"rank of a flattening with {order} {where} in the rows"
             if best >= most:
                 return best, method
     return best, method
+
+
+def _chosen(n: int, size: int) -> Integers:
+    """A few more than ``size`` atoms at random, or all."""
+    if size + 8 >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, size + 8, replace=False))
 
 
 def _derivatives(network: Network) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """S* of hardtanh, hard_sigmoid and relu6 networks at ε = 0, modulo constants, in exact arithmetic.
 
-σ(z) = β + s·(relu(z − l) − relu(z − h)), so on a class of parallel atoms, w = t·u, an atom (α, w, b) is, up to an affine
-function, a relu kink of mass +sα|t| at (l − b)/t and one of mass −sα|t| at (h − b)/t: an *edge*.
+σ(z) = β + s·(relu(z − l) − relu(z − h)), so on a class of parallel atoms, w = t·u, an atom (α, w, b) is, up to an
+affine function, a relu kink of mass +sα|t| at (l − b)/t and one of mass −sα|t| at (h − b)/t: an *edge*.
 
 *Claim.*  With an affine part free, S* = Σ over the classes of K − B, where K is the number of kinks with nonzero net
 mass and B the largest number of disjoint blocks of masses that add up to 0.
@@ -82,8 +82,8 @@ def _class(groups: Groups, members: Integers, outer: Array, bias: Array, ramp: R
 
 def kink_masses(pivot: Array, outer: Array, bias: Array, ramp: Ramp) -> dict[tuple[int, int], Mass]:
     """Net masses, nonzero ones only, by position (a reduced fraction); both up to common factors."""
-    slopes, slope_exponent = integers(pivot)
-    shifts, shift_exponent = integers(np.concatenate([bias, [ramp.low, ramp.high]]))
+    slopes, _ = integers(pivot)
+    shifts, _ = integers(np.concatenate([bias, [ramp.low, ramp.high]]))
     heights, _ = integers(outer)
     low, high = int(shifts[-2]), int(shifts[-1])
     net: dict[tuple[int, int], list[int]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import gcd
+from typing import Any
 
 import numpy as np
 
@@ -48,12 +49,13 @@ def _solved(mass: np.ndarray, blocks: int) -> np.ndarray | None:
     pad = coo_array((count + outputs * blocks, blocks))
     equal = hstack([vstack([once, zero]), pad]).tocsr()
     size = count * blocks + blocks
+    right: Any = np.concatenate([np.ones(count), np.zeros(outputs * blocks)])
     solved = milp(
         np.concatenate([np.zeros(count * blocks), -np.ones(blocks)]),
         integrality=np.ones(size),
         bounds=Bounds(0, 1),
         constraints=[
-            LinearConstraint(equal, *[np.concatenate([np.ones(count), np.zeros(outputs * blocks)])] * 2),
+            LinearConstraint(equal, right, right),
             LinearConstraint(hstack([used, -eye_array(blocks)]).tocsr(), 0, np.inf),
         ],
         options={"time_limit": SECONDS},

@@ -1,20 +1,21 @@
 """The least *width* of a relu or leaky_relu network: n + r neurons, with a free output offset and no affine part.
 
-σ(z) = ((p + q)/2)|z| + ((p − q)/2) z with slopes p and −q.  So, with κ_j = Σ α|t| on the hyperplane ζ_j = 0 and v_j = κ_j u_j,
+σ(z) = ((p + q)/2)|z| + ((p − q)/2) z with slopes p and −q.  So, with κ_j = Σ α|t| on the hyperplane ζ_j = 0 of
+direction u_j, and v_j = κ_j u_j,
 
     f = ((p + q)/2) Σ_j κ_j |ζ_j| + ((p − q)/2) ⟨T, x⟩ + constant,      T = Σ_i α_i w_iᵀ + (2/(p − q)) A.
 
 *Claim* (one output).  n neurons suffice exactly when signs s_j = ±1 give T = Σ s_j v_j; n + 1 exactly when, for some j,
 T − Σ_{i≠j} s_i v_i is a multiple of u_j; n + 2 always.
 
-*Proof.*  Every hyperplane of nonzero κ needs a neuron.  One neuron there has its orientation s_j and coefficient κ_j, and
-adds s_j v_j to T.  Of n + 1 neurons the extra one is constant, or of the same orientation as another (merge them), or
-of the opposite one: a·σ(ζ_j) + b·σ(−ζ_j), a + b = κ_j, adds (a − b)u_j, anything; alone on a new hyperplane it would
+*Proof.*  Every hyperplane of nonzero κ needs a neuron.  One neuron there has its orientation s_j and coefficient κ_j,
+and adds s_j v_j to T.  Of n + 1 neurons the extra one is constant, or of the same orientation as another (merge them),
+or of the opposite one: a·σ(ζ_j) + b·σ(−ζ_j), a + b = κ_j, adds (a − b)u_j, anything; alone on a new hyperplane it would
 bend f.  With two more, σ(⟨y, x⟩) − σ(−⟨y, x⟩) = (p − q)⟨y, x⟩ adds any linear function.  ∎
 
 *Several outputs.*  T is a matrix and v_j = κ_j u_jᵀ.  A pair of opposite neurons adds a matrix of rank 1: on an own
-hyperplane u_j at the price of 1 neuron, on a new one of 2.  So r ≥ 2·rank(T on the complement of all u_j), r ≥ 1 when no
-signs exist, and r ≤ 2·rank(T − Σ s_j v_j) for any signs, r ≤ dim span(u_j) + 2·rank(T on the complement).
+hyperplane u_j at the price of 1 neuron, on a new one of 2.  So r ≥ 2·rank(T on the complement of all u_j), r ≥ 1 when
+no signs exist, and r ≤ 2·rank(T − Σ s_j v_j) for any signs, r ≤ dim span(u_j) + 2·rank(T on the complement).
 
 Whether signs exist is decided in exact arithmetic: by subsets of 40 numbers or fewer, by the solutions of the linear
 system where few are free, or refuted by a y with |⟨T, y⟩| > Σ|⟨v_j, y⟩|.  Otherwise HIGHS proposes signs, which are
@@ -125,7 +126,7 @@ def _problem(
     steps, directions = [], []
     for members in alive:
         head = members[0]
-        size = [abs(_exact(pivot[i]) / _exact(pivot[head])) for i in members]
+        size = [abs(_exact(float(pivot[i])) / _exact(float(pivot[head]))) for i in members]
         kappa = [sum((t * alpha[i][j] for t, i in zip(size, members, strict=True)), fmpq(0)) for j in range(m)]
         directions.append(inner[head])
         steps.append([kappa[j] * inner[head][k] for j in range(m) for k in range(d)])

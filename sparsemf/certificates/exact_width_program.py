@@ -1,9 +1,9 @@
 """Signs by HIGHS: proposals only, whatever it answers is verified in exact arithmetic by the caller.
 
-    signs:      s ∈ {−1, 1}^n,  Σ s_j v_j = T;
-    one shared: Σ_j s_j v_j + Σ_j δ_j u_j = T,  |δ_j| ≤ M y_j,  Σ y_j ≤ 1,  y ∈ {0, 1}^n;
-    separation: maximise ⟨T, y⟩ − Σ_j t_j  subject to  |⟨v_j, y⟩| ≤ t_j,  |y| ≤ 1:  positive where no signs, not even
-                signs between −1 and 1, exist.
+- signs: s ∈ {−1, 1}^n, Σ s_j v_j = T;
+- one shared hyperplane: Σ_j s_j v_j + Σ_j δ_j u_j = T, |δ_j| ≤ M y_j, Σ y_j ≤ 1, y ∈ {0, 1}^n;
+- separation: maximise ⟨T, y⟩ − Σ_j t_j subject to |⟨v_j, y⟩| ≤ t_j, |y| ≤ 1: positive where no signs, not even signs
+  between −1 and 1, exist.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Rows = Sequence[Sequence[float]]
 
-SECONDS = 10.0
+SECONDS = 5.0
 _MOST_NUMBERS = 60_000
 
 
@@ -53,7 +53,7 @@ def propose(steps: Rows, total: Sequence[float], directions: Rows | None) -> tup
         return None
     signs = [int(2 * round(b) - 1) for b in solution[:n]]
     shared = int(np.argmax(solution[2 * n :]))
-    if round(solution[2 * n + shared]) == 0:
+    if solution[2 * n + shared] < 0.5:
         return signs, None
     signs[shared] = 0
     return signs, shared
@@ -93,10 +93,11 @@ def _milp(
 ) -> Array | None:
     from scipy.optimize import Bounds, LinearConstraint, milp
 
+    limits: Any = (np.zeros_like(upper) if lower is None else lower, upper)
     solved = milp(
         cost,
         integrality=integral,
-        bounds=Bounds(np.zeros_like(upper) if lower is None else lower, upper),
+        bounds=Bounds(*limits),
         constraints=[LinearConstraint(a, low, high) for a, low, high in constraints],
         options={"time_limit": SECONDS},
     )

@@ -144,9 +144,7 @@ def _search(
     return None, complete
 
 
-def _by_elimination(
-    rows: list[list[int]], pivots: list[int], free: list[int], n: int
-) -> Iterator[list[int]]:
+def _by_elimination(rows: list[list[int]], pivots: list[int], free: list[int], n: int) -> Iterator[list[int]]:
     """All signs with s_pivot = c − Σ_free M s, mod the prime, by the signs of the free ones."""
     alive = np.arange(1 << len(free), dtype=np.int64)
     for row in rows:

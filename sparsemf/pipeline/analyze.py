@@ -182,7 +182,7 @@ class Analysis:
         if self.upper is None:
             raise InputError(
                 f"certificate: expected a network with a certified staircase, got {self.source.activation.name}"
-                f"{' gates' if self.source.gated else ''}, whose S* is an exact count; `verify` does not check these yet"
+                f"{' gates' if self.source.gated else ''}, whose S* is an exact count, which `verify` cannot check"
             )
         groups = self.lower.groups if self.lower is not None else []
         at = self.s_star.lower - 1

@@ -15,6 +15,7 @@ from sparsemf.certificates.exact import ExactCount, exact_count
 from sparsemf.certificates.sparsity import UNIT_ROUNDOFF, SStar, Staircase
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
+from sparsemf.measures.functions import difference
 from sparsemf.measures.gaussian import UNIT, affine_part
 from sparsemf.pipeline.analyze import Analysis, AtomReport, Clock, energy_shares
 from sparsemf.pipeline.laws import describe
@@ -114,8 +115,11 @@ def atom_sizes(canonical: Network) -> Array:
 
 
 def whitening_error(law: Gaussian, network: Network) -> float:
-    """Bound in L² of what whitening rounds; for a gated block, with G_i and V_i the sizes ‖w_i‖(‖root‖ + ‖mean‖) + |b_i|
-    of gates and values, (d + 4)·UNIT·Σ‖α_i‖·3^{1/4}(|σ(0)| + 2·3^{1/4}·Lip·G_i)·V_i and the polynomial part alike.
+    """Bound in L² of what whitening rounds; for a gated block
+
+        2(d + 4)·UNIT·Σ‖α_i‖·3^{1/4}(|σ(0)| + 2·3^{1/4}·Lip·G_i)·V_i  and the polynomial part alike,
+
+    with G_i and V_i the sizes ‖w_i‖(‖root‖ + ‖mean‖) + |b_i| of gates and values.
 
     Raises :class:`InputError` for gates of unbounded slope under a law that is not standard.
     """
@@ -144,8 +148,7 @@ def _on_data(network: Network, seen: Quotient, law: InputLaw) -> tuple[float, Ar
     if not isinstance(law, Empirical):
         raise InputError(f"law: expected a Gaussian or a data matrix, got {law!r}")
     canonical = absorbed(seen.network)
-    both = Bounds(0.0, 0.0, "")
-    rest = l2_norm(_joined(network, canonical), law) if network.width or canonical.width else both
+    rest = l2_norm(difference(network, canonical), law)
     weight = np.zeros(canonical.width)
     for i in range(canonical.width):
         alone = _taken(canonical, np.array([i]))
@@ -154,18 +157,12 @@ def _on_data(network: Network, seen: Quotient, law: InputLaw) -> tuple[float, Ar
     return rest.upper, weight
 
 
-def _joined(network: Network, canonical: Network) -> Network:
-    from sparsemf.measures.functions import difference
-
-    return difference(network, canonical)
-
-
 def _norm(canonical: Network, law: InputLaw, weight: Array, error: float) -> Bounds:
     """‖f‖; for a gated block under a Gaussian law the triangle inequality above and nothing below."""
     if isinstance(law, Empirical):
         found = l2_norm(canonical, law)
     elif canonical.gated:
-        parts = float(weight.sum()) + float(np.hypot(np.linalg.norm(canonical.affine), np.linalg.norm(canonical.offset)))
+        parts = float(weight.sum() + np.linalg.norm(canonical.affine) + np.linalg.norm(canonical.offset))
         if canonical.quadratic is not None:
             trace = np.trace(canonical.quadratic, axis1=1, axis2=2)
             parts += float(np.sqrt(2 * np.sum(canonical.quadratic**2) + np.sum(trace**2)))

@@ -16,8 +16,9 @@ class SStarView:
     """The reported S*; ``case`` says which sentence is true of it.
 
     "plateau": certified on an interval · "short": so, but the interval is short · "affine": S* = 0 · "at": certified at
-    the ε that was asked for · "exact", "exact_bracket": counted at ε = 0 · "bracket": between two numbers · "upper": no lower bound exists · "unreachable": ε is
-    below what can be proved of the largest dictionary · "none": the document has no S*.
+    the ε that was asked for · "exact", "exact_bracket": counted at ε = 0 · "bracket": between two numbers · "upper": no
+    lower bound exists · "unreachable": ε is below what can be proved of the largest dictionary · "none": the document
+    has no S*.
     """
 
     case: str
