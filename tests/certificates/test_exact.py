@@ -37,11 +37,8 @@ def small_integers(rng: np.random.Generator, atoms: int, d: int, m: int) -> tupl
 
 
 def split(rng: np.random.Generator, net: Network, power: int) -> Network:
-    """Exact group elements: every neuron in three shares, flipped and scaled where σ allows, and permuted; no rounding.
-
-    Shares of a relu-type neuron are scaled by t ∈ {1, 3, 2⁻⁴⁰, …}: α t^{−k} is not exact for t = 3, so the share is
-    chosen as (α·3^k, w) = (α·…): the coefficients are integers times powers of 2 throughout.
-    """
+    """Exact group elements: every neuron in shares 5 − 7 + 3 of its coefficient, each flipped and scaled by a power of
+    two where σ allows it, and permuted.  Nothing is rounded."""
     outer, inner, bias = [], [], []
     relation = net.activation.relation
     for a, w, b in zip(net.outer, net.inner, net.bias, strict=True):
@@ -251,7 +248,7 @@ def test_gates_that_are_not_decided_say_so() -> None:
 
 
 def test_bilinear_blocks_are_quadratic_polynomials() -> None:
-    """S* = 0 with a free quadratic part; without one, the larger index of inertia: x₁² + x₂² − x₃² needs two products."""
+    """S* = 0 with a free quadratic part; without, the larger index of inertia: x₁² + x₂² − x₃² needs two products."""
     eye = np.eye(3)
     net = Network([[1.0], [1.0], [-1.0]], eye, None, "linear", gate=eye)
     found = exact_count(net)

@@ -76,10 +76,12 @@ def test_rank_of_a_sum_of_products(seed: int) -> None:
     n, a, b = rng.integers(1, 7, 3)
     left, right = rng.integers(-2, 3, (n, a)) / 8.0, rng.integers(-2, 3, (n, b)) * 1e-3
     weight = rng.integers(-1, 2, (n, 1)) * 0.1
-    whole = [
-        [sum(Fraction(float(x)) * Fraction(float(w)) * Fraction(float(y)) for x, w, y in zip(l, weight[:, 0], r))
-         for r in right.T] for l in left.T
-    ]  # fmt: skip
+
+    def entry(column: np.ndarray, row: np.ndarray) -> Fraction:
+        terms = zip(column, weight[:, 0], row, strict=True)
+        return sum((Fraction(float(x)) * Fraction(float(w)) * Fraction(float(y)) for x, w, y in terms), Fraction(0))
+
+    whole = [[entry(column, row) for row in right.T] for column in left.T]
     truth = exact_rank(whole)
     assert rank_bounds([([left, weight], [right])]) == (truth, truth)
 
@@ -100,7 +102,9 @@ def test_a_rank_that_floats_cannot_see() -> None:
     st.integers(-200, 200),
     st.booleans(),
 )
-def test_proportional_rows_are_found_and_neighbours_are_not(row: list[int], factor: int, shift: int, flip: bool) -> None:
+def test_proportional_rows_are_found_and_neighbours_are_not(
+    row: list[int], factor: int, shift: int, flip: bool
+) -> None:
     x = np.array(row, dtype=np.float64)
     if not x.any():
         return
