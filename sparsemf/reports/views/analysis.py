@@ -105,6 +105,7 @@ class AnalysisView:
     threshold: Fields
     variation: float | None
     coefficient_curve: list[tuple[int, float]]
+    exact: Fields
     training: TrainingView | None
     warnings: list[str]
     config: list[tuple[str, str]]
@@ -208,6 +209,7 @@ def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> Analysi
         threshold=fields.sub("threshold"),
         variation=fields.sub("compressibility").number("variation"),
         coefficient_curve=_coefficient_curve(fields.sub("compressibility")),
+        exact=fields.sub("exact"),
         training=_training(fields.sub("training")),
         warnings=[str(item) for item in fields.items("warnings")],
         config=config.plain(),
