@@ -76,21 +76,26 @@ class SparseDictionary(
 
     Attributes
     ----------
-    atoms_ : (S, d), bias_ : (S,), coef_ : (S, m)
-        w, b and β, in input coordinates.
-    affine_ : (m, d), offset_ : (m,)
-        A and c.
+    atoms_
+        (S, d): Directions w, in input coordinates.
+    bias_
+        (S,): b.
+    coef_
+        (S, m): β.
+    affine_
+        (m, d): A.
+    offset_
+        (m,): c.
     n_atoms_ : int
     staircase_ : structured array with fields S, upper, lower
-        Fitted to data: ``upper`` is the error on the training rows and ``lower`` 0 (nothing is known).  Of a network:
-        the certified curves.
+        Fitted to data: ``upper`` is the error on the rows searched (all, up to 8192) and ``lower`` 0 (nothing is
+        known).  Of a network: the certified curves.
     s_star_ : :class:`sparsemf.certificates.sparsity.SStar`
         Fitted to data: never ``certified``, bracket [0, S] at the error reached.  Of a network: that of ``analyze``.
     n_iter_ : int
         The most iterations that a joint refinement used (0: none was run, or a network was taken).
-    network_ : :class:`sparsemf.Network`
-    n_features_in_, feature_names_in_
-        As everywhere in scikit-learn.
+    n_features_in_ : int
+        As everywhere in scikit-learn, and so is ``feature_names_in_``.
     """
 
     def __init__(
@@ -125,32 +130,31 @@ class SparseDictionary(
         Raises ValueError for parameters out of range, and as scikit-learn does for bad arrays.
         """
         sigma = self._checked()
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
-        labels = np.asarray(y, dtype=np.float64)
+        inputs, labels = self._validated(X, y)
         self._single_output = labels.ndim == 1
         labels = labels[:, None] if labels.ndim == 1 else labels
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-        scaling = _Scaling.of(X, centred=bool(self.fit_bias))
-        inputs = scaling.forward(X)
+        scaling = _Scaling.of(inputs, centred=bool(self.fit_bias))
+        scaled = scaling.forward(inputs)
         middle = labels.mean(axis=0)
         spread = float(np.sqrt(np.mean(np.sum((labels - middle) ** 2, axis=1)))) or 1.0
         targets = (labels - middle) / spread
         kept = slice(None)
-        if inputs.shape[0] > _SEARCHED_ROWS:
-            kept = np.sort(rng.choice(inputs.shape[0], _SEARCHED_ROWS, replace=False))
-        path = self._path(sigma, inputs[kept], targets[kept], spread, rng)
-        size = self._size(path, spread, inputs.shape, targets.shape[1], sigma)
+        if scaled.shape[0] > _SEARCHED_ROWS:
+            kept = np.sort(rng.choice(scaled.shape[0], _SEARCHED_ROWS, replace=False))
+        path = self._path(sigma, scaled[kept], targets[kept], spread, rng)
+        size = self._size(path, spread, scaled.shape, targets.shape[1], sigma)
         atoms = path.atoms[size]
-        coef, affine, offset = _least_squares(atoms, inputs, targets)
+        coef, affine, offset = _least_squares(atoms, scaled, targets)
         self.atoms_, self.bias_ = scaling.atoms(atoms)
         self.coef_ = spread * coef
         self.affine_ = spread * affine / scaling.spread
         self.offset_ = spread * (offset - affine @ (scaling.centre / scaling.spread)) + middle
         self.n_atoms_ = int(atoms.n)
         self.staircase_ = np.array([(s, spread * e, 0.0) for s, e in enumerate(path.error)], dtype=STEP)
-        reached = float(np.sqrt(np.mean(np.sum((labels - self._values(X)) ** 2, axis=1))))
-        self.s_star_ = SStar(self.n_atoms_, False, 0, self.n_atoms_, (reached, reached), 0.0)
         self._activation_name = sigma.name
+        reached = float(np.sqrt(np.mean(np.sum((labels - self._values(inputs)) ** 2, axis=1))))
+        self.s_star_ = SStar(self.n_atoms_, False, 0, self.n_atoms_, (reached, reached), 0.0)
         self.n_iter_ = path.iterations
         return self
 
@@ -176,14 +180,12 @@ class SparseDictionary(
     def transform(self, X: ArrayLike) -> Array:
         """Activations σ(⟨w_s, x⟩ + b_s), shape (n, S)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        return self._activations(X)
+        return self._activations(self._validated(X)[0])
 
     def predict(self, X: ArrayLike) -> Array:
         """The dictionary's values, shape (n,) or (n, m) as y was."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        values = self._values(X)
+        values = self._values(self._validated(X)[0])
         return values[:, 0] if self._single_output else values
 
     @property
@@ -204,13 +206,20 @@ class SparseDictionary(
     def _n_features_out(self) -> int:
         return self.n_atoms_
 
+    def _validated(self, *arrays: Any) -> tuple[Array, Array]:
+        """(X, y) for a fit, (X, an empty array) of the dimension fitted to otherwise; float64."""
+        if len(arrays) == 1:
+            known = validate_data(self, *arrays, reset=False, dtype=np.float64)
+            return np.asarray(known, dtype=np.float64), np.zeros(0)
+        options: dict[str, Any] = {"multi_output": True, "y_numeric": True, "ensure_min_samples": 2}
+        x, y = validate_data(self, *arrays, dtype=np.float64, **options)
+        return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+
     def _activations(self, x: Array) -> Array:
         return np.asarray(get(self._activation_name).value(x @ self.atoms_.T + self.bias_), dtype=np.float64)
 
     def _values(self, x: Array) -> Array:
-        name = getattr(self, "_activation_name", None) or get(self.activation).name
-        phi = get(name).value(x @ self.atoms_.T + self.bias_)
-        return phi @ self.coef_ + x @ self.affine_.T + self.offset_
+        return self._activations(x) @ self.coef_ + x @ self.affine_.T + self.offset_
 
     def _checked(self) -> Activation:
         """The activation; raises ValueError for parameters out of range."""
@@ -225,7 +234,7 @@ class SparseDictionary(
             raise ValueError(f"expected at most one of n_atoms, eps and rel_eps, got {' and '.join(given)}")
         for name in ("eps", "rel_eps"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and np.isfinite(value) and value >= 0):
+            if value is not None and not (isinstance(value, Real) and 0.0 <= float(value) < np.inf):
                 raise ValueError(f"{name}: expected a number ≥ 0, got {value!r}")
         if self.solver not in _SOLVERS:
             raise ValueError(f"solver: expected one of {', '.join(_SOLVERS)}, got {self.solver!r}")
@@ -284,8 +293,7 @@ class SparseDictionary(
         )
         self.s_star_ = found.s_star
         self.n_iter_ = 0
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_  # of an earlier fit to data
+        self.__dict__.pop("feature_names_in_", None)  # of an earlier fit to data
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,7 +328,7 @@ def _least_squares(atoms: Atoms, x: Array, y: Array) -> tuple[Array, Array, Arra
     """Coefficients (S, m) and affine part (m, d), (m,) by least squares on all rows; least norm where not unique."""
     phi = atoms.activation.value(x @ atoms.inner.T + atoms.bias)
     design = np.concatenate([phi, x, np.ones((x.shape[0], 1))], axis=1)
-    solution = np.linalg.lstsq(design, y, rcond=1e-13)[0]
+    solution = np.asarray(np.linalg.lstsq(design, y, rcond=1e-13)[0], dtype=np.float64)
     return solution[: atoms.n], solution[atoms.n : -1].T, solution[-1]
 
 

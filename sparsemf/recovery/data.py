@@ -2,11 +2,12 @@
 
 On rows (x, y), with affine functions projected out (P), find for S = 1, 2, … atoms that make ‖P(y − Φβ)‖ small:
 
-1. *pool*: many candidate atoms (random ones of every scale, or the particles of a trained measure);
-2. *forward*: the candidates with the largest ‖⟨φ, r⟩‖²/‖φ − Πφ‖² (r the residual, Π the projection on span{1, x, Φ}),
-each
-   polished alone against r; the best one joins and all atoms are refined together (:func:`sparsemf.recovery.refine`);
-3. *backward*: from the end of the path the atom that costs least leaves, the others are refined, down to one atom.
+*Pool*: many candidate atoms (random ones of every scale, or the particles of a trained measure).
+
+*Forward*: the candidates with the largest ‖⟨φ, r⟩‖²/‖φ − Πφ‖² (r the residual, Π the projection on span{1, x, Φ}), each
+polished alone against r; the best one joins and all atoms are refined together (:func:`sparsemf.recovery.refine`).
+
+*Backward*: from the end of the path the atom that costs least leaves, the others are refined, down to one atom.
 
 The better of both directions counts at each S.  Forward steps find what is missing; backward steps leave the local
 minima that a greedy start runs into.  All of this is an **estimate**: the errors are the sample's, and no lower bound
