@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import equivalence as checked
-from sparsemf.certificates.checker import grouped, series
+from sparsemf.certificates.checker import gated_series, grouped, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER
 from sparsemf.certificates.checker.document import SLACK
@@ -276,26 +276,25 @@ class _Search:
             base["degree"] = 12 if self.entries > _LARGE else 24
         yield base
         last = base
-        if gaussian and not self.gated:
+        affordable = gated_series.affordable if self.gated else series.affordable
+        if gaussian:
             n, d, m = h.core.size, self.raw_a.w.shape[1], self.a.m
             degree = 48 if n <= 600 else 32 if n <= 4096 and d >= 64 else 24 if n <= 4096 or d < 64 else 12
-            if series.affordable(Arithmetic(0), self.raw_a.b.size, d, m, degree):
+            if affordable(Arithmetic(0), self.raw_a.b.size, d, m, degree):
                 last = {**last, "norm_gram": True, "norm_degree": degree}
                 yield last
-            if series.affordable(Arithmetic(0), n, d, m, degree):
+            if affordable(Arithmetic(0), n, d, m, degree):
                 last = {**last, "gram": True, "degree": degree}
                 yield last
         if self.small:
             for bits in _BITS:
                 degree = int(last["degree"])
                 exact = {**last, "bits": bits}
-                if gaussian and not self.gated:
+                if gaussian:
                     n = h.core.size
-                    degree = next(
-                        (k for k in (32, 24, 16, 8) if series.affordable(Arithmetic(bits), n, 1, 1, k)), degree
-                    )
-                    affordable = series.affordable(Arithmetic(bits), n, 1, 1, degree)
-                    exact |= {"gram": affordable, "norm_gram": affordable, "degree": degree, "norm_degree": degree}
+                    degree = next((k for k in (32, 24, 16, 8) if affordable(Arithmetic(bits), n, 1, 1, k)), degree)
+                    form = affordable(Arithmetic(bits), n, 1, 1, degree)
+                    exact |= {"gram": form, "norm_gram": form, "degree": degree, "norm_degree": degree}
                 yield exact
 
     def _split(self) -> int:

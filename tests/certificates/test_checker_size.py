@@ -67,9 +67,9 @@ def needed(*roots: str, without: tuple[str, ...] = ()) -> set[str]:
 
 
 KINDS = {
-    "equivalence": needed("check", without=("sparsity", "gated")),
+    "equivalence": needed("check", without=("sparsity", "gated", "gated_series")),
     "equivalence of gated blocks": needed("check", without=("sparsity",)),
-    "sparsity": needed("sparsity", without=("gated",)) | {"check"},
+    "sparsity": needed("sparsity", without=("gated", "gated_series")) | {"check"},
 }
 """Sparsity asks :mod:`equivalence` for the distance to its dictionary, and refuses gated blocks."""
 

@@ -42,7 +42,8 @@ MOST_TERMS = 6e10
 """Float64: n²·(d + m + 8K) beyond this is not attempted."""
 MOST_BALLS = 6e6
 """Balls: n²·K beyond this is not attempted."""
-_DENSE = 4_000_000
+DENSE = 4_000_000
+"""Entries of a T₂ beyond this are not written down."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +163,7 @@ def _second(arith: Arithmetic, f: Spectrum) -> tuple[float, float] | None:
     """(lower, upper) of ‖T₂‖ written out, or None when it is too large."""
     n, d = f.unit.shape
     m = f.t0.shape[0]
-    if m * d * d > (_DENSE if not arith.exact else _DENSE // 50) or n * m * d * d > (1e10 if not arith.exact else 3e6):
+    if m * d * d > (DENSE if not arith.exact else DENSE // 50) or n * m * d * d > (1e10 if not arith.exact else 3e6):
         return None
     high = low = 0.0
     error = float(f.weight @ f.e) + float(f.h.alpha_error @ f.s) + (n + 4 * d + 32) * arith.unit * float(f.weight @ f.s)
@@ -285,7 +286,7 @@ def gram(
     tau = np.minimum(tau, direct[present])
     tail = tau.sum() ** 2
     if tail > 0.05 * max(arith.up(form), 0.0) + 1e-300:
-        tail = min(tail, _cross_tail(arith, unit, label, starts, weight * single[order], tau, degree))
+        tail = min(tail, cross_tail(arith, unit, label, starts, weight * single[order], tau, degree + 1))
     head = np.hypot(np.sqrt(arith.norm(f.t0) ** 2 + arith.norm(f.t1) ** 2) + f.low_error, second[1]) * (1 + 1e-15)
     upper = np.sqrt(head**2 + arith.up(form) + margin + tail) * (1 + 1e-14) + f.drift
     floor = np.sqrt(arith.floor_norm(f.t0) ** 2 + arith.floor_norm(f.t1) ** 2) - f.low_error
@@ -439,10 +440,17 @@ def _whole_power(x: Array, k: int) -> Array:
     return out
 
 
-def _cross_tail(
-    arith: Arithmetic, unit: Rows, label: Integers, starts: Integers, mass: Array, tau: Array, degree: int
+def cross_tail(
+    arith: Arithmetic,
+    unit: Rows,
+    label: Integers,
+    starts: Integers,
+    mass: Array,
+    tau: Array,
+    exponent: int,
+    factor: float = 1.0,
 ) -> float:
-    """Σ_gg′ min(τ_g τ_g′, Σ_{i ∈ g, j ∈ g′} mass_i mass_j |cos_ij|^{K+1}), the diagonal τ_g²."""
+    """Σ_gg′ min(τ_g τ_g′, Σ_{i ∈ g, j ∈ g′} mass_i mass_j min(1, factor·|cos_ij|^exponent)), the diagonal τ_g²."""
     n, d = unit.shape
     plain = np.array([float(v.mid()) for v in unit.ravel()]).reshape(n, d) if arith.exact else unit
     spread = (2 * d + 16) * 2.0**-52
@@ -453,7 +461,7 @@ def _cross_tail(
         rows = slice(int(starts[first]), int(starts[chosen[-1]]) + int(size[chosen[-1]]))
         cos = np.minimum(np.abs(plain[rows] @ plain.T) + spread, 1.0)
         with np.errstate(under="ignore"):
-            power = _whole_power(cos, degree + 1) * (mass[rows][:, None] * mass[None, :])
+            power = np.minimum(factor * _whole_power(cos, exponent), 1.0) * (mass[rows][:, None] * mass[None, :])
         power = np.add.reduceat(power, starts, axis=1)
         power = np.add.reduceat(power, starts[chosen] - starts[first], axis=0)
         limit = tau[chosen][:, None] * tau[None, :]
