@@ -38,7 +38,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import gated, grouped, series
+from sparsemf.certificates.checker import gated, grouped, series, tails
 from sparsemf.certificates.checker.arithmetic import UNDERFLOW, Arithmetic, Rows, Undefined
 from sparsemf.certificates.checker.gated import Gated
 from sparsemf.certificates.checker.hermite import energies
@@ -219,11 +219,12 @@ def gram(arith: Arithmetic, norm: Norm, t: Tensors, leader: Integers, flip: Inte
     near, far = _shared(arith, norm, t, groups, leader, single, whole)
     beyond = np.maximum(far[present] ** 2 * (1 + 2.0**-50) - _downs(arith, own) + own_margin, 0.0)
     tau = np.minimum(np.minimum(tau, near[present]), np.sqrt(beyond)) * (1 + 1e-13)
-    tail = tau.sum() ** 2
-    if tail > 1e-6 * max(arith.up(form), 0.0) + 1e-300:
-        tail = min(tail, series.cross_tail(arith, unit, label, starts, mass, tau, degree - 1, degree + 2.0))
+    inside = float(np.sum(tau**2)) * (1 + 1e-13)
+    cross = max(tau.sum() ** 2 * (1 + (n + 64) * 2.0**-51) - float(np.sum(tau**2)), 0.0)
+    if cross > 1e-4 * max(arith.up(form) + inside, 0.0) + 1e-300:
+        cross = min(cross, tails.between(arith, unit, starts, mass, tau, degree - 1, degree + 2.0))
     head = np.sqrt(arith.norm(t.t0) ** 2 + arith.norm(t.t1) ** 2) + 2 * t.error
-    upper = np.sqrt(head**2 + second[1] ** 2 + arith.up(form) + margin + tail) * (1 + 1e-14) + t.drift
+    upper = np.sqrt(head**2 + second[1] ** 2 + arith.up(form) + margin + inside + cross) * (1 + 1e-14) + t.drift
     floor = max(np.sqrt(arith.floor_norm(t.t0) ** 2 + arith.floor_norm(t.t1) ** 2) - 2 * t.error, 0.0)
     lower = np.sqrt(floor**2 + second[0] ** 2 + max(arith.down(form) - margin, 0.0)) * (1 - 1e-14) - t.drift
     return max(float(lower), 0.0), float(upper) if upper == upper else float("inf")
