@@ -279,7 +279,7 @@ class _Search:
         affordable = gated_series.affordable if self.gated else series.affordable
         if gaussian:
             n, d, m = h.core.size, self.raw_a.w.shape[1], self.a.m
-            degree = 48 if n <= 600 else 32 if n <= 4096 and d >= 64 else 24 if n <= 4096 or d < 64 else 12
+            degree = 64 if n <= 600 else 32 if n <= 4096 and d >= 64 else 24 if n <= 4096 or d < 64 else 12
             if affordable(Arithmetic(0), self.raw_a.b.size, d, m, degree):
                 last = {**last, "norm_gram": True, "norm_degree": degree}
                 yield last

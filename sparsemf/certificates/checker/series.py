@@ -287,14 +287,16 @@ def gram(
     mass, signs = weight * single[order], groups.flip[order]
     turn_to = arith.array(signs.astype(float))[:, None] * unit
     chi = arith.norms(turn_to - np.repeat(turn_to[starts], members, axis=0)) + turn
-    least, most = _kinked(arith, f, alpha, turn_to, order, signs, starts, own, own_margin)
+    least, most, along = _kinked(arith, f, alpha, turn_to, order, signs, starts, own, own_margin)
     tau = np.minimum(tau, most)
     inside = float(np.sum(tau**2)) * (1 + 1e-13)
     cross = max(tau.sum() ** 2 * (1 + (n + 64) * 2.0**-51) - float(np.sum(tau**2)), 0.0)
     if cross > 1e-4 * max(arith.up(form) + inside, 0.0) + 1e-300:
-        z = direct[present] / (degree + 1) + np.bincount(label, weights=mass * chi * (1 + chi), minlength=starts.size)
-        widest = np.maximum.reduceat(chi, starts)
-        cross = min(cross, tails.between(arith, unit, starts, mass, tau, degree + 1, dipole=(z * (1 + 1e-12), widest)))
+        bent = 0.5 * np.bincount(label, weights=mass * chi**2, minlength=starts.size)
+        z = np.minimum(direct[present], along) / (degree + 1) + bent
+        y = np.bincount(label, weights=mass * chi, minlength=starts.size)
+        dipole = (z * (1 + 1e-12), y * (1 + 1e-12), np.maximum.reduceat(chi, starts))
+        cross = min(cross, tails.between(arith, unit, starts, mass, tau, degree + 1, dipole=dipole))
     head = np.hypot(np.sqrt(arith.norm(f.t0) ** 2 + arith.norm(f.t1) ** 2) + f.low_error, second[1]) * (1 + 1e-15)
     upper = np.sqrt(head**2 + arith.up(form) + margin + inside + cross) * (1 + 1e-14) + f.drift
     floor = np.sqrt(arith.floor_norm(f.t0) ** 2 + arith.floor_norm(f.t1) ** 2) - f.low_error
@@ -313,16 +315,17 @@ def _kinked(
     starts: Integers,
     own: Rows,
     margin: Array,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     """Bounds of ‖D_g‖²_{>K} from below, and of ‖D_g‖_{>K} from above, for the groups of relu neurons: E‖D_g‖² of the
-    neurons after their flips, relu(z) = relu(−z) + z, less its degrees 0 and 1 and the Gram form of the others."""
-    least, most = np.zeros(starts.size), np.full(starts.size, np.inf)
+    neurons after their flips, relu(z) = relu(−z) + z, less its degrees 0 and 1 and the Gram form of the others; and
+    the same from above as if all of a group's directions were one."""
+    least, most, along = np.zeros(starts.size), np.full(starts.size, np.inf), np.full(starts.size, np.inf)
     # neurons described as constants have no kink
     kinked = (f.h.core[order] == ORDER.index("relu")) & (arith.norms(unit) > 0.5)
     fit = np.logical_and.reduceat(kinked, starts) if starts.size else kinked
     chosen = np.flatnonzero(fit)
     if not chosen.size or f.quadratic is not None:
-        return least, most
+        return least, most, along
     label = np.repeat(np.arange(starts.size), np.diff(np.concatenate([starts, [order.size]])))
     rows = np.flatnonzero(fit[label])
     label = np.searchsorted(chosen, label[rows])
@@ -339,12 +342,23 @@ def _kinked(
     lost = np.bincount(label, weights=lost, minlength=chosen.size)
     rest = main - own[chosen]
     error = (error + margin[chosen] + 4 * lost * (2 * mass + lost)) * (1 + 1e-12)
+    least[chosen], most[chosen] = _ends(arith, rest, lowest, highest, error)
+    main, lowest, highest, error = tails.relu_energies(arith, alpha, r, b, low, unit[:, :1] * 0 + 1, weight, at)
+    for k in range(2, c.shape[1]):
+        part = np.where(turned, c[:, k] * (-1) ** k, c[:, k])[:, None] * alpha
+        main = main - arith.squares(arith.grouped(part, label, chosen.size))
+    error = (error + 2 * margin[chosen] + 4 * lost * (2 * mass + lost)) * (1 + 1e-12)
+    along[chosen] = _ends(arith, main, lowest, highest, error)[1]
+    return least, most, along
+
+
+def _ends(arith: Arithmetic, main: Rows, low: Array, high: Array, error: Array) -> tuple[Array, Array]:
+    """(least square, greatest root) of main + [low, high] ± error."""
     with np.errstate(invalid="ignore"):
-        top = np.array([arith.up(v) for v in rest + arith.array(highest)] + [0.0])[:-1] + error
-        bottom = np.array([arith.down(v) for v in rest + arith.array(lowest)] + [0.0])[:-1] - error
-    most[chosen] = np.where(top == top, np.sqrt(np.maximum(top, 0.0)) * (1 + 1e-14), np.inf)
-    least[chosen] = np.where(bottom == bottom, np.maximum(bottom, 0.0), 0.0)
-    return least, most
+        top = np.array([arith.up(v) for v in main + arith.array(high)] + [0.0])[:-1] + error
+        bottom = np.array([arith.down(v) for v in main + arith.array(low)] + [0.0])[:-1] - error
+    root = np.sqrt(np.maximum(top, 0.0)) * (1 + 1e-14)
+    return np.where(bottom == bottom, np.maximum(bottom, 0.0), 0.0), np.where(root == root, root, np.inf)
 
 
 def _form(

@@ -1,15 +1,20 @@
 """What lies beyond degree K of a Hermite series: between groups of neurons, and inside a group of relu neurons.
 
-*Between groups.*  Let the neurons of a group, after their flips, have directions ŵ_i at the distances χ_i from a
-direction ĝ, so T_k = Σ β_i c_k(i) ŵ_i^{⊗k}.  Split ŵ_i^{⊗k} by the number j of slots orthogonal to ĝ: a part
-Sym(ĝ^{⊗(k−j)} ⊗ A) has length ‖A‖/√C(k, j), at most √C(k, j)χ_i^j for ŵ_i, and averaging over permutations leaves at
-least k − j − j′ factors ρ = ⟨ĝ, ĝ′⟩ between parts of two groups.  So for ρ⁺ ≥ |ρ| and χ ≥ χ_i, χ′_i
+*Between groups.*  Let the neurons of a group, after their flips, have directions ŵ_i at the distances χ_i ≤ χ from a
+direction ĝ, so T_k = Σ β_i c_k(i) ŵ_i^{⊗k}.  Split ŵ_i^{⊗k} by the number j of slots orthogonal to ĝ: the parts
+Sym(ĝ^{⊗(k−j)} ⊗ A) have length ‖A‖/√C(k, j), at most √C(k, j)χ_i^j for ŵ_i.  With ρ = ⟨ĝ, ĝ′⟩, s² = 1 − ρ² and
 
-    |⟨T_k, T′_k⟩| ≤ ρ⁺^k X_k X′_k,   X_k ≤ ‖Σ β_i c_k(i)‖ + (k/ρ⁺)(1 + χ/ρ⁺)^{k−1} Σ ‖β_i c_k(i)‖χ_i(1 + χ_i)
+    x_k = ‖Σ β_i c_k(i)‖,   w_k = ½Σ ‖β_i c_k(i)‖χ_i²,   y_k = Σ ‖β_i c_k(i)‖χ_i   (1 − cos^k ≤ kχ²/2)
 
-(1 − cos^k ≤ kχ²/2 for j = 0), and Σ_{k > K} is at most Z Z′·sup_{k > K} k²λ^{k−1}/ρ⁺ with λ = (ρ⁺ + χ)²/ρ⁺, Z = ξ/(K
-+ 1) + Σ ‖β_i‖t_iχ_i(1 + χ_i), ξ and t_i the norms beyond K of the one-dimensional Σ β_iσ(r_i· + b_i) and of its terms:
-small like the product of the lengths of two dipoles.
+the parts j, j′ ≤ 1 of two groups contribute at most |ρ|^k(x + kw)(x′ + kw′), k|ρ|^{k−1}s(x + kw)y′, (k|ρ|^{k−1} +
+k²|ρ|^{k−2}s²)y y′ to |⟨T_k, T′_k⟩|; for the others each permutation has k − j − j′ factors ρ at least, and Σ_{j ≥ 2}
+C(k, j)(χ/|ρ|)^j ≤ ½(kχ/ρ)²(1 + χ/|ρ|)^k.  Summed over k > K by Cauchy–Schwarz, with λ = |ρ|(1 + χ/|ρ|)², B = (K +
+1)²λ^{K+1}/ρ², Z = ‖x‖/(K + 1) + ‖w‖, Y = ‖y‖, κ = (K + 1)χ/2ρ²:
+
+    B[ρ²ZZ′ + |ρ|s(ZY′ + YZ′) + (|ρ|/(K + 1) + s²)YY′ + ρ²(κY(Z′ + Y′/|ρ|) + κY′(Z + Y/|ρ|) + κ²YY′)],
+
+small like the product of the lengths of two dipoles, where k⁴λ^k decreases from K + 1 on; otherwise times the factor by
+which k²λ^k (the terms without κ) or k⁴λ^k (with it) still grows.  |ρ| may be replaced by anything larger.
 
 *Inside a group of relu neurons.*  F(ρ) = E relu(U)relu(V) = Σ c_k c′_k ρ^k of U = r⟨ŵ, x⟩ + b, V = r′⟨ŵ′, x⟩ + b′ has
 F″ = r r′φ₂(β, β′; ρ), the density of the two kinks (β = b/r).  So with m = min(β, β′), Taylor's formula at 1 and ρ =
@@ -71,10 +76,10 @@ def between(
     tau: Array,
     exponent: int,
     factor: float = 1.0,
-    dipole: tuple[Array, Array] | None = None,
+    dipole: tuple[Array, Array, Array] | None = None,
 ) -> float:
     """Σ_{g ≠ g′} min(τ_g τ_g′, Σ_{i ∈ g, j ∈ g′} mass_i mass_j min(1, factor·|cos_ij|^exponent)), neurons sorted by
-    group; ``dipole``: (Z, χ) of each group, the directions those of the ``starts``, K + 1 = ``exponent``."""
+    group; ``dipole``: (Z, Y, χ) of each group, the directions those of the ``starts``, K + 1 = ``exponent``."""
     n, d = unit.shape
     plain = middle(arith, unit)
     spread = (2 * d + 16) * 2.0**-52
@@ -90,17 +95,30 @@ def between(
         power = np.add.reduceat(power, starts[chosen] - starts[first], axis=0)
         limit = np.minimum(tau[chosen][:, None] * tau[None, :], power * (1 + 1e-10))
         if dipole is not None:
-            z, chi = dipole
-            rho = np.maximum(cos[starts[chosen] - starts[first]][:, starts], _FLOOR)
-            ratio = (rho + np.maximum(chi[chosen][:, None], chi[None, :])) ** 2 / rho * (1 + 1e-14)
-            with np.errstate(under="ignore", over="ignore", invalid="ignore"):
-                found = z[chosen][:, None] * z[None, :] * (exponent**2 * _whole_power(ratio, exponent - 1) / rho)
-            # k²λ^{k−1} decreases from K + 1 on
-            falls = ratio <= np.exp(-2.0 / exponent) * (1 - 1e-14)
-            limit = np.where(falls & (found == found), np.minimum(limit, found * (1 + 1e-10)), limit)
+            near = cos[starts[chosen] - starts[first]][:, starts]
+            found = _dipoles(near, spread, exponent, *(np.broadcast_arrays(x[chosen][:, None], x) for x in dipole))
+            limit = np.minimum(limit, found)
         limit[np.arange(chosen.size), chosen] = 0.0
         total += float(np.sum(limit))
     return total * (1 + (n + 64) * 2.0**-51)
+
+
+def _dipoles(
+    cos: Array, spread: float, first: int, z: tuple[Array, ...], y: tuple[Array, ...], chi: tuple[Array, ...]
+) -> Array:
+    """The bound of the module's docstring, ``first`` = K + 1."""
+    rho, most = np.maximum(cos, _FLOOR), np.maximum(*chi)
+    square = 1 - np.maximum(cos - 2 * spread, 0.0) ** 2 + spread
+    side, kappa = np.sqrt(square), first * most / (2 * rho**2)
+    (z, other_z), (y, other_y) = z, y
+    body = rho**2 * z * other_z + rho * side * (z * other_y + y * other_z) + (rho / first + square) * y * other_y
+    bent = rho**2 * kappa * (y * (other_z + other_y / rho) + other_y * (z + y / rho) + kappa * y * other_y)
+    ratio = (rho + most) ** 2 / rho * (1 + 1e-14)
+    with np.errstate(all="ignore"):
+        fall = -first * np.log(ratio) * (1 - 1e-12)
+        growth = [np.where(fall >= p, 1.0, (p / fall) ** p * np.exp(fall - p)) for p in (2, 4)]
+        found = first**2 / rho**2 * _whole_power(ratio, first) * (growth[0] * body + growth[1] * bent) * (1 + 1e-10)
+    return np.where((ratio < 1) & (found == found), found, np.inf)
 
 
 def relu_energies(
