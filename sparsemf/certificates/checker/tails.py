@@ -205,7 +205,8 @@ def _rest(chi: Array, apart: Array, product: Array, above: bool) -> Array:
     delta = 2 * np.arcsin(np.minimum(0.5 * chi, 1.0)) * (1 + 1e-14 if above else 1 - 1e-14)
     wide = delta >= 1.57
     used = np.where(wide, 1.0, delta)
-    theta = used[:, None] * np.linspace(0.0, 1.0, _PANELS + 1)[None, :]
+    nodes = np.linspace(0.0, 1.0, _PANELS + 1) ** 2  # most of them where the exponential may be steep
+    theta = used[:, None] * nodes[None, :]
 
     def weight(at: Array) -> Array:
         return 2 * np.sin(0.5 * (used[:, None] + at)) * np.sin(np.maximum(0.5 * (used[:, None] - at), 0.0))
@@ -225,7 +226,7 @@ def _rest(chi: Array, apart: Array, product: Array, above: bool) -> Array:
             height = 0.5 * (weight(theta[:, 1:]) + weight(theta[:, :-1]))
         # the exponent of a density is never positive
         exponent = np.where(exponent == exponent, np.minimum(exponent, 0.0), 0.0 if above else -np.inf)
-        found = used / (2 * np.pi * _PANELS) * np.sum(height * np.exp(exponent), axis=1)
+        found = used / (2 * np.pi) * np.sum(np.diff(nodes) * height * np.exp(exponent), axis=1)
     if not above:
         return np.where(wide, 0.0, found * (1 - 1e-9))
     turned = np.minimum(delta, 3.15)
