@@ -39,6 +39,7 @@ _TIGHT = 1.2
 """Distinct networks with bounds closer than this factor need no tighter ones …"""
 _CHEAP = 2e10
 """… nor do those whose Gram form takes more multiplications."""
+_GRAIN = 2.0**-51
 _LARGE = 20_000_000
 """Entries beyond which only what is needed for the verdict is computed."""
 
@@ -342,6 +343,11 @@ class _Search:
         # a matrix product may round otherwise on another machine, or at another address
         grain = 0.0 if evidence["bits"] or upper <= _EXACT else self._grain()
         lower, upper = max(lower * (1 - SLACK) - grain, 0.0), upper * (1 + SLACK) + grain
+        if grain and evidence["gram"]:  # the form is a difference of numbers of the size of the mass's square
+            square = 16 * grain * (grain / _GRAIN)
+            least = series.linear_lower(list(proved.degrees)) * (1 - SLACK) - grain
+            lower = min(lower, max(float(np.sqrt(max(lower**2 - square, 0.0))), least))
+            upper = max(upper, min(float(np.sqrt(upper**2 + square)), self.bound * (1 + SLACK) + grain))
         return _Proof(evidence, lower, upper, eps, eps_distinct, proved.separations)
 
     def _grain(self) -> float:
@@ -350,10 +356,16 @@ class _Search:
             h, norm = self.h, self.measure
             rough = norm.reach(self.a.d) * np.sqrt(np.sum(h.w**2, axis=1) + h.b**2)
             size = rough if self.entries > _LARGE else norm.sizes(Arithmetic(0), h.w, h.b)
+            if self.gated:
+                factors = [norm.sizes(Arithmetic(0), f.w, f.b) for f in (self.raw_a, self.raw_b)]
+                terms = [
+                    np.tile(x, terms_of(f.activation)) for x, f in zip(factors, (self.raw_a, self.raw_b), strict=True)
+                ]
+                size = (size + 1.0) * np.concatenate(terms) * 2.0
             mass = float(np.linalg.norm(h.alpha, axis=1) @ (size + 1.0))
             mass += norm.reach(self.a.d) * sum(float(np.linalg.norm(f.affine)) for f in (self.a, self.b))
             mass += sum(float(np.linalg.norm(f.offset)) for f in (self.a, self.b))
-            self.grain = 2.0**-51 * mass if np.isfinite(mass) else 0.0
+            self.grain = _GRAIN * mass if np.isfinite(mass) else 0.0
         return self.grain
 
     def witness(self) -> Array:
