@@ -208,7 +208,7 @@ def gram(arith: Arithmetic, norm: Norm, t: Tensors, leader: Integers, flip: Inte
     small = 0.0 if arith.exact else 8 * degree * UNDERFLOW
     grown = weight * (1 + t.span[order])
     margin = (margin + 2 * total * total_error + total_error**2 + small * grown.sum() ** 2) * (1 + 1e-12)
-    own_margin = (ulps + (np.bincount(label, minlength=count) + 8) * arith.unit) * per_group**2 + turn * turned**2
+    own_margin = (ulps + (2 * np.bincount(label, minlength=count) + 8) * arith.unit) * per_group**2 + turn * turned**2
     own_margin += 2 * per_group * per_error + per_error**2
     own_margin = (own_margin + small * np.bincount(label, weights=grown, minlength=count) ** 2) * (1 + 1e-12)
 
