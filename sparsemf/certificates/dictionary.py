@@ -41,8 +41,8 @@ class TooLarge(ValueError):
 class Family:
     """The neurons of one core: ``points`` (n, k) and ``mass`` (n, M) on the section, B's masses negated.
 
-    ``of_a`` says whose a neuron is, ``neuron`` which one of that network; ``parity`` is s of the flip
-    (v, κ) ~ (−v, s·κ), 0 without one.
+    ``of_a`` says whose a neuron is, ``neuron`` which one of that network, ``row`` its place in the expansion (of the
+    difference, A before B, in a :class:`Dictionary`); ``parity`` is s of the flip (v, κ) ~ (−v, s·κ), 0 without one.
     """
 
     core: str
@@ -50,6 +50,7 @@ class Family:
     mass: Array
     of_a: NDArray[np.bool_]
     neuron: Integers
+    row: Integers
     parity: int
 
 
@@ -125,10 +126,11 @@ class Polynomial:
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """The families that occur, and the polynomial part."""
+    """The families that occur, the polynomial part, and how many core neurons both networks expand to."""
 
     families: list[Family]
     polynomial: Polynomial
+    size: int
 
 
 def raw_of(network: Network) -> Raw:
@@ -154,6 +156,7 @@ def dictionary(a: Network, b: Network) -> Dictionary:
     float64 = Arithmetic(0)
     polynomial = Polynomial(np.zeros(a.m), np.zeros((a.m, a.d)))
     parts: dict[str, list[Family]] = {}
+    size = 0
     with float64.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for network, sign in ((a, 1.0), (b, -1.0)):
             h = expanded(float64, (raw_of(network), sign))
@@ -163,15 +166,19 @@ def dictionary(a: Network, b: Network) -> Dictionary:
             if h.quadratic is not None:
                 before = polynomial.quadratic
                 polynomial.quadratic = h.quadratic if before is None else before + h.quadratic
-            for family in families(h, h.alpha, network.width, sign > 0, polynomial):
+            for family in families(h, h.alpha, network.width, sign > 0, polynomial, before=size):
                 parts.setdefault(family.core, []).append(family)
-    return Dictionary([_joined(both) for both in parts.values()], polynomial)
+            size += h.core.size
+    return Dictionary([_joined(both) for both in parts.values()], polynomial, size)
 
 
 def families(
-    h: Expanded, mass: Array, width: int, of_a: bool, polynomial: Polynomial | None = None
+    h: Expanded, mass: Array, width: int, of_a: bool, polynomial: Polynomial | None = None, before: int = 0
 ) -> Iterator[Family]:
-    """One network's neurons on the section, core by core; what is polynomial goes into ``polynomial`` if given."""
+    """One network's neurons on the section, core by core; what is polynomial goes into ``polynomial`` if given.
+
+    ``before``: how many core neurons come before this network's in the expansion.
+    """
     alive = np.asarray(mass.any(axis=1), dtype=bool)
     for core, rows in h.cores():
         live = rows[alive[rows]]
@@ -191,7 +198,7 @@ def families(
         if live.size:
             points, kappa = _section(core, w, b, mass[live])
             parity = core.flip[0] if core.flip is not None else 0
-            yield Family(core.name, points, kappa, np.full(live.size, of_a), live % width, parity)
+            yield Family(core.name, points, kappa, np.full(live.size, of_a), live % width, live + before, parity)
 
 
 def _section(core: Core, w: Array, b: Array, mass: Array) -> tuple[Array, Array]:
@@ -213,6 +220,7 @@ def _joined(parts: list[Family]) -> Family:
         np.concatenate([p.mass for p in parts]),
         np.concatenate([p.of_a for p in parts]),
         np.concatenate([p.neuron for p in parts]),
+        np.concatenate([p.row for p in parts]),
         parts[0].parity,
     )
 
@@ -227,7 +235,7 @@ def _gated(a: Network, b: Network) -> Dictionary:
     terms = [terms_of(n.activation.name) for n in (a, b)]
     if (a.width * terms[0] + b.width * terms[1]) * m * (d + 1) > _LARGEST_MASS or m * (d + 1) ** 2 > _LARGEST_TENSOR:
         raise TooLarge("the masses α ⊗ (w, b) of a gated block of this size are not compared")
-    form, rounding = np.zeros((m, d + 1, d + 1)), 0.0
+    form, rounding, size = np.zeros((m, d + 1, d + 1)), 0.0, 0
     parts: dict[str, list[Family]] = {}
     float64 = Arithmetic(0)
     with float64.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
@@ -259,8 +267,9 @@ def _gated(a: Network, b: Network) -> Dictionary:
                     parity = core.flip[0] if core.flip is not None else 0
                     owner = np.full(live.size, sign > 0)
                     parts.setdefault(core.name, []).append(
-                        Family(core.name, points, kappa, owner, live % network.width, parity)
+                        Family(core.name, points, kappa, owner, live % network.width, live + size, parity)
                     )
+            size += gates.core.size
             for alpha, gate, v, e in triples:
                 factor = np.concatenate([v, e[:, None]], axis=1)
                 for j in range(m):
@@ -269,4 +278,4 @@ def _gated(a: Network, b: Network) -> Dictionary:
                 rounding += (alpha.shape[0] + 16) * UNIT * float(weight @ np.linalg.norm(factor, axis=1))
     form = 0.5 * (form + form.transpose(0, 2, 1))
     polynomial = Polynomial(form[:, d, d], 2.0 * form[:, :d, d], form[:, :d, :d], rounding=3 * rounding)
-    return Dictionary([_joined(both) for both in parts.values()], polynomial)
+    return Dictionary([_joined(both) for both in parts.values()], polynomial, size)

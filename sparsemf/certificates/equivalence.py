@@ -25,6 +25,7 @@ from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, encode
 from sparsemf.certificates.groups import Grouping, candidates
 from sparsemf.certificates.matching import Matching, match
+from sparsemf.certificates.matching import proved as proved_matching
 from sparsemf.certificates.orbit import OrbitDistance, orbit_distance
 from sparsemf.certificates.points import Difference, Linearised, best_point
 from sparsemf.exceptions import InputError
@@ -167,7 +168,7 @@ def certify_pair(
         rel_eps=None if eps is not None else rel_eps,
         lower=proof.lower,
         upper=proof.upper,
-        matching=match(a, b),
+        matching=proved_matching(raw_a, raw_b, match(a, b)),
         witness=x if gap > 0 else None,
         gap=gap,
         separation_degree=proof.separations[0] if proof.separations else None,

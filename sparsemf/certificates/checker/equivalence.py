@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import evaluate, gated, grouped, series
+from sparsemf.certificates.checker import evaluate, gated, grouped, matching, series, transport
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.document import TINY, Refused, array, interval, norm_of, number, whole
 from sparsemf.certificates.checker.expansion import Expanded, expanded
@@ -234,6 +234,8 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
     degree = document.get("separation_degree")
     if degree is not None and degree not in proved.separations:
         raise Refused(f"a separation at degree {degree!r} is not proved")
+    facts |= transport.check(document["orbit_distance"], a, b)
+    matching.check(document["matching"], evidence.get("matching"), a, b)
     return facts
 
 
