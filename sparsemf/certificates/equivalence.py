@@ -23,6 +23,7 @@ from sparsemf.certificates.checker.expansion import Expanded, expanded, terms_of
 from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, encode
+from sparsemf.certificates.crosscheck import CrossCheck, crosscheck
 from sparsemf.certificates.groups import Grouping, candidates
 from sparsemf.certificates.matching import Matching, match
 from sparsemf.certificates.matching import proved as proved_matching
@@ -68,6 +69,7 @@ class Equivalence:
     orbit_distance: OrbitDistance
     evidence: dict[str, Any]
     arithmetic: str
+    crosscheck: CrossCheck
 
 
 def raw_of(network: Network) -> Raw:
@@ -141,7 +143,8 @@ def certify_pair(
     """The verdict on ‖f_A − f_B‖ ≤ ε in L²(law) or in the sup norm over ‖x‖ ≤ radius.
 
     The activations may differ.  ``rel_eps`` (default 1e-3 when no ``eps`` is given) is relative to ‖f_A‖ in the same
-    norm, by its certified lower bound for *equivalent* and its upper bound for *distinct*.
+    norm, by its certified lower bound for *equivalent* and its upper bound for *distinct*.  Raises
+    :class:`~sparsemf.exceptions.InconsistentBounds` where an independent estimate contradicts the bounds.
     """
     _comparable(a, b)
     law = law or Gaussian.standard(a.d)
@@ -154,6 +157,7 @@ def certify_pair(
     search = _Search(a, b, raw_a, raw_b, law, domain, norm_for(law, domain), eps, rel_eps, seed)
     proof = search.run()
     evidence = proof.evidence
+    check = crosscheck(a, b, law, domain, proof.lower, proof.upper, seed)
     x, gap = None, 0.0
     if proof.verdict != "equivalent":
         x = search.witness()
@@ -175,6 +179,7 @@ def certify_pair(
         orbit_distance=orbit_distance(a, b),
         evidence=evidence,
         arithmetic=describe(evidence),
+        crosscheck=check,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 from sparsemf.atomic import header, input_record, plain
@@ -72,6 +73,7 @@ def document(
             "max_distance": found.matching.max_distance,
         },
         "orbit_distance": _orbit(found.orbit_distance),
+        "crosscheck": {"kind": "estimate", **asdict(found.crosscheck)},
         "witness": None if found.witness is None else {"x": found.witness.tolist(), "gap": found.gap},
         "separation_degree": found.separation_degree,
         "map": None,

@@ -42,6 +42,27 @@ def seal(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def wrapper_seal(wrapper: Mapping[str, Any]) -> str:
+    """The seal of a document of several certificates: of their seals in their order, and of all else it says."""
+    seals = [result.get("seal") for result in wrapper["results"]]
+    return seal({**wrapper, "results": seals})
+
+
+def check_wrapper(wrapper: Any) -> Check:
+    """Whether a document of several certificates is whole: none was changed, left out, added or moved, nor what is said
+    about blocks that failed or have no partner.  Its certificates are checked one by one besides."""
+    if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("results"), list):
+        return Check(False, "not a document of several certificates")
+    results = wrapper["results"]
+    if not results or not all(isinstance(r, Mapping) and isinstance(r.get("seal"), str) for r in results):
+        return Check(False, "a certificate of several without its seal")
+    if {r.get("schema") for r in results} != {wrapper.get("schema")}:
+        return Check(False, "certificates of another kind than the document that holds them")
+    if wrapper.get("seal") != wrapper_seal(wrapper):
+        return Check(False, "the list of certificates was changed after it was sealed")
+    return Check(True, f"all of {len(results)} certificates, in their order")
+
+
 def number(value: Any, what: str, positive: bool = False) -> float:
     """A finite real number ≥ 0 (> 0)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):

@@ -235,8 +235,23 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
     if degree is not None and degree not in proved.separations:
         raise Refused(f"a separation at degree {degree!r} is not proved")
     facts |= transport.check(document["orbit_distance"], a, b)
-    matching.check(document["matching"], evidence.get("matching"), a, b)
+    matching.check(document["matching"], evidence["matching"], a, b)
+    if document["crosscheck"]["kind"] != "estimate":
+        raise Refused("the cross-check is an estimate")
+    if document.get("alignment") is not None and document["alignment"]["checked"] is not False:
+        raise Refused("the alignment is not checked, and must say so")
     return facts
+
+
+def unchecked(document: Mapping[str, Any]) -> list[str]:
+    """What a valid certificate states beside its claim, labelled there as not proved."""
+    orbit, matched = document["orbit_distance"]["kind"], document["matching"]["kind"]
+    named = {
+        "the orbit distance": orbit == "estimate",
+        "the matching": matched == "estimate",
+        "the alignment": document.get("alignment") is not None,
+    }
+    return [name for name, open_ in named.items() if open_]
 
 
 def _witness(entry: Mapping[str, Any], norm: Norm, a: Raw, b: Raw) -> float:
