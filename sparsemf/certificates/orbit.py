@@ -89,6 +89,11 @@ def _uncomputed(why: object) -> OrbitDistance:
 
 def orbit_distance(a: Network, b: Network) -> OrbitDistance:
     """The orbit distance of two networks of one d and m, both gated or neither; see the module's docstring."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        return _orbit_distance(a, b)
+
+
+def _orbit_distance(a: Network, b: Network) -> OrbitDistance:
     try:
         parts = dictionary(a, b)
         polynomial, rounding = parts.polynomial.norm()
@@ -115,6 +120,8 @@ def orbit_distance(a: Network, b: Network) -> OrbitDistance:
     if known is not None:
         kind, numbers = known
         return OrbitDistance(kind=kind, method=method, plan=plans, evidence=evidence, **numbers)
+    if not np.isfinite(value):
+        return _uncomputed("coefficients beyond the range of numbers")
     return OrbitDistance("estimate", value, lower, max(value - lower, 0.0), False, method, polynomial, rounding, plans)
 
 

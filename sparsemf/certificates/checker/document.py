@@ -93,6 +93,14 @@ def array(entry: Any, shape: tuple[int, ...], what: str) -> Array:
     return found
 
 
+def integers(entry: Any, what: str) -> NDArray[np.int64]:
+    """A list of whole numbers."""
+    found = decode(entry)
+    if found.dtype.kind != "i" or found.ndim != 1:
+        raise Refused(f"{what} is not a list of whole numbers")
+    return found.astype(np.int64)
+
+
 def norm_of(document: Mapping[str, Any], d: int, data: Array | None) -> Norm:
     """The norm on functions of R^d that the document speaks of; ``gaussian`` alone names N(0, I)."""
     kind = document.get("norm", "l2")

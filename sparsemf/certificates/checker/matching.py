@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.catalogue import image
-from sparsemf.certificates.checker.document import Refused, number, whole
+from sparsemf.certificates.checker.document import Refused, integers, number, whole
 from sparsemf.certificates.checker.expansion import Expanded, expanded
 from sparsemf.certificates.checker.measure import Family, gates, on_section, split
 from sparsemf.certificates.checker.raw import Raw
-from sparsemf.certificates.checker.transport import integers
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

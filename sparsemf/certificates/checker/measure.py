@@ -261,9 +261,9 @@ def on_section(core: Core, h: Expanded, rows: Integers, value: Array | None = No
     return Family(core, rows, points, alpha, value, moved, lost, weight)
 
 
-def gates(a: Raw, b: Raw) -> tuple[Expanded, Array, Integers]:
-    """The gates of two gated blocks as one expansion, the factor (w, b) of each, and whose neuron it is."""
-    parts, values, owners = [], [], []
+def gates(a: Raw, b: Raw) -> tuple[Expanded, Array]:
+    """The gates of two gated blocks as one expansion, and the factor (w, b) of each."""
+    parts, values = [], []
     m, d = a.affine.shape
     for f, sign in ((a, 1.0), (b, -1.0)):
         if f.gate is None or f.gate_bias is None:
@@ -272,16 +272,15 @@ def gates(a: Raw, b: Raw) -> tuple[Expanded, Array, Integers]:
         parts.append(expanded(_FLOAT, (gate, sign), constants=False))
         terms = len(image(f.activation).terms)
         values.append(np.tile(np.concatenate([f.w, f.b[:, None]], axis=1), (terms, 1)).reshape(terms * f.b.size, d + 1))
-        owners.append(np.full(terms * f.b.size, sign > 0))
     joined = [np.concatenate([getattr(p, x) for p in parts]) for x in ("alpha", "w", "b", "core")]
     errors = [np.concatenate([getattr(p, x) for p in parts]) for x in ("point_error", "alpha_error")]
     h = Expanded(*joined, np.zeros((m, d)), np.zeros(m), *errors, 0.0)
-    return h, np.concatenate(values), np.concatenate(owners)
+    return h, np.concatenate(values)
 
 
 def _gated(a: Raw, b: Raw) -> tuple[list[Family], Polynomial, int]:
     m, d = a.affine.shape
-    h, value, _ = gates(a, b)
+    h, value = gates(a, b)
     if h.core.size * m * (d + 1) > LARGEST_MASS or m * (d + 1) ** 2 > LARGEST_TENSOR:
         raise Refused("gated blocks of this size are not compared")
     total = _Form(np.zeros((m, d + 1, d + 1)))

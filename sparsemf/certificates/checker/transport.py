@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
-from sparsemf.certificates.checker.document import Refused, number
+from sparsemf.certificates.checker.document import Refused, array, integers, number
 from sparsemf.certificates.checker.measure import Family, measure
 from sparsemf.certificates.checker.raw import Raw, decode
 
@@ -92,14 +92,6 @@ def prove(a: Raw, b: Raw, entry: Mapping[str, Any]) -> Transported:
         return Transported(lower, upper, (low, high), rounding, spread, complete)
 
 
-def integers(entry: Any, what: str) -> Integers:
-    """An array of whole numbers, one index long."""
-    found = decode(entry)
-    if found.dtype.kind != "i" or found.ndim != 1:
-        raise Refused(f"{what} is not a list of whole numbers")
-    return found.astype(np.int64)
-
-
 def _family(family: Family, leader: Integers, sign: Integers, plan: Mapping[str, Any] | None) -> Transported:
     """One core: its share of the bounds, and a relative spread."""
     n, columns = family.rows.size, family.points.shape[1]
@@ -133,7 +125,7 @@ def _family(family: Family, leader: Integers, sign: Integers, plan: Mapping[str,
         if np.any(kept < 0) or not np.all(heads[kept]) or np.unique(kept).size != kept.size:
             raise Refused("the plan's points are no leaders of its core")
         if plan.get("potential") is not None:
-            potential = _vectors(plan["potential"], (kept.size, total.shape[1]), "the potential")
+            potential = array(plan["potential"], (kept.size, total.shape[1]), "the potential")
     left = np.ones(n, dtype=bool)
     left[kept] = False
     dropped = float(np.sum(_FLOAT.norms(total[left]))) * (1 + n * 2.0**-52)
@@ -150,13 +142,6 @@ def _family(family: Family, leader: Integers, sign: Integers, plan: Mapping[str,
         spread=16 * (columns + total.shape[1] + 16) * _UNIT,
         complete=dropped <= DUST * mass and (plan is None or potential is not None),
     )
-
-
-def _vectors(entry: Any, shape: tuple[int, ...], what: str) -> Array:
-    found = np.asarray(decode(entry), dtype=np.float64)
-    if found.shape != shape:
-        raise Refused(f"{what} has shape {found.shape}, expected {shape}")
-    return found
 
 
 def costs(points: Array, parity: int) -> Array:
@@ -184,7 +169,7 @@ def _price(points: Array, mass: Array, parity: int, plan: Mapping[str, Any]) -> 
         length[e] = _FLOAT.norms(points[first[e]] - side[e, None] * points[second[e]])
     left = mass.copy()
     if plan.get("flow") is not None:
-        flow = _vectors(plan["flow"], (first.size, mass.shape[1]), "the flow")
+        flow = array(plan["flow"], (first.size, mass.shape[1]), "the flow")
         size = _FLOAT.norms(flow)
         np.subtract.at(left, first, flow)
         np.add.at(left, second, turn[:, None] * flow)
