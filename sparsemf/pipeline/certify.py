@@ -15,6 +15,7 @@ from sparsemf.exceptions import InputError
 from sparsemf.measures import InputLaw, Network
 from sparsemf.pipeline.laws import describe
 
+
 def certify(
     a: Network,
     b: Network,

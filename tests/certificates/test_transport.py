@@ -48,7 +48,7 @@ def noisy(f: Network, rng: np.random.Generator, size: float) -> Network:
 # honest ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", (*ACTIVATIONS, "elu(0.5)", "hermite(3)"))
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "elu(0.5)", "hermite(3)"])
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_honest_documents_are_certificates(name: str, outputs: int) -> None:
     rng = np.random.default_rng(51)
@@ -102,7 +102,7 @@ def test_tiny_huge_and_dead_neurons() -> None:
 # the measure, by code of its own ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", (*ACTIVATIONS, "elu(0.5)", "hermite(4)"))
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "elu(0.5)", "hermite(4)"])
 def test_two_programs_see_one_measure(name: str) -> None:
     """The prover's dictionary and the checker's, within the checker's stated errors (and the polynomials' norms)."""
     rng = np.random.default_rng(54)
@@ -173,7 +173,9 @@ def truth(points: Array, mass: Array, parity: int) -> float:
 @pytest.mark.parametrize("seed", range(6))
 def test_arbitrary_mergings_plans_and_potentials(name: str, seed: int) -> None:
     rng = np.random.default_rng([56, seed])
-    a, b = (Network(rng.standard_normal((4, 1)), rng.standard_normal((4, 2)), rng.standard_normal(4), name) for _ in "ab")
+    a, b = (
+        Network(rng.standard_normal((4, 1)), rng.standard_normal((4, 2)), rng.standard_normal(4), name) for _ in "ab"
+    )
     parity = {"elu": 0, "gelu": 1, "tanh": -1}[name]
     points = np.concatenate([np.concatenate([f.inner, f.bias[:, None]], axis=1) for f in (a, b)])
     flat = truth(points, np.concatenate([a.outer, -b.outer]), parity)
@@ -341,7 +343,9 @@ ORBIT_LIES: dict[str, Callable[[Document], None]] = {
     "certificate without evidence": _without_plan("certificate"),
     "upper certificate without evidence": _without_plan("upper certificate"),
     "estimate with evidence": _entry(kind="estimate"),
-    "estimate called exact": lambda doc: doc["orbit_distance"].update(kind="estimate", plan=None, merged=None, exact=True),
+    "estimate called exact": lambda doc: doc["orbit_distance"].update(
+        kind="estimate", plan=None, merged=None, exact=True
+    ),
     "certificate without potential": lambda doc: doc["orbit_distance"]["plan"][0].update(potential=None),
     "certificate without plan": lambda doc: doc["orbit_distance"].update(plan=[]),
     "plan of another core": lambda doc: doc["orbit_distance"]["plan"][0].update(core="relu"),

@@ -162,7 +162,9 @@ def _certified(
                     raise
                 table.failed.append({"block": pair.title, "reason": str(error)})
             else:
-                extra = {**names, "alignment": {"checked": False, **moved[pair.title]}} if pair.title in moved else names
+                extra = (
+                    {**names, "alignment": {"checked": False, **moved[pair.title]}} if pair.title in moved else names
+                )
                 table.documents.append(as_document(found, left, right, source.rho, output.seed, started, extra))
             bar.advance(task)
     return table

@@ -99,7 +99,12 @@ def _family(family: Family, leader: Integers, sign: Integers, plan: Mapping[str,
     place[family.rows] = np.arange(n)
     lead, flip = place[leader[family.rows]], sign[family.rows]
     heads = lead == np.arange(n)
-    if np.any(lead < 0) or not np.all(heads[lead]) or np.any(flip[heads] != 1) or (not family.parity and flip.min() < 0):
+    if (
+        np.any(lead < 0)
+        or not np.all(heads[lead])
+        or np.any(flip[heads] != 1)
+        or (not family.parity and flip.min() < 0)
+    ):
         raise Refused("neurons are merged that do not belong together")
     turn = np.where(flip < 0, float(family.parity), 1.0)
     # what moves neurons to their leaders, and the rounding of points, masses and sums
