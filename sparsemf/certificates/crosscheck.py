@@ -1,8 +1,9 @@
 """Before bounds L ≤ ‖f_A − f_B‖ ≤ U are published: an estimate by formulas that the checker does not use.
 
-*Closed form*: for one activation, few neurons and a Gaussian law, the kernels of :mod:`sparsemf.measures`; its interval
-must meet [L, U].  *All rows* of an empirical law alike.  *Sampling*, otherwise: both networks are evaluated at n seeded
-draws of the law, q_i = ‖f_A(x_i) − f_B(x_i)‖², mean q̄.  Two tests, one-sided, each with a proven false-alarm probability:
+*Closed form*: for one activation, few neurons and a Gaussian law, the kernels of :mod:`sparsemf.measures`; its
+interval must meet [L, U].  *All rows* of an empirical law alike.  *Sampling*, otherwise: both networks are evaluated
+at n seeded draws of the law, q_i = ‖f_A(x_i) − f_B(x_i)‖², mean q̄.  Two tests, one-sided, each with a proven
+false-alarm probability:
 
 - D ≤ U.  Then E q ≤ U², and by Markov each of :data:`GROUPS` independent group means exceeds 8U² with probability at
   most 1/8, so half of them do with probability at most P(Bin(64, 1/8) ≥ 32) < 4e-13.  No moment beyond E q is assumed.
@@ -10,8 +11,8 @@ draws of the law, q_i = ‖f_A(x_i) − f_B(x_i)‖², mean q̄.  Two tests, one
   concentration gives ‖·‖_{L⁴} ≤ D + 2Λ, and for non-negative independent q_i (Bernstein's lower tail)
   P(q̄ ≤ D²/16) ≤ exp(−n(15/16)²D⁴ / 2(D + 2Λ)⁴), decreasing in D.  Made only where that is at most 1e-9 at D = L.
 
-In the sup norm no point of the ball may exceed U.  Values are taken at their rounding's favourable end.  A contradiction
-raises :class:`InconsistentBounds`: one of the two programs is wrong, and nothing is published.
+In the sup norm no point of the ball may exceed U.  Values are taken at their rounding's favourable end.  A
+contradiction raises :class:`InconsistentBounds`: one of the two programs is wrong, and nothing is published.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def _closed(
     wide = (_CLOSED_SLACK * error, _CLOSED_SLACK * error + 1e-9 * estimate)
     if estimate + wide[1] < lower or estimate - wide[1] > upper:
         raise InconsistentBounds(
-            f"certified {lower:.9g} ≤ ‖f_A − f_B‖ ≤ {upper:.9g}, but the closed form gives {estimate:.9g} ± {wide[1]:.3g}"
+            f"certified {lower:.9g} ≤ ‖f_A − f_B‖ ≤ {upper:.9g}, but the closed form gives {estimate:.9g} ± "
+            f"{wide[1]:.3g}"
         )
     return CrossCheck("closed-form kernels", estimate, error, 0, 0.0, ("lower", "upper"))
 
@@ -136,8 +138,8 @@ def _sampled(
         tested, alarm = ("lower", "upper"), FALSE_ALARM + _LOWER_ALARM
         if ends[1] < 0.25 * lower:
             raise InconsistentBounds(
-                f"certified ‖f_A − f_B‖ ≥ {lower:.9g}, but {draws} draws give {estimate:.9g}: so little has probability "
-                f"{_LOWER_ALARM:.1g} at most"
+                f"certified ‖f_A − f_B‖ ≥ {lower:.9g}, but {draws} draws give {estimate:.9g}: so little has "
+                f"probability {_LOWER_ALARM:.1g} at most"
             )
     spread = float(np.std(size**2)) / math.sqrt(draws)
     error = (spread / (2 * estimate) if estimate > 0 else 0.0) + rounding

@@ -1,12 +1,12 @@
 """The dictionary measure of f_A − f_B, core by core on the section, and its flip-invariant polynomial part.
 
-A core neuron (α, w, b) of degree k ≥ 1 is the mass κ = α‖(w, b)‖^k at v = (w, b)/‖(w, b)‖, any other κ = α at v = (w, b);
-for a gated block v is the gate's and κ = α ⊗ (w, b).  B's masses are negated.  A neuron whose w has no entry beyond
-:data:`NEGLIGIBLE` is the constant α σ(b).  Polynomial, degree by degree Σ_j T_j(x, …, x): A, c, Q, the images'
-p₀ + p₁z, ½ Σ α_i P(z_i) of cores with σ(z) = s·σ(−z) + P(z), constants, and all of a pure power.
+A core neuron (α, w, b) of degree k ≥ 1 is the mass κ = α‖(w, b)‖^k at v = (w, b)/‖(w, b)‖, any other κ = α at
+v = (w, b); for a gated block v is the gate's and κ = α ⊗ (w, b).  B's masses are negated.  A neuron whose w has no
+entry beyond :data:`NEGLIGIBLE` is the constant α σ(b).  Polynomial, degree by degree Σ_j T_j(x, …, x): A, c, Q, the
+images' p₀ + p₁z, ½ Σ α_i P(z_i) of cores with σ(z) = s·σ(−z) + P(z), constants, and all of a pure power.
 
-Every float is within a stated bound of what it stands for: ``moved`` of the points, ``lost`` of the masses, ``error`` of
-the polynomial part (a-priori terms as in :mod:`arithmetic`).
+Every float is within a stated bound of what it stands for: ``moved`` of the points, ``lost`` of the masses, ``error``
+of the polynomial part (a-priori terms as in :mod:`arithmetic`).
 """
 
 from __future__ import annotations
@@ -67,60 +67,80 @@ class Family:
         return (alpha[:, :, None] * value[:, None, :]).reshape(rows.size, alpha.shape[1] * value.shape[1])
 
 
+def product(left: Array, right: Array) -> tuple[Array, int]:
+    """leftᵀ right for matrices of n rows, added up in about √n blocks of about √n rows; and how many units of
+    Σ_i ‖left_i‖‖right_i‖ that loses, whatever the order inside a block."""
+    n = left.shape[0]
+    step = max(1, math.isqrt(n))
+    out = np.zeros((left.shape[1], right.shape[1]))
+    for start in range(0, n, step):
+        out += left[start : start + step].T @ right[start : start + step]
+    return out, step + -(-n // step) + 1
+
+
+def _block(n: int, d: int, degree: int) -> int:
+    """How many of n tensors of order ``degree`` are added up at once."""
+    return max(1, min(math.isqrt(n), LARGEST_TENSOR // d**degree))
+
+
 @dataclass(eq=False)
 class Polynomial:
     """The T_j of an m-valued polynomial on R^d: ``offset``, ``affine``, ``quadratic``, and Σ β w^{⊗j} for j ≥ 2.
 
-    ``data`` bounds what is not known exactly, ``mass`` what ``count`` terms added up to: rounding scales with it.
+    ``error`` bounds Σ_j ‖T_j − computed‖_F.
     """
 
     offset: Array
     affine: Array
     quadratic: Array | None = None
     powers: dict[int, list[tuple[Array, Array]]] = field(default_factory=dict)
-    data: float = 0.0
-    mass: float = 0.0
-    count: int = 0
+    error: float = 0.0
 
     def level(self, core: Core, h: Expanded, rows: Integers) -> None:
         """The constants Σ α_i σ(b_i)."""
         if rows.size:
             value, lost, top = constant_values(_FLOAT, core, h.b[rows], h.point_error[rows])
             weight = _FLOAT.norms(h.alpha[rows])
-            self.offset = self.offset + np.sum(value[:, None] * h.alpha[rows], axis=0)
-            self.data += float((weight + h.alpha_error[rows]) @ lost + h.alpha_error[rows] @ top)
-            self.mass, self.count = self.mass + float(weight @ top), self.count + rows.size
+            total, steps = product(value[:, None], h.alpha[rows])
+            self.error += float((weight + h.alpha_error[rows]) @ lost + h.alpha_error[rows] @ top)
+            self.put(total[0], None, (steps + 8) * _UNIT * float(weight @ top))
 
-    def add(self, h: Expanded, rows: Integers, factor: float, p: tuple[float, ...]) -> None:
-        """factor·Σ_i α_i Σ_k p_k (⟨w_i, x⟩ + b_i)^k, factor a power of two; Σ_j ‖·‖_F ≤ ‖α‖(‖w‖ + |b|)^k for each k."""
-        if not rows.size or not any(p):
+    def put(self, offset: Array | None, affine: Array | None, error: float) -> None:
+        """Adds to c and A, which rounds by a unit of what comes out."""
+        if offset is not None:
+            self.offset = self.offset + offset
+            error += 2 * _UNIT * _FLOAT.norm(self.offset)
+        if affine is not None:
+            self.affine = self.affine + affine
+            error += 2 * _UNIT * _FLOAT.norm(self.affine)
+        self.error = (self.error + error) * (1 + 1e-12)
+
+    def add(self, alpha: Array, lost: Array, w: Array, b: Array, moved: Array, p: tuple[float, ...]) -> None:
+        """Σ_i α_i Σ_k p_k (⟨w_i, x⟩ + b_i)^k, α_i known to ``lost``, (w_i, b_i) to ``moved``.
+
+        The k-th is Σ_j C(k, j) b^{k−j} α ⊗ w^{⊗j}, whose norms add up to at most ‖α‖(‖w‖ + |b|)^k; its rounding: that
+        of sums over i, of products of k factors, and of the polynomial in b.
+        """
+        if not b.size or not any(p):
             return
-        alpha, w, b = factor * h.alpha[rows], h.w[rows], h.b[rows]
+        steps = 0
         for j in range(len(p)):
             inner = sum(c * math.comb(k, j) * b ** (k - j) for k, c in enumerate(p) if k >= j and c)
             if np.any(inner):
                 beta = alpha * np.asarray(inner)[:, None]
-                if j == 0:
-                    self.offset = self.offset + beta.sum(axis=0)
-                elif j == 1:
-                    self.affine = self.affine + beta.T @ w
+                if j < 2:
+                    total, steps = product(np.ones((b.size, 1)) if j == 0 else w, beta)
+                    self.put(total[0] if j == 0 else None, total.T if j == 1 else None, 0.0)
                 else:
                     self.powers.setdefault(j, []).append((beta, w))
-        weight, lost, moved = _FLOAT.norms(alpha), factor * h.alpha_error[rows], 1.5 * h.point_error[rows]
-        reach = _FLOAT.norms(w) + np.abs(b) + moved
+                    block = _block(*w.shape, j)
+                    steps = block - (-b.size // block) + 8  # as in _tensor, for a few networks and cores
+        weight, reach = _FLOAT.norms(alpha), _FLOAT.norms(w) + np.abs(b) + 1.5 * moved
         for k, c in enumerate(p):
-            slope = k * reach ** max(k - 1, 0) * moved
-            self.data += abs(c) * float(lost @ reach**k + (weight + lost) @ slope) * (1 + 1e-9)
-            self.mass += abs(c) * float(weight @ reach**k) * (1 + 1e-9)
-        self.count += rows.size
-
-    @property
-    def error(self) -> float:
-        """Bound of Σ_j ‖T_j − computed‖_F: sums of ``count`` terms (in chunks: one more), of products of k ≤ 8 factors
-        with polynomials in b of at most 9 terms, over at most 10 cores."""
-        known = _FLOAT.norm(self.offset) + _FLOAT.norm(self.affine)
-        known += 0.0 if self.quadratic is None else _FLOAT.norm(self.quadratic)
-        return (self.data + (self.count + 48) * _UNIT * (self.mass + known)) * (1 + 1e-9)
+            slope = 1.5 * k * reach ** max(k - 1, 0) * moved
+            error = float(lost @ reach**k + (weight + lost) @ slope)
+            error += (steps + 6 * len(p) + 6) * _UNIT * float(weight @ reach**k)
+            self.error += abs(c) * error * (1 + 1e-9)
 
     def bounds(self) -> tuple[float, float]:
         """(lower, upper) of Σ_j ‖T_j‖_F."""
@@ -135,7 +155,7 @@ class Polynomial:
                 parts.append(tensor)
         low += sum(_FLOAT.floor_norm(x) for x in parts)
         high += sum(_FLOAT.norm(x) for x in parts)
-        return max(low * (1 - 1e-14) - self.error, 0.0), high * (1 + 1e-14) + self.error
+        return max(low * (1 - 1e-14) - self.error, 0.0), (high + self.error) * (1 + 1e-14)
 
     def _tensor(self, degree: int) -> Array | None:
         m, d = self.affine.shape
@@ -146,8 +166,8 @@ class Polynomial:
         out = np.zeros((m, d**degree))
         if degree == 2 and self.quadratic is not None:
             out += self.quadratic.reshape(m, -1)
-        rows = max(1, LARGEST_TENSOR // d**degree)
         for beta, w in self.powers.get(degree, []):
+            rows = _block(*w.shape, degree)
             for start in range(0, w.shape[0], rows):
                 part = product = w[start : start + rows]
                 for _ in range(degree - 1):
@@ -169,31 +189,27 @@ class Polynomial:
 
 @dataclass(eq=False)
 class _Form:
-    """An m-valued quadratic form on (x, 1): Σ_i α_i ⊗ (g_i ⊗ l_i), and what bounds its error."""
+    """An m-valued quadratic form on (x, 1), Σ_i α_i ⊗ (g_i ⊗ l_i), within ``error``."""
 
     form: Array
-    data: float = 0.0
-    mass: float = 0.0
-    count: int = 0
+    error: float = 0.0
 
     def add(self, alpha: Array, alpha_lost: Array, left: Array, left_lost: Array, right: Array) -> None:
+        steps = 0
         for j in range(self.form.shape[0]):
-            self.form[j] += left.T @ (alpha[:, j, None] * right)
+            total, steps = product(left, alpha[:, j, None] * right)
+            self.form[j] += total
         weight, reach, span = (_FLOAT.norms(x) for x in (alpha, left, right))
-        self.data += float((alpha_lost * (reach + left_lost) + weight * left_lost) @ span) * (1 + 1e-9)
-        self.mass, self.count = self.mass + float((weight * reach) @ span) * (1 + 1e-9), self.count + alpha.shape[0]
+        error = float((alpha_lost * (reach + left_lost) + weight * left_lost) @ span)
+        error += (steps + 4) * _UNIT * float((weight * reach) @ span) + 2 * _UNIT * _FLOAT.norm(self.form)
+        self.error += error * (1 + 1e-9)
 
     def polynomial(self) -> Polynomial:
         """c, A and Q of the symmetric part; each error is at most twice the form's."""
         d = self.form.shape[1] - 1
         form = 0.5 * (self.form + self.form.transpose(0, 2, 1))
-        known = _FLOAT.norm(self.form)
-        return Polynomial(
-            form[:, d, d],
-            2.0 * form[:, :d, d],
-            form[:, :d, :d],
-            data=4 * (self.data + (self.count + 16) * _UNIT * (self.mass + known)),
-        )
+        error = 4 * self.error + 16 * _UNIT * _FLOAT.norm(self.form)
+        return Polynomial(form[:, d, d], 2.0 * form[:, :d, d], form[:, :d, :d], error=error)
 
 
 def measure(a: Raw, b: Raw) -> tuple[list[Family], Polynomial, int]:
@@ -221,15 +237,26 @@ def split(h: Expanded) -> Iterator[tuple[Core, Integers, Integers]]:
 
 def _plain(a: Raw, b: Raw) -> tuple[list[Family], Polynomial, int]:
     h = expanded(_FLOAT, (a, 1.0), (b, -1.0), constants=False)
-    polynomial = Polynomial(h.offset, h.affine, h.quadratic, data=h.affine_error)
+    polynomial = Polynomial(np.zeros(a.offset.size), np.zeros(a.affine.shape))
+    for f, sign in ((a, 1.0), (b, -1.0)):
+        polynomial.put(sign * f.offset, sign * f.affine, 0.0)
+        if f.quadratic is not None:
+            before = polynomial.quadratic
+            polynomial.quadratic = sign * f.quadratic if before is None else before + sign * f.quadratic
+            polynomial.error += 2 * _UNIT * _FLOAT.norm(polynomial.quadratic)
+        alpha, own = coefficients(_FLOAT, f, sign), image(f.activation)
+        p = tuple(float(x().mid()) for x in (own.constant, own.linear))
+        # the constants round, too
+        polynomial.add(alpha, 4 * _UNIT * _FLOAT.norms(alpha) + UNDERFLOW, f.w, f.b, np.zeros(f.b.size), p)
     families = []
     for core, live, still in split(h):
         polynomial.level(core, h, still)
+        known = (h.alpha_error[live], h.w[live], h.b[live], h.point_error[live])
         if core.name.startswith("power"):
-            polynomial.add(h, live, 1.0, (0.0,) * core.degree + (1.0,))
+            polynomial.add(h.alpha[live], *known, (0.0,) * core.degree + (1.0,))
             continue
         if core.flip is not None:
-            polynomial.add(h, live, 0.5, core.flip[1])
+            polynomial.add(0.5 * h.alpha[live], *known, core.flip[1])
         if live.size:
             families.append(on_section(core, h, live))
     return families, polynomial, h.core.size

@@ -11,10 +11,10 @@ looked at, and what they violate is paid for.  If every constraint holds to a fa
 output, if every constraint holds to an additive η, then McShane's extension min_j(φ_j + d_ij), clipped to [−1, 1] and
 averaged with its mirror image, is feasible and within η of φ, so Σ⟨κ_i, φ_i⟩ − η Σ|κ_i| is a lower bound.
 
-*Merging.*  Moving κ_i to ±v_j costs ‖κ_i‖·min(‖v_i ∓ v_j‖, 2) on either side: for the potential by Kirszbraun's theorem
-(a 1-Lipschitz φ on some points of R^k extends to all, stays in the unit ball after projection, and may be averaged with
-its mirror image).  So any merging of neurons is allowed, and a potential is needed only where mass is left.  In the same
-way a point known to δ_i costs ‖κ_i‖min(δ_i, 2), a mass known to ε_i costs ε_i.
+*Merging.*  Moving κ_i to ±v_j costs ‖κ_i‖·min(‖v_i ∓ v_j‖, 2) on either side: for the potential by Kirszbraun's
+theorem (a 1-Lipschitz φ on some points of R^k extends to all, stays in the unit ball after projection, and may be
+averaged with its mirror image).  So any merging of neurons is allowed, and a potential is needed only where mass is
+left.  In the same way a point known to δ_i costs ‖κ_i‖min(δ_i, 2), a mass known to ε_i costs ε_i.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.document import Refused, array, integers, number
 from sparsemf.certificates.checker.measure import Family, measure
-from sparsemf.certificates.checker.raw import Raw, decode
+from sparsemf.certificates.checker.raw import Raw
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -108,18 +108,16 @@ def _family(family: Family, leader: Integers, sign: Integers, plan: Mapping[str,
         raise Refused("neurons are merged that do not belong together")
     turn = np.where(flip < 0, float(family.parity), 1.0)
     # what moves neurons to their leaders, and the rounding of points, masses and sums
-    count = np.bincount(lead, minlength=n)
     moved = np.minimum(family.moved, 2.0)
     joined = np.flatnonzero(~heads)
     step = max(1, _NUMBERS // columns)
     for rows in np.split(joined, range(step, joined.size, step)):
         gap = _FLOAT.norms(family.points[rows] - flip[rows, None] * family.points[lead[rows]])
         moved[rows] += np.minimum(gap, 2.0)
-    total = np.zeros((n, family.mass(joined[:0]).shape[1]))
-    for rows in np.split(np.arange(n), range(step, n, step)):
-        np.add.at(total, lead[rows], turn[rows, None] * family.mass(rows))
+    slot = np.cumsum(heads) - 1
+    total, blurred = _added(family, slot[lead], turn, int(np.sum(heads)))
     mass = float(np.sum(family.weight))
-    lost = float(family.weight @ (moved + (count[lead] + 2) * _UNIT) + np.sum(family.lost)) * (1 + n * 2.0**-52)
+    lost = float(family.weight @ (moved + 2 * _UNIT) + np.sum(family.lost) + blurred) * (1 + n * 2.0**-52)
 
     kept, potential = np.zeros(0, dtype=np.int64), None
     if plan is not None:
@@ -131,10 +129,10 @@ def _family(family: Family, leader: Integers, sign: Integers, plan: Mapping[str,
             raise Refused("the plan's points are no leaders of its core")
         if plan.get("potential") is not None:
             potential = array(plan["potential"], (kept.size, total.shape[1]), "the potential")
-    left = np.ones(n, dtype=bool)
-    left[kept] = False
+    left = np.ones(total.shape[0], dtype=bool)
+    left[slot[kept]] = False
     dropped = float(np.sum(_FLOAT.norms(total[left]))) * (1 + n * 2.0**-52)
-    v, kappa = family.points[kept], total[kept]
+    v, kappa = family.points[kept], total[slot[kept]]
     price, worth = dropped, 0.0
     if plan is not None:
         price += _price(v, kappa, family.parity, plan)
@@ -147,6 +145,31 @@ def _family(family: Family, leader: Integers, sign: Integers, plan: Mapping[str,
         spread=16 * (columns + total.shape[1] + 16) * _UNIT,
         complete=dropped <= DUST * mass and (plan is None or potential is not None),
     )
+
+
+def _added(family: Family, group: Integers, turn: Array, groups: int) -> tuple[Array, float]:
+    """The masses of each group within u Σ‖κ_i‖ in all, and what that still leaves out.
+
+    With σ ≥ 2n·max|κ| a power of two, (κ + σ) − σ are multiples of uσ, whose sums of n are exact in any order; what
+    they leave of κ is at most uσ, and a sum of c of those loses at most c·u of c·uσ.
+    """
+    n = group.size
+    rows = np.arange(n)
+    largest = float(np.max(np.abs(family.alpha), initial=0.0))
+    if family.value is not None:
+        largest *= float(np.max(np.abs(family.value), initial=0.0))
+    sigma = float(np.ldexp(1.0, int(np.frexp(largest)[1]) + n.bit_length() + 1))
+    step = max(1, _NUMBERS // family.points.shape[1])
+    high = np.zeros((groups, family.mass(rows[:0]).shape[1]))
+    low = np.zeros_like(high)
+    for part in np.split(rows, range(step, n, step)):
+        kappa = turn[part, None] * family.mass(part)
+        front = (kappa + sigma) - sigma
+        np.add.at(high, group[part], front)
+        np.add.at(low, group[part], kappa - front)
+    members = np.bincount(group, minlength=groups).astype(float)
+    high += low
+    return high, float(np.sum(members**2)) * _UNIT**2 * sigma * high.shape[1] ** 0.5 * (1 + 1e-9)
 
 
 def costs(points: Array, parity: int) -> Array:
