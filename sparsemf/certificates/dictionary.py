@@ -42,8 +42,8 @@ class TooLarge(ValueError):
 class Family:
     """The neurons of one core: ``points`` (n, k) and ``mass`` (n, M) on the section, B's masses negated.
 
-    ``of_a`` says whose a neuron is, ``neuron`` which one of that network; ``parity`` is s of the flip
-    (v, κ) ~ (−v, s·κ), 0 without one.
+    ``of_a`` says whose a neuron is, ``neuron`` which one of that network, ``row`` its place in the expansion (of the
+    difference, A before B, in a :class:`Dictionary`); ``parity`` is s of the flip (v, κ) ~ (−v, s·κ), 0 without one.
     """
 
     core: str
@@ -51,6 +51,7 @@ class Family:
     mass: Array
     of_a: NDArray[np.bool_]
     neuron: Integers
+    row: Integers
     parity: int
 
 
@@ -131,10 +132,12 @@ class Polynomial:
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """The families that occur, and the polynomial part."""
+    """The families that occur, the polynomial part, and how many core neurons both networks, and A, expand to."""
 
     families: list[Family]
     polynomial: Polynomial
+    size: int
+    split: int
 
 
 def raw_of(network: Network) -> Raw:
@@ -167,7 +170,7 @@ def dictionary(a: Network, b: Network, h: Expanded | None = None) -> Dictionary:
         neuron = np.where(place < split, place % max(a.width, 1), (place - split) % max(b.width, 1))
         polynomial = Polynomial(h.offset, h.affine, h.quadratic, rounding=h.affine_error)
         found = list(families(h, h.alpha, place < split, neuron, polynomial))
-    return Dictionary(found, polynomial)
+    return Dictionary(found, polynomial, h.core.size, split)
 
 
 def families(
@@ -200,11 +203,11 @@ def families(
             w, b, kappa = (x if whole else x[live] for x in (h.w, h.b, mass))
             points, kappa = _section(core, w, b, kappa)
             parity = core.flip[0] if core.flip is not None else 0
-            yield Family(core.name, points, kappa, of_a[live], neuron[live], parity)
+            yield Family(core.name, points, kappa, of_a[live], neuron[live], live, parity)
 
 
-def owned(family: Family, by_a: bool) -> Family | None:
-    """The neurons of A, or those of B; None without any."""
+def owned(family: Family, by_a: bool, before: int = 0) -> Family | None:
+    """The neurons of A, or those of B; None without any.  ``before``: what their places in the expansion lose."""
     rows = np.flatnonzero(family.of_a == by_a)
     if not rows.size:
         return None
@@ -216,6 +219,7 @@ def owned(family: Family, by_a: bool) -> Family | None:
         family.mass[rows],
         family.of_a[rows],
         family.neuron[rows],
+        family.row[rows] - before,
         family.parity,
     )
 
@@ -240,6 +244,7 @@ def _joined(parts: list[Family]) -> Family:
         np.concatenate([p.mass for p in parts]),
         np.concatenate([p.of_a for p in parts]),
         np.concatenate([p.neuron for p in parts]),
+        np.concatenate([p.row for p in parts]),
         parts[0].parity,
     )
 
@@ -254,7 +259,7 @@ def _gated(a: Network, b: Network) -> Dictionary:
     terms = [terms_of(n.activation.name) for n in (a, b)]
     if (a.width * terms[0] + b.width * terms[1]) * m * (d + 1) > _LARGEST_MASS or m * (d + 1) ** 2 > _LARGEST_TENSOR:
         raise TooLarge("the masses α ⊗ (w, b) of a gated block of this size are not compared")
-    form, rounding = np.zeros((m, d + 1, d + 1)), 0.0
+    form, rounding, size = np.zeros((m, d + 1, d + 1)), 0.0, 0
     parts: dict[str, list[Family]] = {}
     float64 = Arithmetic(0)
     with float64.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
@@ -286,8 +291,9 @@ def _gated(a: Network, b: Network) -> Dictionary:
                     parity = core.flip[0] if core.flip is not None else 0
                     owner = np.full(live.size, sign > 0)
                     parts.setdefault(core.name, []).append(
-                        Family(core.name, points, kappa, owner, live % network.width, parity)
+                        Family(core.name, points, kappa, owner, live % network.width, live + size, parity)
                     )
+            size += gates.core.size
             for alpha, gate, v, e in triples:
                 factor = np.concatenate([v, e[:, None]], axis=1)
                 for j in range(m):
@@ -296,4 +302,4 @@ def _gated(a: Network, b: Network) -> Dictionary:
                 rounding += (alpha.shape[0] + 16) * UNIT * float(weight @ lengths(factor))
     form = 0.5 * (form + form.transpose(0, 2, 1))
     polynomial = Polynomial(form[:, d, d], 2.0 * form[:, :d, d], form[:, :d, :d], rounding=3 * rounding)
-    return Dictionary([_joined(both) for both in parts.values()], polynomial)
+    return Dictionary([_joined(both) for both in parts.values()], polynomial, size, a.width * terms[0])

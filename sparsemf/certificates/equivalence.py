@@ -23,9 +23,11 @@ from sparsemf.certificates.checker.expansion import Expanded, expanded, terms_of
 from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, encode
+from sparsemf.certificates.crosscheck import CrossCheck, crosscheck
 from sparsemf.certificates.dictionary import Dictionary, dictionary
 from sparsemf.certificates.groups import Grouping, candidates
 from sparsemf.certificates.matching import Matching, match
+from sparsemf.certificates.matching import proved as proved_matching
 from sparsemf.certificates.orbit import OrbitDistance, orbit_distance
 from sparsemf.certificates.points import Difference, Linearised, best_point
 from sparsemf.exceptions import InputError
@@ -69,6 +71,7 @@ class Equivalence:
     orbit_distance: OrbitDistance
     evidence: dict[str, Any]
     arithmetic: str
+    crosscheck: CrossCheck
 
 
 def raw_of(network: Network) -> Raw:
@@ -142,7 +145,8 @@ def certify_pair(
     """The verdict on ‖f_A − f_B‖ ≤ ε in L²(law) or in the sup norm over ‖x‖ ≤ radius.
 
     The activations may differ.  ``rel_eps`` (default 1e-3 when no ``eps`` is given) is relative to ‖f_A‖ in the same
-    norm, by its certified lower bound for *equivalent* and its upper bound for *distinct*.
+    norm, by its certified lower bound for *equivalent* and its upper bound for *distinct*.  Raises
+    :class:`~sparsemf.exceptions.InconsistentBounds` where an independent estimate contradicts the bounds.
     """
     _comparable(a, b)
     law = law or Gaussian.standard(a.d)
@@ -155,6 +159,7 @@ def certify_pair(
     search = _Search(a, b, raw_a, raw_b, law, domain, norm_for(law, domain), eps, rel_eps, seed)
     proof = search.run()
     evidence = proof.evidence
+    check = crosscheck(a, b, law, domain, proof.lower, proof.upper, seed)
     x, gap = None, 0.0
     if proof.verdict != "equivalent":
         x = search.witness()
@@ -169,13 +174,14 @@ def certify_pair(
         rel_eps=None if eps is not None else rel_eps,
         lower=proof.lower,
         upper=proof.upper,
-        matching=match(a, b, parts=search.parts()),
+        matching=proved_matching(raw_a, raw_b, match(a, b, parts=search.parts())),
         witness=x if gap > 0 else None,
         gap=gap,
         separation_degree=proof.separations[0] if proof.separations else None,
         orbit_distance=orbit_distance(a, b, search.parts()),
         evidence=evidence,
         arithmetic=describe(evidence),
+        crosscheck=check,
     )
 
 

@@ -10,7 +10,8 @@ cos, whose bias only turns one into the other).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -20,7 +21,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.spatial import KDTree
 
+from sparsemf.certificates.checker import matching as checked
 from sparsemf.certificates.checker.arithmetic import Arithmetic
+from sparsemf.certificates.checker.raw import Raw, encode
 from sparsemf.certificates.dictionary import Dictionary, Family, dictionary, families, gates_of, owned
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
@@ -37,7 +40,7 @@ _PROJECTION = 12
 _NEIGHBOURS = 8
 _LARGEST_DENSE = 512
 _PROBES = 8
-_LARGEST_NUMBER = 1e250
+_LARGEST_NUMBER = 1e150
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Matching:
     """Atoms of A and B matched one to one within the radius, in the quotient metric on the section.
 
     ``pairs`` names each atom by the first neuron of A and of B that belongs to it; ``max_distance`` is the largest
-    distance of a pair.
+    distance of a pair.  ``evidence`` is what the checker (:mod:`sparsemf.certificates.checker.matching`) reads;
+    ``kind`` is "certificate" where the numbers are what it proved (:func:`proved`), else "estimate".
     """
 
     matched: int
@@ -53,15 +57,23 @@ class Matching:
     unmatched_b: int
     max_distance: float
     pairs: list[tuple[int, int]]
+    evidence: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    kind: str = "estimate"
 
 
 @dataclass(frozen=True, eq=False)
 class _Atoms:
-    """Canonical atoms of one core: points (n, k) and the neuron that represents each."""
+    """Canonical atoms of one core: points (n, k), the neuron that represents each and its place in the expansion.
+
+    ``merged``: (places, their leaders', signs) of the neurons that were merged; ``cancelled``: leaders of what cancels.
+    """
 
     points: Array
     neuron: Integers
+    row: Integers
     flips: bool
+    merged: tuple[Integers, Integers, Integers]
+    cancelled: Integers
 
 
 def match(a: Network, b: Network, radius: float = _RADIUS, parts: Dictionary | None = None) -> Matching:
@@ -72,26 +84,63 @@ def match(a: Network, b: Network, radius: float = _RADIUS, parts: Dictionary | N
     """
     one_core = a.activation.name == b.activation.name and a.activation.kind == "atoms"
     if a.gate is None:
-        joint = (dictionary(a, b) if parts is None else parts).families
-        both = [[part for family in joint if (part := owned(family, of_a)) is not None] for of_a in (True, False)]
+        joint = dictionary(a, b) if parts is None else parts
+        both = [
+            [part for family in joint.families if (part := owned(family, of_a, before)) is not None]
+            for of_a, before in ((True, 0), (False, joint.split))
+        ]
     else:
         both = [_gates(a), _gates(b)]
     left, right = (_canonical(found, one_core) for found in both)
     pairs: list[tuple[int, int]] = []
+    places: list[tuple[Integers, Integers]] = []
     largest = 0.0
     for name in left.keys() & right.keys():
         first, second = left[name], right[name]
         i, j, distance, relative = _edges(first.points, second.points, first.flips, radius)
         chosen = _assigned(i, j, relative)
         pairs += zip(first.neuron[i[chosen]].tolist(), second.neuron[j[chosen]].tolist(), strict=True)
+        places.append((first.row[i[chosen]], second.row[j[chosen]]))
         largest = max(largest, float(distance[chosen].max(initial=0.0)))
+    evidence: dict[str, Any] = {"a": _encoded(left), "b": _encoded(right)}
+    evidence["pairs"] = {name: _integers([pair[k] for pair in places]) for k, name in enumerate("ab")}
     return Matching(
         matched=len(pairs),
         unmatched_a=sum(atoms.neuron.size for atoms in left.values()) - len(pairs),
         unmatched_b=sum(atoms.neuron.size for atoms in right.values()) - len(pairs),
         max_distance=largest,
         pairs=sorted(pairs),
+        evidence=evidence,
     )
+
+
+def proved(a: Raw, b: Raw, found: Matching) -> Matching:
+    """The matching with the numbers that the checker proves from its evidence; an estimate where it proves nothing."""
+    if found.evidence is None:
+        return found
+    try:
+        known = checked.prove(a, b, found.evidence)
+    except (checked.Refused, MemoryError):
+        return replace(found, evidence=None)
+    return replace(
+        found,
+        matched=known.matched,
+        unmatched_a=known.atoms_a - known.matched,
+        unmatched_b=known.atoms_b - known.matched,
+        max_distance=known.published,
+        kind="certificate",
+    )
+
+
+def _encoded(atoms: dict[str, _Atoms]) -> dict[str, Any]:
+    """Which neurons of a network were merged, and which groups cancel."""
+    merged = {name: _integers([x.merged[k] for x in atoms.values()]) for k, name in enumerate(("rows", "leaders"))}
+    signs = _integers([x.merged[2] for x in atoms.values()], np.int8)
+    return {**merged, "signs": signs, "cancelled": _integers([x.cancelled for x in atoms.values()])}
+
+
+def _integers(parts: list[Integers], kind: type = np.int32) -> dict[str, Any]:
+    return encode(np.concatenate(parts).astype(kind) if parts else np.zeros(0, dtype=kind))
 
 
 def _gates(network: Network) -> list[Family]:
@@ -129,6 +178,7 @@ def _waves(parts: list[Family | None]) -> Family:
         np.concatenate(wide),
         np.concatenate([p.of_a for p in present]),
         np.concatenate([p.neuron for p in present]),
+        np.concatenate([p.row for p in present]),
         1,
     )
 
@@ -150,7 +200,15 @@ def _merged(family: Family, turns: bool) -> _Atoms:
     total = Arithmetic(0).grouped(mass, atom, atoms.size, factor)
     size = np.bincount(atom, weights=lengths(mass), minlength=atoms.size)
     alive = (members == 1) | (lengths(total) > MERGE_ULPS * UNIT * size)
-    return _Atoms(family.points[atoms[alive]], family.neuron[atoms[alive]], flips)
+    joined = np.flatnonzero(lead != np.arange(lead.size))
+    return _Atoms(
+        family.points[atoms[alive]],
+        family.neuron[atoms[alive]],
+        family.row[atoms[alive]],
+        flips,
+        (family.row[joined], family.row[lead[joined]], sign[joined]),
+        family.row[atoms[~alive]],
+    )
 
 
 def _edges(first: Array, second: Array, flips: bool, radius: float) -> tuple[Integers, Integers, Array, Array]:

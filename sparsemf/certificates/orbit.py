@@ -5,22 +5,23 @@ cover (:mod:`sparsemf.certificates.dictionary`, :mod:`sparsemf.certificates.flat
 that creation and destruction keep apart (d_ij ≥ c_i + c_j) are separate problems.  To the flat norms the flip-invariant
 polynomial difference ‖ΔA‖_F + ‖Δc‖ + ‖ΔQ‖_F + … is added.
 
-``value`` is the price of a transport plan, ``lower`` what a feasible potential is worth: both are computed from the
-plan and the potential themselves, whatever solver found them.
+``value`` is the price of a transport plan, ``lower`` what a feasible potential is worth: both are what the checker
+(:mod:`sparsemf.certificates.checker.transport`) proves from the plan and the potential, whatever solver found them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sparsemf.certificates import flat_clusters, flat_program
+from sparsemf.certificates import flat_clusters, flat_program, orbit_evidence
 from sparsemf.certificates.checker.arithmetic import Arithmetic
-from sparsemf.certificates.dictionary import Dictionary, Family, TooLarge, dictionary
+from sparsemf.certificates.dictionary import Dictionary, Family, TooLarge, dictionary, raw_of
 from sparsemf.certificates.flat import Edges, Plan, Problem, greedy, repaired, shortened, target, trees
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import UNIT
@@ -30,8 +31,6 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 MERGE_ULPS = 64
-EXACT = 1e-8
-"""A relative gap below which a value is called exact."""
 
 _MOST_POINTS = 2000
 _LARGEST_LINEAR = 60_000
@@ -64,13 +63,17 @@ class Transport:
 
 @dataclass(frozen=True, eq=False)
 class OrbitDistance:
-    """lower ≤ distance ≤ value, each to ``rounding``; ``dual_gap`` = value − lower.
+    """lower ≤ distance ≤ value; ``dual_gap`` = value − lower.
 
-    ``exact``: the two meet to rounding or to 1e-8 of the value.  ``polynomial`` is the polynomial part's share.
-    ``plan`` lists the transport of each core, empty where all mass cancels, None where it is too large to be kept.
-    ``value``, ``lower`` and ``dual_gap`` are None when the distance was not computed; ``method`` says why.
+    ``kind``: "certificate" (the checker proves both ends from plan and potential), "upper certificate" (no potential is
+    kept; ``lower`` is proved without one), "estimate" (nothing is proved: the evidence is too large to be kept), "not
+    computed" (``value``, ``lower`` and ``dual_gap`` are None; ``method`` says why).  ``rounding`` is the share of
+    merging and rounding in the ends; ``exact``: proved, and the two meet to rounding or to 1e-8 of the value.
+    ``polynomial`` is the polynomial part's share.  ``plan`` lists the transport of each core, empty where all mass
+    cancels, None where it is too large to be kept; ``evidence`` is what the checker reads.
     """
 
+    kind: str
     value: float | None
     lower: float | None
     dual_gap: float | None
@@ -79,6 +82,11 @@ class OrbitDistance:
     polynomial: float = 0.0
     rounding: float = 0.0
     plan: list[Transport] | None = field(default=None, repr=False)
+    evidence: dict[str, Any] | None = field(default=None, repr=False)
+
+
+def _uncomputed(why: object) -> OrbitDistance:
+    return OrbitDistance("not computed", None, None, None, False, f"not computed: {why}")
 
 
 def orbit_distance(a: Network, b: Network, parts: Dictionary | None = None) -> OrbitDistance:
@@ -86,34 +94,40 @@ def orbit_distance(a: Network, b: Network, parts: Dictionary | None = None) -> O
 
     ``parts``: their dictionary, if it is known already.
     """
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        return _orbit_distance(a, b, parts)
+
+
+def _orbit_distance(a: Network, b: Network, parts: Dictionary | None) -> OrbitDistance:
     try:
         parts = dictionary(a, b) if parts is None else parts
         polynomial, rounding = parts.polynomial.norm()
     except TooLarge as error:
-        return OrbitDistance(None, None, None, False, f"not computed: {error}")
+        return _uncomputed(error)
     if not all(np.isfinite(f.mass).all() for f in parts.families) or not np.isfinite(polynomial):
-        return OrbitDistance(None, None, None, False, "not computed: coefficients beyond the range of numbers")
+        return _uncomputed("coefficients beyond the range of numbers")
     value, lower, methods = polynomial, max(polynomial - rounding, 0.0), set()
     plans: list[Transport] | None = []
+    cores: list[orbit_evidence.Core] = []
     for family in parts.families:
         found = _family(family)
         value, lower, rounding = value + found.upper, lower + found.lower, rounding + found.rounding
         methods.add(found.method)
+        cores.append(found.core)
         if found.transport is not None and plans is not None:
             stored = found.transport.potential.size + found.transport.flow.size
             plans = [*plans, found.transport] if stored <= _LARGEST_STORED else None
     methods.discard(_NOTHING)
-    gap = max(value - lower, 0.0)
-    return OrbitDistance(
-        value=value,
-        lower=lower,
-        dual_gap=gap,
-        exact=gap <= EXACT * value + 2 * rounding,
-        method="; ".join(sorted(methods)) or _NOTHING,
-        polynomial=polynomial,
-        rounding=rounding,
-        plan=plans,
-    )
+    method = "; ".join(sorted(methods)) or _NOTHING
+    evidence = orbit_evidence.evidence(cores, parts.size)
+    del parts, cores
+    known = orbit_evidence.proved(raw_of(a), raw_of(b), evidence)
+    if known is not None:
+        kind, numbers = known
+        return OrbitDistance(kind=kind, method=method, plan=plans, evidence=evidence, **numbers)
+    if not np.isfinite(value):
+        return _uncomputed("coefficients beyond the range of numbers")
+    return OrbitDistance("estimate", value, lower, max(value - lower, 0.0), False, method, polynomial, rounding, plans)
 
 
 _NOTHING = "no mass is left beyond rounding"
@@ -129,12 +143,14 @@ class _Found:
     rounding: float
     method: str
     transport: Transport | None
+    core: orbit_evidence.Core
 
 
 def _family(family: Family) -> _Found:
-    problem, kept, moved, rounding = _cancelled(family)
+    problem, kept, moved, rounding, (lead, sign) = _cancelled(family)
+    merged = (family.core, family.row, family.row[lead], sign)
     if not problem.size:
-        return _Found(moved, 0.0, rounding, _NOTHING, None)
+        return _Found(moved, 0.0, rounding, _NOTHING, None, orbit_evidence.Core(*merged))
     solution = _small(problem) if problem.size <= _MOST_POINTS else _large(problem)
     plan, potential = solution.plan, solution.potential
     transport = Transport(
@@ -149,11 +165,13 @@ def _family(family: Family) -> _Found:
     )
     upper = problem.price(plan) + moved
     lower = max(problem.worth(potential) - moved, 0.0)
-    return _Found(upper, min(lower, upper), rounding, solution.method, transport)
+    core = orbit_evidence.Core(*merged, family.row[kept], problem, plan, potential)
+    return _Found(upper, min(lower, upper), rounding, solution.method, transport, core)
 
 
-def _cancelled(family: Family) -> tuple[Problem, Integers, float, float]:
-    """Equal points merged and what cancels dropped: the problem, its points' indices, what that costs, rounding."""
+def _cancelled(family: Family) -> tuple[Problem, Integers, float, float, tuple[Integers, Integers]]:
+    """Equal points merged and what cancels dropped: the problem, its points' indices, what that costs, rounding, and
+    (leader, sign) of every point."""
     flips = family.parity != 0
     size = lengths(family.points)
     lead, sign = leaders(family.points, MERGE_ULPS * UNIT * size, flips)
@@ -170,7 +188,8 @@ def _cancelled(family: Family) -> tuple[Problem, Integers, float, float]:
     gap = separations(family.points, joined, family.points, lead[joined], sign[joined])
     moved += float(weight[joined] @ np.minimum(gap, 2.0))
     rounding = 4 * (family.points.shape[1] + 16) * UNIT * float(weight @ np.minimum(size + 1.0, 1e300)) + moved
-    return Problem(family.points[atoms[alive]], total[alive], family.parity), atoms[alive], moved, rounding
+    problem = Problem(family.points[atoms[alive]], total[alive], family.parity)
+    return problem, atoms[alive], moved, rounding, (lead, sign)
 
 
 @dataclass(frozen=True, eq=False)

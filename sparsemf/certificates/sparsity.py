@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemf.exceptions import InconsistentBounds
 from sparsemf.identifiability import LowerCurve
 from sparsemf.recovery import UpperCurve
 
@@ -20,10 +21,6 @@ Array = NDArray[np.float64]
 RESOLUTION = 1e-6
 DEFAULT_REL_EPS = 1e-2
 UNIT_ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
-
-
-class InconsistentBounds(RuntimeError):
-    """L(S) > U(S): a mistake in this program (one of the two is not a bound).  Nothing is published."""
 
 
 @dataclass(frozen=True)

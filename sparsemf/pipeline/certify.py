@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal
-
-import numpy as np
 
 from sparsemf.atomic import header, input_record, plain
 from sparsemf.certificates.checker.document import seal
-from sparsemf.certificates.checker.raw import encode
 from sparsemf.certificates.equivalence import Equivalence, certify_pair, encode_law, raw_of
 from sparsemf.certificates.orbit import OrbitDistance
 from sparsemf.exceptions import InputError
 from sparsemf.measures import InputLaw, Network
 from sparsemf.pipeline.laws import describe
-
-_PLAN_NUMBERS = 200_000
-"""Larger plans are left out of the document."""
 
 
 def certify(
@@ -72,18 +67,20 @@ def document(
         "rel_eps": found.rel_eps,
         "bounds": {"lower": found.lower, "upper": _finite(found.upper)},
         "matching": {
+            "kind": found.matching.kind,
             "matched": found.matching.matched,
             "unmatched_a": found.matching.unmatched_a,
             "unmatched_b": found.matching.unmatched_b,
             "max_distance": found.matching.max_distance,
         },
         "orbit_distance": _orbit(found.orbit_distance),
+        "crosscheck": {"kind": "estimate", **asdict(found.crosscheck)},
         "witness": None if found.witness is None else {"x": found.witness.tolist(), "gap": found.gap},
         "separation_degree": found.separation_degree,
         "map": None,
         "activation_option": None,
         **(read_with or {}),
-        "evidence": found.evidence,
+        "evidence": {**found.evidence, "matching": found.matching.evidence},
     }
     body = plain(body)
     total = 0.0 if started is None else time.perf_counter() - started
@@ -91,10 +88,10 @@ def document(
 
 
 def _orbit(found: OrbitDistance) -> dict[str, Any]:
-    """The distance, and the plan and potential that bound it from both sides where they are small enough to keep."""
-    plan = found.plan
-    numbers = sum(part.flow.size + part.potential.size for part in plan or ())
+    """The distance with its evidence: the merging of neurons, and the plan and potential that bound it."""
+    evidence = found.evidence or {"merged": None, "plan": None}
     return {
+        "kind": found.kind,
         "value": found.value,
         "lower": found.lower,
         "dual_gap": found.dual_gap,
@@ -102,26 +99,7 @@ def _orbit(found: OrbitDistance) -> dict[str, Any]:
         "polynomial": found.polynomial,
         "rounding": found.rounding,
         "method": found.method,
-        "plan": None
-        if plan is None or numbers > _PLAN_NUMBERS
-        else [
-            {
-                "core": part.core,
-                **{
-                    name: encode(np.asarray(getattr(part, name)).astype(kind))
-                    for name, kind in (
-                        ("of_a", np.int8),
-                        ("neuron", np.int32),
-                        ("first", np.int32),
-                        ("second", np.int32),
-                        ("side", np.int8),
-                        ("flow", np.float64),
-                        ("potential", np.float64),
-                    )
-                },
-            }
-            for part in plan
-        ],
+        **evidence,
     }
 
 

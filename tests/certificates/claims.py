@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cases import planted, planted_gated, rotated_atom
 from sparsemf.atomic import json_text
 from sparsemf.certificates.checker import equivalence as checked
-from sparsemf.certificates.checker import sparsity
+from sparsemf.certificates.checker import matching, sparsity, transport
 from sparsemf.certificates.checker.document import norm_of, seal
 from sparsemf.certificates.checker.raw import Raw, decode
 from sparsemf.certificates.equivalence import raw_of
@@ -213,7 +213,44 @@ def _equivalent(case: Case, doc: Document) -> bool:
         true.append(gap >= witness["gap"] and (norm.kind != "sup" or float(np.linalg.norm(x)) <= norm.radius))
     if (degree := doc.get("separation_degree")) is not None:
         true.append(degree in proved.separations)
+    true += [_transported(case, doc["orbit_distance"]), _matched(case, doc["matching"], evidence["matching"])]
+    true += [doc["crosscheck"]["kind"] == "estimate", (doc.get("alignment") or {"checked": False})["checked"] is False]
     return all(bool(x) for x in true)
+
+
+def _transported(case: Case, entry: Document) -> bool:
+    """Whether what is said of the orbit distance is so."""
+    kind, value, lower, gap = (entry[key] for key in ("kind", "value", "lower", "dual_gap"))
+    evident = entry["plan"] is not None and entry["merged"] is not None
+    if kind == "not computed":
+        return (value, lower, gap, entry["exact"]) == (None, None, None, False) and not evident
+    meets = gap <= 1e-8 * value + 2 * entry["rounding"]
+    sound = 0 <= lower <= value and gap == value - lower and entry["rounding"] >= 0 and entry["polynomial"] >= 0
+    if kind == "estimate":
+        return sound and not evident and entry["exact"] is False
+    about = ["orbit", entry["merged"], entry["plan"]]
+    proved = _cached(case, about, lambda: transport.prove(case.raw["a"], case.raw["b"], entry))
+    low, high = proved.polynomial
+    return (
+        sound
+        and proved.lower >= lower
+        and proved.upper <= value
+        and entry["rounding"] <= (2 * proved.rounding + proved.spread) * (1 + 1e-6)
+        and low - proved.spread <= entry["polynomial"] <= high + proved.spread
+        and entry["exact"] is meets
+        and kind in ("certificate", "upper certificate")
+        and (proved.complete or kind != "certificate")
+    )
+
+
+def _matched(case: Case, entry: Document, evidence: Document | None) -> bool:
+    """Whether what is said of the matching is so."""
+    counts = [entry[key] for key in ("matched", "unmatched_a", "unmatched_b")]
+    if evidence is None:
+        return entry["kind"] == "estimate" and min(counts) >= 0 and entry["max_distance"] >= 0
+    proved = _cached(case, ["matching", evidence], lambda: matching.prove(case.raw["a"], case.raw["b"], evidence))
+    all_of = [proved.matched, proved.atoms_a - proved.matched, proved.atoms_b - proved.matched]
+    return counts == all_of and entry["max_distance"] >= proved.max_distance and entry["kind"] == "certificate"
 
 
 def _sparse(case: Case, doc: Document) -> bool:

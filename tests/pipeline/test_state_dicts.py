@@ -132,7 +132,8 @@ def test_prefixes_differ(tmp_path: Path, rng: np.random.Generator, run: Run) -> 
     assert document["unmatched"] == {"a": [], "b": []}
     for result in document["results"]:
         assert result["verdict"] == "equivalent"
-        assert result["matching"] == {"matched": N, "unmatched_a": 0, "unmatched_b": 0, "max_distance": 0.0}
+        counts = {"matched": N, "unmatched_a": 0, "unmatched_b": 0}
+        assert result["matching"] == {"kind": "certificate", **counts, "max_distance": 0.0}
         assert result["orbit_distance"]["value"] < 1e-9
         assert result["bounds"]["upper"] <= result["eps"]
     code, verified = run("verify", "pair.json")

@@ -106,10 +106,13 @@ def confirm(document: dict[str, Any], certificate: dict[str, Any]) -> None:
 
 
 def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
-    from sparsemf.certificates.checker.document import seal
+    from sparsemf.certificates.checker.document import seal, wrapper_seal
 
     certificates = [{**c, "seal": seal(c)} for c in certificates]
-    return certificates[0] if len(certificates) == 1 else {"schema": "sparsemf/sparsity/3", "results": certificates}
+    if len(certificates) == 1:
+        return certificates[0]
+    several = {"schema": "sparsemf/sparsity/3", "results": certificates}
+    return {**several, "seal": wrapper_seal(several)}
 
 
 def _training(checkpoint: Path, curves: Any) -> dict[str, Any]:

@@ -90,12 +90,15 @@ def certify(
             say(output, f"only in {side} ({Path(path).name}), not compared: {_some(names)}")
     document = table.documents[0]
     if len(table.documents) > 1 or table.failed:
+        from sparsemf.certificates.checker.document import wrapper_seal
+
         document = {
             "schema": "sparsemf/certify/2",
             "results": table.documents,
             "failed": table.failed,
             "unmatched": {"a": table.only_a, "b": table.only_b},
         }
+        document["seal"] = wrapper_seal(document)
     emit(output, document, lambda console: _render(console, table))
     verdicts = {d["verdict"] for d in table.documents} | ({"undecided"} if table.failed else set())
     return EXIT[next(v for v in _WORST if v in verdicts)]
@@ -159,7 +162,9 @@ def _certified(
                     raise
                 table.failed.append({"block": pair.title, "reason": str(error)})
             else:
-                extra = {**names, "alignment": moved[pair.title]} if pair.title in moved else names
+                extra = (
+                    {**names, "alignment": {"checked": False, **moved[pair.title]}} if pair.title in moved else names
+                )
                 table.documents.append(as_document(found, left, right, source.rho, output.seed, started, extra))
             bar.advance(task)
     return table

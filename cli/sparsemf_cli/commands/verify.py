@@ -30,20 +30,44 @@ def verify(
     from sparsemf import atomic
 
     path = Path(certificate)
-    documents = _read(path)
-    results = [_one(document, path.parent, {"a": path_a, "b": path_b}, path_data) for document in documents]
-    valid = all(result["valid"] for result in results)
+    wrapper, documents = _read(path)
+    results = [
+        {"block": _block(document), **_one(document, path.parent, {"a": path_a, "b": path_b}, path_data)}
+        for document in documents
+    ]
+    whole = _whole(wrapper)
+    valid = all(result["valid"] for result in results) and (whole is None or whole["valid"])
     summary = {
         **atomic.header("verify", 1),
         "certificate": path.name,
         "valid": valid,
+        "several": whole,
         "results": results,
     }
-    emit(output, summary, lambda console: _render(console, path.name, results))
+    emit(output, summary, lambda console: _render(console, path.name, whole, results))
     return 0 if valid else 1
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _block(document: dict[str, Any]) -> str | None:
+    """The name of the block (of A) that a certificate is about, where it says one."""
+    inputs = document.get("inputs")
+    entry = inputs.get("a") if isinstance(inputs, dict) else None
+    name = entry.get("block") if isinstance(entry, dict) else None
+    return name.encode("utf-8", "replace").decode() if isinstance(name, str) and name else None
+
+
+def _whole(wrapper: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Whether a document of several certificates is whole; None for a single one."""
+    from sparsemf.certificates.checker.document import check_wrapper
+
+    if wrapper is None:
+        return None
+    found = check_wrapper(wrapper)
+    return {"valid": found.valid, "reason": found.reason}
+
+
+def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """(the document of several certificates or None, the certificates)."""
     from sparsemf.certificates.checker.check import SCHEMAS
     from sparsemf.exceptions import InputError
 
@@ -61,7 +85,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
             f"{path.name}: expected a certificate of {' or '.join(SCHEMAS)}, got {document.get('schema')!r}; "
             "make one with `sparsemf certify -o` or `sparsemf analyze --cert`"
         )
-    return results
+    return (document if "results" in document else None), results
 
 
 def _one(document: dict[str, Any], folder: Path, given: dict[str, str | None], path_data: str | None) -> dict[str, Any]:
@@ -157,10 +181,11 @@ def _data(document: dict[str, Any], folder: Path, given: str | None) -> Empirica
     return law
 
 
-def _render(console: Console, name: str, results: list[dict[str, Any]]) -> None:
-    for result in results:
+def _render(console: Console, name: str, whole: dict[str, Any] | None, results: list[dict[str, Any]]) -> None:
+    for result in [*([] if whole is None else [{**whole, "facts": {}}]), *results]:
         word = "[green]valid[/green]" if result["valid"] else "[red]invalid[/red]"
-        console.print(f"{name}: {word}: ", end="")
+        console.print(f"{name}: " if not result.get("block") else f"{name}, {result['block']}: ", end="", markup=False)
+        console.print(f"{word}: ", end="")
         console.print(result["reason"], markup=False)
         for key, value in result["facts"].items():
             console.print(f"  proved here: {key} = {value:.6g}", markup=False)

@@ -43,6 +43,27 @@ def seal(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def wrapper_seal(wrapper: Mapping[str, Any]) -> str:
+    """The seal of a document of several certificates: of their seals in their order, and of all else it says."""
+    seals = [result.get("seal") for result in wrapper["results"]]
+    return seal({**wrapper, "results": seals})
+
+
+def check_wrapper(wrapper: Any) -> Check:
+    """Whether a document of several certificates is whole: none was changed, left out, added or moved, nor what is said
+    about blocks that failed or have no partner.  Its certificates are checked one by one besides."""
+    if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("results"), list):
+        return Check(False, "not a document of several certificates")
+    results = wrapper["results"]
+    if not results or not all(isinstance(r, Mapping) and isinstance(r.get("seal"), str) for r in results):
+        return Check(False, "a certificate of several without its seal")
+    if {r.get("schema") for r in results} != {wrapper.get("schema")}:
+        return Check(False, "certificates of another kind than the document that holds them")
+    if wrapper.get("seal") != wrapper_seal(wrapper):
+        return Check(False, "the list of certificates was changed after it was sealed")
+    return Check(True, f"all of {len(results)} certificates, in their order")
+
+
 def number(value: Any, what: str, positive: bool = False) -> float:
     """A finite real number ≥ 0 (> 0).  A whole number that no float holds would be checked as another one."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or float(value) != value:
@@ -76,6 +97,14 @@ def array(entry: Any, shape: tuple[int, ...], what: str) -> Array:
     if found.shape != shape:
         raise Refused(f"{what} has shape {found.shape}, expected {shape}")
     return found
+
+
+def integers(entry: Any, what: str) -> NDArray[np.int64]:
+    """A list of whole numbers."""
+    found = decode(entry)
+    if found.dtype.kind != "i" or found.ndim != 1:
+        raise Refused(f"{what} is not a list of whole numbers")
+    return found.astype(np.int64)
 
 
 def norm_of(document: Mapping[str, Any], d: int, data: Array | None) -> Norm:

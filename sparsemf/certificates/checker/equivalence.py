@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import evaluate, gated, gated_series, grouped, series
+from sparsemf.certificates.checker import evaluate, gated, gated_series, grouped, matching, series, transport
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.document import TINY, Refused, array, inside, interval, norm_of, number, whole
 from sparsemf.certificates.checker.expansion import Expanded, expanded
@@ -243,7 +243,24 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
     degree = document.get("separation_degree")
     if degree is not None and degree not in proved.separations:
         raise Refused(f"a separation at degree {degree!r} is not proved")
+    facts |= transport.check(document["orbit_distance"], a, b)
+    matching.check(document["matching"], evidence["matching"], a, b)
+    if document["crosscheck"]["kind"] != "estimate":
+        raise Refused("the cross-check is an estimate")
+    if document.get("alignment") is not None and document["alignment"]["checked"] is not False:
+        raise Refused("the alignment is not checked, and must say so")
     return facts
+
+
+def unchecked(document: Mapping[str, Any]) -> list[str]:
+    """What a valid certificate states beside its claim, labelled there as not proved."""
+    orbit, matched = document["orbit_distance"]["kind"], document["matching"]["kind"]
+    named = {
+        "the orbit distance": orbit == "estimate",
+        "the matching": matched == "estimate",
+        "the alignment": document.get("alignment") is not None,
+    }
+    return [name for name, open_ in named.items() if open_]
 
 
 def _witness(entry: Mapping[str, Any], norm: Norm, a: Raw, b: Raw) -> float:
