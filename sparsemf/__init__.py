@@ -4,6 +4,7 @@
     analysis = sparsemf.analyze(net)              # atoms, S* staircase
     verdict = sparsemf.certify(net, other)        # equivalent / distinct / undecided, with bounds
     run = sparsemf.train("planted-relu")          # a long-time μP measure
+    model = sparsemf.SparseDictionary().fit(X, y) # the same dictionary from data, as a scikit-learn estimator
 
 Everything is imported on first use, so that ``import sparsemf`` and the checker cost nothing else.
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sparsemf.measures import Ball, Empirical, Gaussian, Network
     from sparsemf.pipeline.analyze import Analysis, analyze
     from sparsemf.pipeline.certify import Equivalence, certify
+    from sparsemf.pipeline.estimator import SparseDictionary
     from sparsemf.pipeline.verify import Verification, verify
 
 _HOMES = {
@@ -28,6 +30,7 @@ _HOMES = {
     "Equivalence": "sparsemf.pipeline.certify",
     "Gaussian": "sparsemf.measures",
     "Network": "sparsemf.measures",
+    "SparseDictionary": "sparsemf.pipeline.estimator",
     "Verification": "sparsemf.pipeline.verify",
     "analyze": "sparsemf.pipeline.analyze",
     "certify": "sparsemf.pipeline.certify",
@@ -45,6 +48,7 @@ __all__ = [
     "Equivalence",
     "Gaussian",
     "Network",
+    "SparseDictionary",
     "Verification",
     "analyze",
     "certify",

@@ -17,6 +17,8 @@ from sparsemf_datasets.tasks import PopulationTask
 if TYPE_CHECKING:
     import torch
 
+    from sparsemf.identifiability import HermiteTarget
+
 Array = NDArray[np.float64]
 
 
@@ -48,9 +50,13 @@ def single_index_task(d: int = 8, degree: int = 3, seed: int = 0) -> PopulationT
     def target(x: torch.Tensor) -> torch.Tensor:
         return normalised_hermite(x @ x.new_tensor(u), degree)[:, None]
 
-    return PopulationTask(
-        "hermite-single-index", d, 1, {"d": d, "degree": degree, "seed": seed}, target, activation="relu"
-    )
+    def expand() -> HermiteTarget:
+        from sparsemf.identifiability import HermiteTarget
+
+        return HermiteTarget.single_index(u, np.eye(degree + 1)[degree])
+
+    parameters = {"d": d, "degree": degree, "seed": seed}
+    return PopulationTask("hermite-single-index", d, 1, parameters, target, activation="relu", expand=expand)
 
 
 def multi_index_task(
@@ -70,5 +76,13 @@ def multi_index_task(
             return values.sum(dim=1, keepdim=True) / math.sqrt(directions)
         return values.prod(dim=1, keepdim=True)
 
+    def expand() -> HermiteTarget:
+        from sparsemf.identifiability import HermiteTarget
+
+        if combine == "product":
+            return HermiteTarget(u, np.full((1, directions), degree), np.ones((1, 1)))
+        each = degree * np.eye(directions, dtype=np.int64)
+        return HermiteTarget(u, each, np.full((directions, 1), directions**-0.5))
+
     parameters = {"d": d, "directions": directions, "degree": degree, "combine": combine, "seed": seed}
-    return PopulationTask("hermite-multi-index", d, 1, parameters, target, activation="relu")
+    return PopulationTask("hermite-multi-index", d, 1, parameters, target, activation="relu", expand=expand)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from sparsemf_datasets.tasks import PopulationTask
 
 if TYPE_CHECKING:
     import torch
+
+    from sparsemf.identifiability import HermiteTarget
 
 Array = NDArray[np.float64]
 
@@ -120,4 +123,14 @@ def planted_task(
         target=network_target(teacher),
         activation=teacher.activation.name,
         teacher=teacher,
+        expand=partial(network_expansion, teacher),
     )
+
+
+def network_expansion(teacher: Network) -> HermiteTarget | None:
+    """The teacher's Hermite coefficients up to the largest degree ≤ 12 with few enough multi-indices; None below 4."""
+    from sparsemf.identifiability import HermiteTarget
+    from sparsemf.identifiability.targets import few_enough
+
+    degree = max((k for k in range(13) if few_enough(min(teacher.d, teacher.width), k)), default=0)
+    return HermiteTarget.of_network(teacher, degree) if degree >= 4 else None

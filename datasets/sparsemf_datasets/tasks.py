@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from sparsemf.measures import Network
 if TYPE_CHECKING:
     import torch
 
+    from sparsemf.identifiability import HermiteTarget
+
 Array = NDArray[np.float64]
 
 
@@ -22,7 +25,8 @@ Array = NDArray[np.float64]
 class PopulationTask:
     """x ~ N(0, I_inputs), y = target(x) without label noise; satisfies :class:`sparsemf.training.Task`.
 
-    ``target`` maps a tensor (n, inputs) to (n, outputs) on its device and in its dtype.
+    ``target`` maps a tensor (n, inputs) to (n, outputs) on its device and in its dtype; ``expansion`` is the same
+    function by its Hermite coefficients, where they are known and few enough.
     """
 
     name: str
@@ -32,7 +36,13 @@ class PopulationTask:
     target: Callable[[torch.Tensor], torch.Tensor]
     activation: str | None = None
     teacher: Network | None = None
+    expand: Callable[[], HermiteTarget | None] | None = None
     data: None = field(default=None, init=False)
+
+    @cached_property
+    def expansion(self) -> HermiteTarget | None:
+        """The target's Hermite coefficients, formed on first use."""
+        return None if self.expand is None else self.expand()
 
     def sample(self, n: int, seed: int) -> tuple[Array, Array]:
         """n fresh samples (X, y) of shapes (n, inputs), (n, outputs), in float64."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import equivalence as checked
-from sparsemf.certificates.checker import grouped, series
+from sparsemf.certificates.checker import gated_series, grouped, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER
 from sparsemf.certificates.checker.document import SLACK
@@ -40,6 +40,7 @@ _TIGHT = 1.2
 """Distinct networks with bounds closer than this factor need no tighter ones …"""
 _CHEAP = 2e10
 """… nor do those whose Gram form takes more multiplications."""
+_GRAIN = 2.0**-51
 _LARGE = 20_000_000
 """Entries beyond which only what is needed for the verdict is computed."""
 
@@ -279,26 +280,25 @@ class _Search:
             base["degree"] = 12 if self.entries > _LARGE else 24
         yield base
         last = base
-        if gaussian and not self.gated:
+        affordable = gated_series.affordable if self.gated else series.affordable
+        if gaussian:
             n, d, m = h.core.size, self.raw_a.w.shape[1], self.a.m
-            degree = 48 if n <= 600 else 32 if n <= 4096 and d >= 64 else 24 if n <= 4096 or d < 64 else 12
-            if series.affordable(Arithmetic(0), self.raw_a.b.size, d, m, degree):
+            degree = 64 if n <= 600 else 32 if n <= 4096 and d >= 64 else 24 if n <= 4096 or d < 64 else 12
+            if affordable(Arithmetic(0), self.raw_a.b.size, d, m, degree):
                 last = {**last, "norm_gram": True, "norm_degree": degree}
                 yield last
-            if series.affordable(Arithmetic(0), n, d, m, degree):
+            if affordable(Arithmetic(0), n, d, m, degree):
                 last = {**last, "gram": True, "degree": degree}
                 yield last
         if self.small:
             for bits in _BITS:
                 degree = int(last["degree"])
                 exact = {**last, "bits": bits}
-                if gaussian and not self.gated:
+                if gaussian:
                     n = h.core.size
-                    degree = next(
-                        (k for k in (32, 24, 16, 8) if series.affordable(Arithmetic(bits), n, 1, 1, k)), degree
-                    )
-                    affordable = series.affordable(Arithmetic(bits), n, 1, 1, degree)
-                    exact |= {"gram": affordable, "norm_gram": affordable, "degree": degree, "norm_degree": degree}
+                    degree = next((k for k in (32, 24, 16, 8) if affordable(Arithmetic(bits), n, 1, 1, k)), degree)
+                    form = affordable(Arithmetic(bits), n, 1, 1, degree)
+                    exact |= {"gram": form, "norm_gram": form, "degree": degree, "norm_degree": degree}
                 yield exact
 
     def parts(self) -> Dictionary | None:
@@ -364,6 +364,11 @@ class _Search:
         # a matrix product may round otherwise on another machine, or at another address
         grain = 0.0 if evidence["bits"] or upper <= _EXACT else self._grain()
         lower, upper = max(lower * (1 - SLACK) - grain, 0.0), upper * (1 + SLACK) + grain
+        if grain and evidence["gram"]:  # the form is a difference of numbers of the size of the mass's square
+            square = 16 * grain * (grain / _GRAIN)
+            least = series.linear_lower(list(proved.degrees)) * (1 - SLACK) - grain
+            lower = min(lower, max(float(np.sqrt(max(lower**2 - square, 0.0))), least))
+            upper = max(upper, min(float(np.sqrt(upper**2 + square)), self.bound * (1 + SLACK) + grain))
         return _Proof(evidence, lower, upper, eps, eps_distinct, proved.separations)
 
     def _grain(self) -> float:
@@ -372,10 +377,16 @@ class _Search:
             h, norm = self.h, self.measure
             rough = norm.reach(self.a.d) * np.hypot(h.lengths, h.b)
             size = rough if self.entries > _LARGE else norm.sizes(Arithmetic(0), h.w, h.b)
+            if self.gated:
+                factors = [norm.sizes(Arithmetic(0), f.w, f.b) for f in (self.raw_a, self.raw_b)]
+                terms = [
+                    np.tile(x, terms_of(f.activation)) for x, f in zip(factors, (self.raw_a, self.raw_b), strict=True)
+                ]
+                size = (size + 1.0) * np.concatenate(terms) * 2.0
             mass = float(h.weights @ (size + 1.0))
             mass += norm.reach(self.a.d) * sum(float(np.linalg.norm(f.affine)) for f in (self.a, self.b))
             mass += sum(float(np.linalg.norm(f.offset)) for f in (self.a, self.b))
-            self.grain = 2.0**-51 * mass if np.isfinite(mass) else 0.0
+            self.grain = _GRAIN * mass if np.isfinite(mass) else 0.0
         return self.grain
 
     def witness(self) -> Array:

@@ -1,19 +1,48 @@
-"""Hermite tensors: flattening spectra, the lower curve L(S), the threshold number S_up."""
+"""Hermite tensors: flattening spectra, the lower curve L(S), threshold numbers, bounds from coefficients alone."""
 
+from sparsemf.identifiability.compressibility import (
+    Compressibility,
+    compressibility,
+    network_compressibility,
+    stechkin_curve,
+)
 from sparsemf.identifiability.flattenings import Flattening, Spectrum, spectrum, symmetric_features
+from sparsemf.identifiability.kinks import ridge_variation
 from sparsemf.identifiability.lower import LowerCurve, lower_curve
 from sparsemf.identifiability.sampled import ConfidenceCurve, sampled_lower_curve
-from sparsemf.identifiability.threshold import ThresholdNumber, s_up
+from sparsemf.identifiability.targets import HermiteTarget
+from sparsemf.identifiability.threshold import (
+    InvariantThreshold,
+    Kind,
+    SummedThreshold,
+    ThresholdNumber,
+    invariant_threshold,
+    minimiser_atoms,
+    s_up,
+    summed_threshold,
+)
 
 __all__ = [
+    "Compressibility",
     "ConfidenceCurve",
     "Flattening",
+    "HermiteTarget",
+    "InvariantThreshold",
+    "Kind",
     "LowerCurve",
     "Spectrum",
+    "SummedThreshold",
     "ThresholdNumber",
+    "compressibility",
+    "invariant_threshold",
     "lower_curve",
+    "minimiser_atoms",
+    "network_compressibility",
+    "ridge_variation",
     "s_up",
     "sampled_lower_curve",
     "spectrum",
+    "stechkin_curve",
+    "summed_threshold",
     "symmetric_features",
 ]

@@ -78,6 +78,10 @@ class Spectrum:
         """Certified lower bounds of Σ_{j > S} σ_j² for S = 0 … n."""
         return self.verified.tails(n)
 
+    def exceeding(self, level: float) -> int:
+        """How many σ_j² are proved to exceed ``level``: the margin bounds the error of every single one (Weyl)."""
+        return int(np.sum(self.verified.shrink * self.energy - self.margin > level))
+
 
 def symmetric_features(unit: Array, p: int) -> Array:
     """Normalised monomials of degree p with F Fᵀ = (û ûᵀ)^{∘p}; shape (n, C(d+p−1, p))."""
@@ -127,8 +131,8 @@ def spectrum(network: Network, flattening: Flattening) -> Spectrum:
 
 
 def description_error(network: Network, degree: int) -> float:
-    """‖f − f̂‖ beyond degree 1 for the function f̂ with the tensors Σ α_i c_k(i) û_i^{⊗k} of the *stored* α, c, û, up to
-    the degree considered: c to (ENTRY_ULPS)·UNIT·‖φ_i‖ (the stated accuracy of the activations' coefficients), û to
+    """‖f − f̂‖ beyond degree 1 for the function f̂ with the tensors Σ α_i c_k(i) û_i^{⊗k} of the *stored* α, c, û, up
+    to the degree considered: c to (ENTRY_ULPS)·UNIT·‖φ_i‖ (the stated accuracy of the activations' coefficients), û to
     (d + 8)u, which k indices see k times."""
     atoms = Atoms.of(network)
     weight = np.linalg.norm(network.alpha, axis=1)

@@ -32,7 +32,9 @@ class LowerCurve:
     """``atoms[S]`` and ``directions[S]``: certified lower bounds of ‖f − g‖ over S-atom (S-direction) networks g.
 
     Counting atoms, both kinds of flattening apply; counting directions, only those with the outputs in the
-    columns.  ``groups[S]`` names the flattenings whose tails were added at S.  ``degree`` is the truncation K.
+    columns.  ``groups[S]`` names the flattenings whose tails were added at S.  ``degree`` is the truncation K,
+    ``error`` what separates the function that the ``spectra`` belong to from the network's (taken off the curves
+    already).
     """
 
     atoms: Array
@@ -40,6 +42,7 @@ class LowerCurve:
     groups: list[tuple[Flattening, ...]]
     spectra: list[Spectrum]
     degree: int
+    error: float = 0.0
 
 
 Partition = tuple[Flattening, ...]
@@ -108,6 +111,7 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
         groups=[r if b else c for b, r, c in zip(better, names[True], names[False], strict=True)],
         spectra=list(known.values()),
         degree=degree,
+        error=lost,
     )
 
 

@@ -1,13 +1,13 @@
 """Verified tails: lower bounds of Σ_{j > S} λ_j for positive semi-definite matrices known as a product and to an error.
 
-**Claim.**  Let H be symmetric positive semi-definite, Ĥ symmetric with ‖H − Ĥ‖_F ≤ e, and V̂, Λ̂ any matrices - whatever
-an eigensolver returned.  With Λ₊ = max(Λ̂, 0), R = Ĥ − V̂Λ₊V̂ᵀ and ‖V̂ᵀV̂ − I‖₂ ≤ δ < 1, for every S
+**Claim.**  Let H be symmetric positive semi-definite, Ĥ symmetric with ‖H − Ĥ‖_F ≤ e, and V̂, Λ̂ any matrices -
+whatever an eigensolver returned.  With Λ₊ = max(Λ̂, 0), R = Ĥ − V̂Λ₊V̂ᵀ and ‖V̂ᵀV̂ − I‖₂ ≤ δ < 1, for every S
 
     Σ_{j > S} λ_j(H) ≥ (1 − δ)·Σ_{j > S} Λ₊_j − √r·(‖R‖_F + e).
 
-*Proof.*  The nonzero eigenvalues of V̂Λ₊V̂ᵀ are those of Λ₊^{½}V̂ᵀV̂Λ₊^{½} ⪰ (1 − δ)Λ₊, so λ_j(V̂Λ₊V̂ᵀ) ≥ (1 − δ)Λ₊_j (Weyl's
-monotonicity).  Adding a symmetric E lowers a sum of trailing eigenvalues by at most Σ|λ_j(E)| ≤ √r‖E‖_F: the sum of the
-S largest is convex and positively homogeneous (Ky Fan).  ∎
+*Proof.*  The nonzero eigenvalues of V̂Λ₊V̂ᵀ are those of Λ₊^{½}V̂ᵀV̂Λ₊^{½} ⪰ (1 − δ)Λ₊, so λ_j(V̂Λ₊V̂ᵀ) ≥ (1 − δ)Λ₊_j
+(Weyl's monotonicity).  Adding a symmetric E lowers a sum of trailing eigenvalues by at most Σ|λ_j(E)| ≤ √r‖E‖_F: the
+sum of the S largest is convex and positively homogeneous (Ky Fan).  ∎
 
 R, V̂ᵀV̂ − I and the sums are computed in float64; their rounding is bounded a priori and charged,
 ‖fl(XYᵀ) − XYᵀ‖_F ≤ γ_r·Σ_k‖x_k‖‖y_k‖ over the columns (Higham, *Accuracy and Stability*, §3.5).

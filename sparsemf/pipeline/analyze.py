@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from sparsemf.atomic import header, input_record, plain
 from sparsemf.certificates.checker.document import seal
 from sparsemf.certificates.equivalence import raw_of
+from sparsemf.certificates.exact import ExactCount, exact_count
 from sparsemf.certificates.sparsity import RESOLUTION, SStar, Staircase, staircase
 from sparsemf.certificates.witnesses import sparsity_claim
 from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
 from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
 from sparsemf.measures.gaussian import affine_part
+from sparsemf.pipeline.coefficients import CoefficientBounds, coefficient_bounds
 from sparsemf.pipeline.laws import describe
 from sparsemf.recovery import Effort, Progress, UpperCurve, upper_curve
 from sparsemf.symmetry import Quotient, Section, domain_reduction, point_distances, quotient
@@ -41,6 +43,7 @@ class AtomReport:
     alpha: Array
     particles: int
     spread: float
+    gate: tuple[Array, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +58,22 @@ class Analysis:
     norm: Bounds
     energy: dict[str, float]
     staircase: Staircase
-    upper: UpperCurve
+    upper: UpperCurve | None
     lower: LowerCurve | None
     s_star: SStar
     dictionary: Network
     atoms: list[AtomReport]
     projection: dict[str, Any]
     threshold: ThresholdNumber | None
+    exact: ExactCount
     warnings: list[str]
     config: dict[str, Any]
     timing: dict[str, float] = field(default_factory=dict)
+    coefficients: CoefficientBounds | None = None
+
+    def dictionary_of(self, size: int) -> Network:
+        """The explicit network of at most ``size`` atoms behind U(size), in input coordinates."""
+        return _input_coordinates(self.upper.network(min(size, self.upper.upper.size - 1)), self.law)
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `sparsemf analyze`."""
@@ -85,7 +94,7 @@ class Analysis:
                 "affine_norm": float(np.hypot(np.linalg.norm(q.network.affine), np.linalg.norm(q.network.offset))),
                 "error": q.error,
             },
-            "function_norm": 0.5 * (self.norm.lower + self.norm.upper),
+            "function_norm": None if self._norm_unknown else 0.5 * (self.norm.lower + self.norm.upper),
             "function_norm_bounds": {"lower": self.norm.lower, "upper": self.norm.upper},
             "norm_beyond_affine": stairs.norm_beyond_affine,
             "energy": self.energy,
@@ -98,6 +107,7 @@ class Analysis:
                         "alpha": a.alpha.tolist(),
                         "particles": a.particles,
                         "spread": a.spread,
+                        **({} if a.gate is None else {"gate": a.gate[0].tolist(), "gate_bias": a.gate[1]}),
                     }
                     for a in self.atoms
                 ],
@@ -115,8 +125,9 @@ class Analysis:
                 "rel_eps": [self.s_star.eps[0] / self._scale, _finite(self.s_star.eps[1] / self._scale)],
                 "strength": _finite(self.s_star.strength),
                 "counts": self.s_star.counts,
-                "kind": "certificate" if self.s_star.certified else "bracket",
+                "kind": ("exact " if self._at_zero else "") + ("certificate" if self.s_star.certified else "bracket"),
             },
+            "exact": self.exact.document(),
             "staircase": [
                 {
                     "S": size,
@@ -150,17 +161,36 @@ class Analysis:
                 "kind": "a reading that fails: no bound of S*",
                 "reason": self.threshold.reason,
             },
+            **({} if self.coefficients is None else self.coefficients.document()),
             "projection": self.projection,
             "warnings": self.warnings,
             "timing_s": self.timing,
         }
 
     @property
+    def _at_zero(self) -> bool:
+        """Whether S* is the exact count at ε = 0."""
+        return self.upper is None and self.s_star.eps == (0.0, 0.0)
+
+    @property
+    def _norm_unknown(self) -> bool:
+        """Whether only an upper bound of ‖f‖ is known."""
+        return self.upper is None and self.norm.lower == 0.0 < self.norm.upper
+
+    @property
     def _scale(self) -> float:
         return self.norm.upper or 1.0
 
     def certificate(self) -> dict[str, Any]:
-        """The sparsity certificate, sealed; its numbers are those the independent checker proves."""
+        """The sparsity certificate, sealed; its numbers are those the independent checker proves.
+
+        Raises :class:`InputError` where S* is an exact count, which the checker does not know.
+        """
+        if self.upper is None:
+            raise InputError(
+                f"certificate: expected a network with a certified staircase, got {self.source.activation.name}"
+                f"{' gates' if self.source.gated else ''}, whose S* is an exact count, which `verify` cannot check"
+            )
         body = sparsity_claim(
             self.source,
             self.law,
@@ -182,19 +212,16 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _analysable(network: Network) -> None:
-    """Raises :class:`InputError` for what no staircase is known for; `certify` compares all of these."""
+def without_staircase(network: Network) -> str | None:
+    """Why no certified staircase is known for a network, or None where there is one."""
     activation = network.activation
     relation = activation.relation
     if network.gated or network.quadratic is not None:
-        what = "a gated block" if network.gated else "a network with a quadratic part"
-        raise InputError(f"analyze: expected a plain two-layer block, got {what}; only `certify` reads these")
+        return "a gated block" if network.gated else "a network with a quadratic part"
     bent = activation.homogeneous not in (None, 1) or (relation is not None and relation.quadratic != 0)
     if activation.kind not in ("atoms", "frequencies") or bent or not np.isfinite(activation.lipschitz):
-        raise InputError(
-            f"analyze: no certified staircase is known for {activation.name}, whose atoms are not independent or whose "
-            "polynomial part is not affine; `certify` compares such networks"
-        )
+        return f"{activation.name}, whose atoms are not independent or whose polynomial part is not affine"
+    return None
 
 
 def analyze(
@@ -211,11 +238,15 @@ def analyze(
 
     ``law`` defaults to N(0, I); ``eps`` (absolute) or ``rel_eps`` (of ‖f‖) asks for S* at that error instead of the
     longest certified plateau; ``resolution`` is the least error, relative to ‖f‖ without its affine part, on which
-    plateaus are compared.
+    plateaus are compared.  Where no certified staircase is known, S* is the exact count at ε = 0
+    (:mod:`sparsemf.pipeline.exact`).
     """
-    _analysable(network)
     law = law or Gaussian.standard(network.d)
-    clock = _Clock()
+    if (without := without_staircase(network)) is not None:
+        from sparsemf.pipeline.exact import exact_analysis
+
+        return exact_analysis(network, law, rho, eps, rel_eps, resolution, without)
+    clock = Clock()
     whole = quotient(network)
     clock("quotient")
     warnings: list[str] = []
@@ -264,7 +295,10 @@ def analyze(
     threshold = None
     if isinstance(law, Gaussian):
         threshold = s_up(canonical, 1e-2 * norm.upper)
+    coefficients = coefficient_bounds(upper, lower, stairs, found, floor)
     clock("atoms")
+    exact = exact_count(network, law)
+    clock("exact count")
     return Analysis(
         source=network,
         law=law,
@@ -272,7 +306,7 @@ def analyze(
         quotient=whole,
         domain_inactive=domain_inactive,
         norm=norm,
-        energy=_energy(canonical, law, norm),
+        energy=energy_shares(canonical, law, norm),
         staircase=stairs,
         upper=upper,
         lower=lower,
@@ -281,13 +315,17 @@ def analyze(
         atoms=atoms,
         projection=_projection(canonical, Atoms.of(recovered), labels),
         threshold=threshold,
+        exact=exact,
         warnings=warnings,
         config={**describe(law, rho), "eps": eps, "rel_eps": rel_eps, "resolution": stairs.resolution},
         timing=clock.laps,
+        coefficients=coefficients,
     )
 
 
-class _Clock:
+class Clock:
+    """Wall time of the steps of an analysis."""
+
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
         self._last = self._start = time.perf_counter()
@@ -359,7 +397,7 @@ def _atom_reports(dictionary: Network, seen: Quotient, labels: NDArray[np.int64]
     return reports
 
 
-def _energy(canonical: Network, law: InputLaw, norm: Bounds) -> dict[str, float]:
+def energy_shares(canonical: Network, law: InputLaw, norm: Bounds) -> dict[str, float]:
     """Shares of ‖f‖²: constant, linear, beyond affine (computed, not certified)."""
     total = norm.upper**2
     if isinstance(law, Empirical) or total == 0.0:

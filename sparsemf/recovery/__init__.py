@@ -1,6 +1,7 @@
 """Particles → atoms: subset selection, clustering, convex refit, joint refinement; the staircase's upper curve."""
 
 from sparsemf.recovery.cluster import MergePath, merge_path
+from sparsemf.recovery.data import DataPath, data_path, random_atoms
 from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geometry
 from sparsemf.recovery.problem import Dictionary, Problem
 from sparsemf.recovery.refine import Refined, Sample, refine
@@ -9,6 +10,7 @@ from sparsemf.recovery.selection import Selection, select
 from sparsemf.recovery.staircase import Effort, Progress, UpperCurve, upper_curve
 
 __all__ = [
+    "DataPath",
     "Dictionary",
     "Effort",
     "EmpiricalGeometry",
@@ -21,7 +23,9 @@ __all__ = [
     "Sample",
     "Selection",
     "UpperCurve",
+    "data_path",
     "merge_path",
+    "random_atoms",
     "refine",
     "refit",
     "select",

@@ -21,7 +21,7 @@ from cases import ACTIVATIONS, planted, planted_gated
 from pairs import FLOOR, RELATIVE, SIGMA, Pair, random_pair
 from sparsemf import activations
 from sparsemf.certificates.checker import equivalence as checked
-from sparsemf.certificates.checker import evaluate, gated, grouped, hermite, laws, series
+from sparsemf.certificates.checker import evaluate, gated, gated_series, grouped, hermite, laws, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, Core, image
 from sparsemf.certificates.checker.expansion import Expanded, expanded, terms_of
@@ -628,8 +628,9 @@ def test_gated_bounds_bracket_the_truth_however_they_are_grouped(case: int) -> N
                 if norm.root is not None:
                     direction = np.zeros(norm.root.shape[1])
                     direction[0] = 1.0
-                low, high, _ = gated.distance_bounds(arith, norm, a, b, leader, flip, direction, 5)
-                assert not pair.outside(low, high), (pair.label, low, pair.truth, high)
+                for form in (False, True):
+                    low, high, _ = gated_series.distance_bounds(arith, norm, a, b, leader, flip, direction, 5, form)
+                    assert not pair.outside(low, high), (pair.label, low, pair.truth, high)
 
 
 def test_groupings_that_make_no_sense_are_refused() -> None:

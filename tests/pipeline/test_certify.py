@@ -76,10 +76,7 @@ def test_bounds_bracket_the_truth_at_every_size(activation: str, size: float, ca
         assert found.lower <= mean + slack + 1e-13
         assert mean - slack <= found.upper + 1e-13
         if size >= 1e-3:
-            # the wedge between two relu kinks at an angle δ has a spectrum up to degrees of 1/δ: what lies beyond the
-            # series is bounded by Lipschitz constants, to a factor of 2 at 1e-3
-            wedge = {1e-3: 2.0, 1e-1: 1.1}[size] if activation == "relu" else 1.01
-            assert found.upper <= (wedge if case != "empirical" else 1.0001) * found.lower
+            assert found.upper <= (1.01 if case != "empirical" else 1.0001) * found.lower
         elif size >= 1e-6:  # the Gram form cancels below about 1e-6 of the mass; the grouped bound takes over
             assert found.upper <= 30 * found.lower
     assert found.verdict == {True: "equivalent"}.get(size <= 1e-6, found.verdict)

@@ -146,6 +146,24 @@ def analyze_document(n: int = 60, s_star: int = 5, d: int = 4, m: int = 1, block
             },
             {"p": 3, "degrees": [3, 3], "counts": "directions", "singular_values": [1e-17], "margin": 1e-6},
         ],
+        "threshold": {
+            "eps": 0.00865,
+            "lower": s_star,
+            "counts": "directions",
+            "flattening": {"p": 1, "degrees": [2, 20]},
+            "upper": n,
+            "coefficient": {"lambda": 0.000144, "value": n, "eps": 0.00125},
+            "minimiser": {"lambda": 2.3e-5, "atoms": s_star},
+            "kind": "certificate",
+        },
+        "compressibility": {
+            "variation": 3.3125,
+            "curves": [
+                {"S": k, "maurey": 3.25, "thresholding": 3.25, "stechkin": 7.5, "best": 3.25 / (k + 1)}
+                for k in range(n + 1)
+            ],
+            "kind": "certificate",
+        },
         "s_up": {"value": 25, "lambda": 0.0157, "degree": 12, "kind": "a reading that fails", "reason": ""},
         "projection": {
             "particles": [[math.cos(i), math.sin(2 * i)] for i in range(len(label))],

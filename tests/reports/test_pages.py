@@ -84,6 +84,8 @@ def test_numbers_are_the_documents() -> None:
         3, 1, document["s_up"]["value"], document["s_up"]["lambda"], document["projection"]["explained"],
         *(atom[key] for atom in document["dictionary"]["atoms"] for key in ("particles", "spread", "b")),
         *(atom["alpha"][0] for atom in document["dictionary"]["atoms"]),
+        *(document["threshold"][key] for key in ("eps", "lower", "upper")), document["compressibility"]["variation"],
+        *document["threshold"]["coefficient"].values(), *document["threshold"]["minimiser"].values(),
     ]  # fmt: skip
     assert {repr(value) for value in expected} <= page.numbers
     assert document["input"]["sha256"] in page.html
@@ -97,6 +99,20 @@ def test_bounds_are_rounded_outward() -> None:
     text = Page(reports.render(document)).text
     assert "from 2.62 × 10⁻⁴ to 0.286 " in text
     assert "No network of 4 atoms comes closer to f than 0.286; the dictionary below, with 5 atoms, comes" in text
+
+
+def test_coefficient_curve_and_threshold_numbers_are_optional() -> None:
+    document = analyze_document()
+    page = Page(reports.render(document))
+    assert "curve coefficients" in page.html
+    assert "what the sizes of the coefficients alone prove" in page.text
+    assert "at most S*(ε), invariant under rotations cert" in page.text
+    assert "a reading that fails est" in page.text
+    del document["threshold"], document["compressibility"]
+    old = Page(reports.render(document))
+    assert 'class="curve coefficients"' not in old.html
+    assert "Threshold numbers" not in old.text
+    assert repr(document["s_up"]["value"]) in old.numbers
 
 
 def test_short_plateau_says_so() -> None:

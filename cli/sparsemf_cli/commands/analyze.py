@@ -131,6 +131,8 @@ def _render(console: Console, documents: list[dict[str, Any]]) -> None:
             if s["certified"]
             else (f"no: in [{s['lower']}, {s['upper']}] at {low / norm:.2e}")
         )
+        if s["kind"].startswith("exact"):
+            span = "ε = 0, exactly" if s["certified"] else f"no: in [{s['lower']}, {s['upper']}] at 0"
         energy = doc["energy"]
         table.add_row(
             doc["input"]["block"] or doc["input"]["path"],

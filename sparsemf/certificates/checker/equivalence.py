@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import evaluate, gated, grouped, series
+from sparsemf.certificates.checker import evaluate, gated, gated_series, grouped, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.document import TINY, Refused, array, inside, interval, norm_of, number, whole
 from sparsemf.certificates.checker.expansion import Expanded, expanded
@@ -102,7 +102,9 @@ def prove(
     with arith.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
         try:
             if a.gate is not None or b.gate is not None:
-                lower, upper, found = gated.distance_bounds(arith, norm, a, b, leader, flip, direction, degree)
+                lower, upper, found = gated_series.distance_bounds(
+                    arith, norm, a, b, leader, flip, direction, degree, bool(evidence.get("gram"))
+                )
             else:
                 if known is not None:
                     h, upper = known
@@ -162,7 +164,9 @@ def norm_bounds(norm: Norm, a: Raw, evidence: Mapping[str, Any]) -> tuple[float,
     with arith.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
         try:
             if a.gate is not None:
-                return interval(*gated.norm_bounds(arith, norm, a))
+                degree = whole(evidence["norm_degree"], "the degree", 2, HIGHEST_DEGREE)
+                form = bool(evidence.get("norm_gram"))
+                return interval(*gated_series.norm_bounds(arith, norm, a, degree, form))
             h = expanded(arith, (a, 1.0))
             alone, flip = np.arange(h.core.size), np.ones(h.core.size, dtype=np.int64)
             if norm.kind == "empirical":

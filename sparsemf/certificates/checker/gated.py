@@ -9,10 +9,6 @@ e_i.
 By Hölder ‖σ(u)M x̃‖ ≤ ‖σ(u)‖_{L⁴}·φ₄·size(M), |·| Euclidean over outputs, φ₄ the law's factor (Minkowski).  For
 M = Σ_i β_i ⊗ ℓ_i with any numbers τ_i and one member l: M = β_l ⊗ Σ_i τ_i ℓ_i + Σ_i (β_i − τ_i β_l) ⊗ ℓ_i; small M is
 also written out.  The polynomial rest (flips, images, Q, A, c) is an explicit quadratic form on (x, 1).
-
-*Lower.*  Hermite tensors by Stein's identity: with c_k = c_k(‖g‖, c), ĝ and a unit vector u,
-⟨T_k, u^{⊗k}⟩ = Σ_i α_i [e c_k ρ^k + √k c_{k−1} ρ^{k−1}⟨v, u⟩ + √(k+1) c_{k+1} ⟨v, ĝ⟩ ρ^k], ρ = ⟨ĝ, u⟩; k = 0 and the
-whole vector for k = 1 likewise.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import grouped, series
+from sparsemf.certificates.checker import grouped
 from sparsemf.certificates.checker.arithmetic import UNDERFLOW, Arithmetic, Rows
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, image
 from sparsemf.certificates.checker.expansion import (
@@ -194,26 +190,13 @@ def _form_norm(arith: Arithmetic, norm: Norm, h: Gated, flip: Integers) -> float
     return float(np.sqrt(total) + factor * slack) * (1 + 1e-12)
 
 
-def _fourth(norm: Norm, at_zero: float, slope: float, size: Array) -> Array:
-    """Bounds of ‖σ(u)‖_{L⁴}."""
-    return at_zero + slope * norm.factor(4) * size
-
-
-def upper(arith: Arithmetic, norm: Norm, h: Gated, leader: Integers, flip: Integers) -> float:
-    """The bound of the module's docstring; Lipschitz gates only."""
+def joined(arith: Arithmetic, norm: Norm, h: Gated, groups: grouped.Groups) -> Array:
+    """Bounds of size(Σ_i e′_i t_i^k α_i ⊗ ℓ_i) of each group."""
     gates = h.gates
-    leader, flip = grouped.validated(gates, leader, flip)
-    if any(not np.isfinite(core.lipschitz) for core, _ in gates.cores()):
-        return float("inf")
-    groups = grouped.measured(arith, norm, gates, leader, flip)
-    bound = _form_norm(arith, norm, h, flip)
     weight = arith.norms(gates.alpha) + gates.alpha_error
-    factor_size = norm.sizes(arith, h.v, h.e)
-    four = norm.factor(4)
+    out = np.zeros(groups.head.size)
     for core, rows in gates.cores():
-        moved = rows[leader[rows] != rows]
-        bound += core.slope * four**2 * float(weight[moved] @ (groups.gap[moved] * factor_size[moved]))
-        sign = np.where(flip[rows] < 0, core.flip[0] if core.flip else 1, 1)
+        sign = np.where(groups.flip[rows] < 0, core.flip[0] if core.flip else 1, 1)
         powers = groups.scale[rows] ** core.degree
         beta = arith.array(sign * powers)[:, None] * gates.alpha[rows]
         beta_error = 2 * arith.unit * weight[rows] * powers + gates.alpha_error[rows] * powers
@@ -227,10 +210,27 @@ def upper(arith: Arithmetic, norm: Norm, h: Gated, leader: Integers, flip: Integ
         for first, last in pairwise(cuts):
             members = order[first:last]
             own = rows[members]
-            head = groups.head[label[first]]
-            size = _matrix_size(arith, norm, beta[members], beta_error[members], h.v[own], h.e[own])
-            gate = float(_fourth(norm, core.at_zero, core.slope, groups.size[head : head + 1])[0])
-            bound += gate * four * size
+            out[label[first]] = _matrix_size(arith, norm, beta[members], beta_error[members], h.v[own], h.e[own])
+    return out
+
+
+def upper(arith: Arithmetic, norm: Norm, h: Gated, leader: Integers, flip: Integers) -> float:
+    """The bound of the module's docstring; Lipschitz gates only."""
+    gates = h.gates
+    leader, flip = grouped.validated(gates, leader, flip)
+    if any(not np.isfinite(core.lipschitz) for core, _ in gates.cores()):
+        return float("inf")
+    groups = grouped.measured(arith, norm, gates, leader, flip)
+    bound = _form_norm(arith, norm, h, flip)
+    weight = arith.norms(gates.alpha) + gates.alpha_error
+    factor_size = norm.sizes(arith, h.v, h.e)
+    four, size = norm.factor(4), joined(arith, norm, h, groups)
+    for core, rows in gates.cores():
+        moved = rows[leader[rows] != rows]
+        bound += core.slope * four**2 * float(weight[moved] @ (groups.gap[moved] * factor_size[moved]))
+        inside = np.flatnonzero(np.isin(groups.head, rows))
+        gate = core.at_zero + core.slope * four * groups.size[groups.head[inside]]  # ‖σ(u)‖_{L⁴}
+        bound += four * float(gate @ size[inside])
     bound *= 1 + (gates.core.size + 64) * 2.0**-51
     return bound if bound == bound else float("inf")
 
@@ -272,119 +272,6 @@ def _matrix_size(arith: Arithmetic, norm: Norm, beta: Rows, error: Array, v: Row
         dense += norm.reach(v.shape[1]) * lost + float(error @ sizes)
         out = min(out, dense)
     return out * (1 + 1e-13)
-
-
-def degrees(
-    arith: Arithmetic, norm: Norm, a: Raw, b: Raw | None, direction: Array | None, degree: int
-) -> list[series.Degree]:
-    """Lower bounds of the degrees of f_A − f_B (of f_A without b), N(mean, Σ) only."""
-    h = expand(arith, *(((a, 1.0),) if b is None else ((a, 1.0), (b, -1.0))))
-    f = series.spectrum(arith, norm, h.gates, degree + 1)
-    v, e = norm.white(arith, h.v, h.e)
-    m = h.affine.shape[0]
-    n, d = v.shape
-    along = np.sum(v * f.unit, axis=1) if n else arith.zeros((0,))
-    root = [arith.array([float(k)])[0].sqrt() if arith.exact else float(np.sqrt(k)) for k in range(degree + 3)]
-    mean = h.offset if norm.mean is None else h.offset + h.affine @ arith.array(norm.mean)
-    slope = h.affine if norm.root is None else h.affine @ arith.array(norm.root)
-    c = f.c
-    t0 = mean + f.alpha.T @ (e * c[:, 0] + along * c[:, 1])
-    t1 = slope + (f.alpha * c[:, :1]).T @ v + (f.alpha * (e * c[:, 1] + root[2] * along * c[:, 2])[:, None]).T @ f.unit
-    size = norm.sizes(arith, h.v, h.e)
-    reach = norm.reach(h.v.shape[1])
-    span = reach * (arith.norms(h.v) + arith.ups(abs(h.e)))
-    heavy = f.weight * span
-    # each c_k to e, each factor and sum to its roundings; the gates' drift is seen through ‖ℓ‖_{L⁴}
-    error = 4 * np.sqrt(degree + 2.0) * float(heavy @ f.e) + 4 * np.sqrt(degree + 2.0) * float(
-        (h.gates.alpha_error * span) @ f.s
-    )
-    error += (n + 8 * d + 8 * degree + 64) * 4 * np.sqrt(degree + 2.0) * arith.unit * float(heavy @ f.s)
-    error += (h.v.shape[1] + 8) * arith.unit * reach * (arith.norm(h.affine) + arith.norm(h.offset))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        drifts = np.where(f.weight > 0, f.drifts / np.where(f.weight > 0, f.weight, 1.0), 0.0)
-    drift = 3.0 * float((f.weight * drifts) @ size)
-    rest = _low_degrees(arith, norm, h)
-    if rest is None:
-        return []
-    low0, low1, low_error = rest
-    t0, t1 = t0 + low0, t1 + low1
-    slack = error + drift + low_error + reach * h.error
-    out = [series.Degree(0, arith.floor_norm(t0) - slack), series.Degree(1, arith.floor_norm(t1) - slack)]
-    plain = not h.low and h.quadratic is None
-    if direction is not None and plain and n:
-        if direction.shape != (d,) or not abs(float(np.linalg.norm(direction)) - 1.0) <= 1e-12:
-            raise ValueError("the direction must be a unit vector of the white input space")
-        u = arith.array(direction)
-        rho, across = f.unit @ u, v @ u
-        power = rho * 0 + 1
-        for k in range(degree + 1):
-            if k >= 2:
-                term = root[k] * c[:, k - 1] * power * across
-                term = term + (e * c[:, k] + root[k + 1] * along * c[:, k + 1]) * (power * rho)
-                value = f.alpha.T @ term
-                out.append(series.Degree(k, (arith.floor_norm(value) - slack) * (1 - 2e-12 * k)))
-            if k >= 1:
-                power = power * rho
-    assert m >= 1
-    return [series.Degree(x.k, max(x.lower, 0.0)) for x in out]
-
-
-def _low_degrees(arith: Arithmetic, norm: Norm, h: Gated) -> tuple[Rows, Rows, float] | None:
-    """T₀ and T₁ of the images' affine gates and of Q, with their error."""
-    m, d = h.affine.shape
-    k = d if norm.root is None else norm.root.shape[1]
-    t0, t1, error = arith.zeros((m,)), arith.zeros((m, k)), 0.0
-    for alpha, g, c, v, e, _, _ in h.low:
-        gw, gb = norm.white(arith, g, c)
-        vw, vb = norm.white(arith, v, e)
-        t0 = t0 + alpha.T @ (gb * vb + np.sum(gw * vw, axis=1))
-        t1 = t1 + (alpha * gb[:, None]).T @ vw + (alpha * vb[:, None]).T @ gw
-        reach = norm.reach(d)
-        mass = (
-            arith.norms(alpha) * reach**2 * (arith.norms(g) + arith.ups(abs(c))) * (arith.norms(v) + arith.ups(abs(e)))
-        )
-        error += (alpha.shape[0] + 8 * d + 32) * 4 * arith.unit * float(mass.sum())
-    if h.quadratic is not None:
-        for j, q in enumerate(h.quadratic):
-            own, lost = norm.white_quadratic(arith, q)
-            t0[j] = t0[j] + np.trace(own)
-            t1[j] = t1[j] + 2 * own[:k, k]
-            error += 4 * (d + 4) * (lost + 4 * arith.unit * arith.norm(own))
-    return t0, t1, error
-
-
-def distance_bounds(
-    arith: Arithmetic,
-    norm: Norm,
-    a: Raw,
-    b: Raw,
-    leader: Integers,
-    flip: Integers,
-    direction: Array | None,
-    degree: int,
-) -> tuple[float, float, list[series.Degree]]:
-    """(lower, upper) of ‖f_A − f_B‖ and its degrees; the lower end of the sup norm comes from a witness."""
-    h = expand(arith, (a, 1.0), (b, -1.0))
-    high = upper(arith, norm, h, leader, flip)
-    if norm.kind == "empirical":
-        low, top = _root_mean_square(arith, h, norm.data)
-        return low, min(high, top), []
-    if norm.kind == "sup":
-        return 0.0, high, []
-    found = degrees(arith, norm, a, b, direction, degree)
-    return series.linear_lower(found), high, found
-
-
-def norm_bounds(arith: Arithmetic, norm: Norm, a: Raw) -> tuple[float, float]:
-    """(lower, upper) of ‖f_A‖ (lower 0 in the sup norm)."""
-    h = expand(arith, (a, 1.0))
-    if norm.kind == "empirical":
-        return _root_mean_square(arith, h, norm.data)
-    n = h.gates.core.size
-    high = upper(arith, norm, h, np.arange(n), np.ones(n, dtype=np.int64))
-    if norm.kind == "sup":
-        return 0.0, high
-    return series.linear_lower(degrees(arith, norm, a, None, None, 4)), high
 
 
 def _values(arith: Arithmetic, h: Gated, x: Array) -> tuple[Array, Array]:
@@ -430,7 +317,7 @@ def gap_at(arith: Arithmetic, a: Raw, b: Raw | None, x: Array) -> float:
     return float(_values(arith, h, x[None])[0][0])
 
 
-def _root_mean_square(arith: Arithmetic, h: Gated, x: Array) -> tuple[float, float]:
+def root_mean_square(arith: Arithmetic, h: Gated, x: Array) -> tuple[float, float]:
     low, high = _values(arith, h, x)
     grow = 1 + (x.shape[0] + 8) * 2.0**-52
     return float(np.sqrt(np.mean(low**2))) / grow, float(np.sqrt(np.mean(high**2))) * grow

@@ -23,7 +23,7 @@ from flint import arb, ctx
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows, Undefined
-from sparsemf.certificates.checker.catalogue import Core
+from sparsemf.certificates.checker.catalogue import CORES, Core
 
 Array = NDArray[np.float64]
 
@@ -78,12 +78,17 @@ def _root(k: int) -> arb:
     return _rooted(k, ctx.prec)
 
 
-def energies(arith: Arithmetic, core: Core, r: Rows, b: Rows) -> Rows:
-    """E σ(rg + b)², shape (n,): balls, or float64 upper bounds (∞ for powers, which need none)."""
+def energies(arith: Arithmetic, core: Core, r: Rows, b: Rows, weighted: bool = False) -> Rows:
+    """E σ(rg + b)² (``weighted``: E g²σ(rg + b)²), shape (n,): balls, or float64 upper bounds (∞ for powers, which need
+    none)."""
     if core.strip is not None:
-        value, error = _trapezoid(arith, core, r, b, 0, square=True)
+        value, error = _trapezoid(arith, core, r, b, 2 if weighted else 0, square=True)
+        if weighted:  # g² = 1 + √2 he₂
+            root = arith.array([2.0])[0].sqrt() if arith.exact else math.sqrt(2.0)
+            spare = error * 3 + 4 * arith.unit * arith.norms(value)
+            return value[:, 0] + root * value[:, 2] + arith.array(spare)
         return value[:, 0] + arith.array(error)
-    moment = _ENERGY.get(core.name, lambda r, b: arb("inf"))
+    moment = (_WEIGHTED if weighted else _ENERGY).get(core.name, lambda r, b: arb("inf"))
     if arith.exact:
         return np.array([*(moment(arb(x), arb(y)) for x, y in zip(r, b, strict=True)), 0], dtype=object)[:-1]
     points, copy = np.unique(np.stack([r, b], axis=1), axis=0, return_inverse=True)
@@ -306,6 +311,37 @@ def _softsign_energy(r: arb, b: arb) -> arb:
     return _right_of_kink(r, b, 0, True)[0] + _right_of_kink(r, -b, 0, True)[0]
 
 
+def _relu_weighted(r: arb, b: arb) -> arb:
+    c = _relu2(CORES["relu2"], r, b, 2)
+    return c[0] + arb(2).sqrt() * c[2]
+
+
+def _elu_weighted(r: arb, b: arb) -> arb:
+    """relu² and (e^z − 1)² = e^{2z} − 2e^z + 1 on z < 0, with E_k(a) = E e^{az}1[z < 0] he_k = [a r E_{k−1}(a) −
+    he_{k−1}(−β)φ(β)]/√k."""
+    beta = b / r
+    density = _density(beta)
+    left = arb(0)
+    for a, sign in ((2, 1), (1, -2), (0, 1)):
+        value = (a * b + a * a * r * r / 2).exp() * _cdf(-(beta + a * r))
+        first = a * r * value - density
+        left += sign * (value + (a * r * first + beta * density))
+    return _relu_weighted(r, b) + left
+
+
+def _softsign_weighted(r: arb, b: arb) -> arb:
+    right, left = _right_of_kink(r, b, 2, True), _right_of_kink(r, -b, 2, True)
+    return right[0] + left[0] + arb(2).sqrt() * (right[2] + left[2])
+
+
+_WEIGHTED: dict[str, Any] = {
+    "relu": _relu_weighted,
+    "elu": _elu_weighted,
+    "softsign": _softsign_weighted,
+    "sin": lambda r, b: (1 - (1 - 4 * r * r) * (-2 * r * r).exp() * (2 * b).cos()) / 2,
+    "cos": lambda r, b: (1 + (1 - 4 * r * r) * (-2 * r * r).exp() * (2 * b).cos()) / 2,
+    "exp": lambda r, b: (1 + 4 * r * r) * (2 * b + 2 * r * r).exp(),
+}
 _ENERGY: dict[str, Any] = {
     "relu": _relu_energy,
     "relu2": _relu2_energy,

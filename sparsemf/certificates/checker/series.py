@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import grouped
+from sparsemf.certificates.checker import grouped, tails
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, Core
 from sparsemf.certificates.checker.expansion import Expanded
@@ -42,7 +42,8 @@ MOST_TERMS = 6e10
 """Float64: n²·(d + m + 8K) beyond this is not attempted."""
 MOST_BALLS = 6e6
 """Balls: n²·K beyond this is not attempted."""
-_DENSE = 4_000_000
+DENSE = 4_000_000
+"""Entries of a T₂ beyond this are not written down."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +165,7 @@ def _second(arith: Arithmetic, f: Spectrum) -> tuple[float, float] | None:
     """(lower, upper) of ‖T₂‖ written out, or None when it is too large."""
     n, d = f.unit.shape
     m = f.t0.shape[0]
-    if m * d * d > (_DENSE if not arith.exact else _DENSE // 50) or n * m * d * d > (1e10 if not arith.exact else 3e6):
+    if m * d * d > (DENSE if not arith.exact else DENSE // 50) or n * m * d * d > (1e10 if not arith.exact else 3e6):
         return None
     high = low = 0.0
     error = float(f.weight @ f.e) + float(f.h.alpha_error @ f.s) + (n + 4 * d + 32) * arith.unit * float(f.weight @ f.s)
@@ -290,14 +291,81 @@ def gram(
     beyond, direct, single = _beyond(arith, norm, h, f, groups, leader)
     tau = np.sqrt(np.maximum(_excess(arith, beyond[present], own), 0.0) + own_margin) * (1 + 1e-14)
     tau = np.minimum(tau, direct[present])
-    tail = tau.sum() ** 2
-    if tail > 0.05 * max(arith.up(form), 0.0) + 1e-300:
-        tail = min(tail, _cross_tail(arith, unit, label, starts, weight * single[order], tau, degree))
+    mass, signs = weight * single[order], groups.flip[order]
+    turn_to = arith.array(signs.astype(float))[:, None] * unit
+    chi = arith.norms(turn_to - np.repeat(turn_to[starts], members, axis=0)) + turn
+    least, most, along = _kinked(arith, f, alpha, turn_to, order, signs, starts, own, own_margin)
+    tau = np.minimum(tau, most)
+    inside = float(np.sum(tau**2)) * (1 + 1e-13)
+    cross = max(tau.sum() ** 2 * (1 + (n + 64) * 2.0**-51) - float(np.sum(tau**2)), 0.0)
+    if cross > 1e-4 * max(arith.up(form) + inside, 0.0) + 1e-300:
+        bent = 0.5 * np.bincount(label, weights=mass * chi**2, minlength=starts.size)
+        z = np.minimum(direct[present], along) / (degree + 1) + bent
+        y = np.bincount(label, weights=mass * chi, minlength=starts.size)
+        dipole = (z * (1 + 1e-12), y * (1 + 1e-12), np.maximum.reduceat(chi, starts))
+        cross = min(cross, tails.between(arith, unit, starts, mass, tau, degree + 1, dipole=dipole))
     head = np.hypot(np.sqrt(arith.norm(f.t0) ** 2 + arith.norm(f.t1) ** 2) + f.low_error, second[1]) * (1 + 1e-15)
-    upper = np.sqrt(head**2 + arith.up(form) + margin + tail) * (1 + 1e-14) + f.drift
+    upper = np.sqrt(head**2 + arith.up(form) + margin + inside + cross) * (1 + 1e-14) + f.drift
     floor = np.sqrt(arith.floor_norm(f.t0) ** 2 + arith.floor_norm(f.t1) ** 2) - f.low_error
-    lower = np.sqrt(max(floor, 0.0) ** 2 + second[0] ** 2 + max(arith.down(form) - margin, 0.0)) * (1 - 1e-14) - f.drift
+    known = max(float(np.sum(least)) * (1 - 1e-13) - cross, 0.0) + max(arith.down(form) - margin, 0.0)
+    lower = np.sqrt(max(floor, 0.0) ** 2 + second[0] ** 2 + known) * (1 - 1e-14) - f.drift
     return max(float(lower), 0.0), float(upper) if upper == upper else float("inf")
+
+
+def _kinked(
+    arith: Arithmetic,
+    f: Spectrum,
+    alpha: Rows,
+    unit: Rows,
+    order: Integers,
+    signs: Integers,
+    starts: Integers,
+    own: Rows,
+    margin: Array,
+) -> tuple[Array, Array, Array]:
+    """Bounds of ‖D_g‖²_{>K} from below, and of ‖D_g‖_{>K} from above, for the groups of relu neurons: E‖D_g‖² of the
+    neurons after their flips, relu(z) = relu(−z) + z, less its degrees 0 and 1 and the Gram form of the others; and
+    the same from above as if all of a group's directions were one."""
+    least, most, along = np.zeros(starts.size), np.full(starts.size, np.inf), np.full(starts.size, np.inf)
+    # neurons described as constants have no kink
+    kinked = (f.h.core[order] == ORDER.index("relu")) & (arith.norms(unit) > 0.5)
+    fit = np.logical_and.reduceat(kinked, starts) if starts.size else kinked
+    chosen = np.flatnonzero(fit)
+    if not chosen.size or f.quadratic is not None:
+        return least, most, along
+    label = np.repeat(np.arange(starts.size), np.diff(np.concatenate([starts, [order.size]])))
+    rows = np.flatnonzero(fit[label])
+    label = np.searchsorted(chosen, label[rows])
+    at = np.searchsorted(label, np.arange(chosen.size))
+    alpha, unit, signs, order = alpha[rows], unit[rows], signs[rows], order[rows]
+    r, b, c, weight = f.white[0][order], f.white[1][order], f.c[order], f.weight[order]
+    turned = signs < 0
+    low = np.stack([np.where(turned, c[:, 0] - b, c[:, 0]), np.where(turned, r - c[:, 1], c[:, 1])], axis=1)
+    b = np.where(turned, -b, b)
+    main, lowest, highest, error = tails.relu_energies(arith, alpha, r, b, low, unit, weight, at)
+    length = arith.ups(r) + arith.ups(abs(b))
+    mass = np.bincount(label, weights=weight * length, minlength=chosen.size)
+    lost = weight * (f.e[order] + 4 * arith.unit * length) + f.h.alpha_error[order] * length
+    lost = np.bincount(label, weights=lost, minlength=chosen.size)
+    rest = main - own[chosen]
+    error = (error + margin[chosen] + 4 * lost * (2 * mass + lost)) * (1 + 1e-12)
+    least[chosen], most[chosen] = _ends(arith, rest, lowest, highest, error)
+    main, lowest, highest, error = tails.relu_energies(arith, alpha, r, b, low, unit[:, :1] * 0 + 1, weight, at)
+    for k in range(2, c.shape[1]):
+        part = np.where(turned, c[:, k] * (-1) ** k, c[:, k])[:, None] * alpha
+        main = main - arith.squares(arith.grouped(part, label, chosen.size))
+    error = (error + 2 * margin[chosen] + 4 * lost * (2 * mass + lost)) * (1 + 1e-12)
+    along[chosen] = _ends(arith, main, lowest, highest, error)[1]
+    return least, most, along
+
+
+def _ends(arith: Arithmetic, main: Rows, low: Array, high: Array, error: Array) -> tuple[Array, Array]:
+    """(least square, greatest root) of main + [low, high] ± error."""
+    with np.errstate(invalid="ignore"):
+        top = np.array([arith.up(v) for v in main + arith.array(high)] + [0.0])[:-1] + error
+        bottom = np.array([arith.down(v) for v in main + arith.array(low)] + [0.0])[:-1] - error
+    root = np.sqrt(np.maximum(top, 0.0)) * (1 + 1e-14)
+    return np.where(bottom == bottom, np.maximum(bottom, 0.0), 0.0), np.where(root == root, root, np.inf)
 
 
 def _form(
@@ -453,38 +521,3 @@ def _excess(arith: Arithmetic, bound: Array, energy: Rows) -> Array:
     if arith.exact:
         return np.array([arith.up(x * x - y) for x, y in zip(arith.array(bound), energy, strict=True)] + [0.0])[:-1]
     return np.maximum(bound**2 * (1 + 2.0**-50) - np.asarray(energy, dtype=np.float64), 0.0)
-
-
-def _whole_power(x: Array, k: int) -> Array:
-    """x^k by squaring; relative error at most 2k·u."""
-    out = np.ones_like(x)
-    while k:
-        if k & 1:
-            out = out * x
-        x, k = x * x, k >> 1
-    return out
-
-
-def _cross_tail(
-    arith: Arithmetic, unit: Rows, label: Integers, starts: Integers, mass: Array, tau: Array, degree: int
-) -> float:
-    """Σ_gg′ min(τ_g τ_g′, Σ_{i ∈ g, j ∈ g′} mass_i mass_j |cos_ij|^{K+1}), the diagonal τ_g²."""
-    n, d = unit.shape
-    plain = np.array([float(v.mid()) for v in unit.ravel()]).reshape(n, d) if arith.exact else unit
-    # the float nearest to a ball's midpoint, and the ball's own width
-    wide = float(np.max(np.linalg.norm(arith.radii(unit), axis=1), initial=0.0)) * (1 + 1e-12)
-    spread = (2 * d + 16) * 2.0**-52 + wide * (2 + 3 * wide)
-    total = 0.0
-    size = np.diff(np.concatenate([starts, [n]]))
-    for first in range(0, starts.size, _ROWS):
-        chosen = np.arange(first, min(first + _ROWS, starts.size))
-        rows = slice(int(starts[first]), int(starts[chosen[-1]]) + int(size[chosen[-1]]))
-        cos = np.minimum(np.abs(plain[rows] @ plain.T) + spread, 1.0)
-        with np.errstate(under="ignore"):
-            power = _whole_power(cos, degree + 1) * (mass[rows][:, None] * mass[None, :])
-        power = np.add.reduceat(power, starts, axis=1)
-        power = np.add.reduceat(power, starts[chosen] - starts[first], axis=0)
-        limit = tau[chosen][:, None] * tau[None, :]
-        power[np.arange(chosen.size), chosen] = np.inf
-        total += float(np.sum(np.minimum(limit, power * (1 + 1e-10))))
-    return total * (1 + (n + 64) * 2.0**-51)

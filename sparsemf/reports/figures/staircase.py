@@ -29,6 +29,7 @@ def staircase(view: AnalysisView, suffix: str, width: float, height: float) -> M
     _bands(drawing, view, x, y)
     drawing.axes(x, y, _size_name(x), f"error ‖f − f_S‖ in {view.law}")
     _resolution(drawing, view, x, y)
+    _coefficients(drawing, view, x, y)
     _curves(drawing, stairs, x, y)
     for plateau in stairs.plateaus:
         _riser(drawing, plateau, x, y, "riser")
@@ -128,6 +129,14 @@ def _curves(drawing: Drawing, stairs: StaircaseView, x: Scale, y: Scale) -> None
     drawing.path(upper, "curve upper")
 
 
+def _coefficients(drawing: Drawing, view: AnalysisView, x: Scale, y: Scale) -> None:
+    """What the coefficients alone prove, above U where U was looked for; clipped at the top of the axis."""
+    last = view.stairs.sizes[-1]
+    known = [(size, value) for size, value in view.coefficient_curve if size <= last]
+    if known:
+        drawing.path(_steps([size for size, _ in known], [value for _, value in known], x, y), "curve coefficients")
+
+
 def _span(plateau: Plateau, y: Scale) -> tuple[float, float]:
     """Top and bottom pixel of a plateau's ε-interval."""
     high = y.high if plateau.high is None else plateau.high
@@ -178,6 +187,8 @@ def _description(view: AnalysisView) -> str:
     ]
     if stairs.has_lower:
         words.append(f"The lower curve starts at {number(stairs.lower[0])}.")
+    if view.coefficient_curve:
+        words.append("A dotted curve shows what the sizes of the coefficients alone prove.")
     if view.chosen is not None:
         end = "infinity" if view.chosen.high is None else number(view.chosen.high, towards="down")
         low = number(view.chosen.low, towards="up")

@@ -102,6 +102,10 @@ class AnalysisView:
     spectra: list[SpectrumView]
     projection: ProjectionView | None
     s_up: Fields
+    threshold: Fields
+    variation: float | None
+    coefficient_curve: list[tuple[int, float]]
+    exact: Fields
     training: TrainingView | None
     warnings: list[str]
     config: list[tuple[str, str]]
@@ -202,6 +206,10 @@ def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> Analysi
         spectra=_spectra(fields),
         projection=_projection(fields.sub("projection"), atoms, quotient),
         s_up=fields.sub("s_up"),
+        threshold=fields.sub("threshold"),
+        variation=fields.sub("compressibility").number("variation"),
+        coefficient_curve=_coefficient_curve(fields.sub("compressibility")),
+        exact=fields.sub("exact"),
         training=_training(fields.sub("training")),
         warnings=[str(item) for item in fields.items("warnings")],
         config=config.plain(),
@@ -243,6 +251,12 @@ def _spectra(fields: Fields) -> list[SpectrumView]:
             view = SpectrumView(row.count("p") or 0, (degrees[0], degrees[1]), counts, values, row.number("margin"))
             found.setdefault((counts != "directions", degrees[0] == degrees[1], view.p, *degrees), view)
     return [found[key] for key in sorted(found)]
+
+
+def _coefficient_curve(fields: Fields) -> list[tuple[int, float]]:
+    """(S, bound) ascending: what the sizes of the coefficients alone prove."""
+    rows = [(row.count("S"), row.number("best")) for row in fields.rows("curves")]
+    return sorted((size, best) for size, best in rows if size is not None and best is not None)
 
 
 def _projection(fields: Fields, atoms: list[AtomView], quotient: Fields) -> ProjectionView | None:

@@ -16,8 +16,9 @@ class SStarView:
     """The reported S*; ``case`` says which sentence is true of it.
 
     "plateau": certified on an interval · "short": so, but the interval is short · "affine": S* = 0 · "at": certified at
-    the ε that was asked for · "bracket": between two numbers · "upper": no lower bound exists · "unreachable": ε is
-    below what can be proved of the largest dictionary · "none": the document has no S*.
+    the ε that was asked for · "exact", "exact_bracket": counted at ε = 0 · "bracket": between two numbers · "upper": no
+    lower bound exists · "unreachable": ε is below what can be proved of the largest dictionary · "none": the document
+    has no S*.
     """
 
     case: str
@@ -44,6 +45,8 @@ class SStarView:
         certified = fields.flag("certified")
         if value is None:
             case = "none"
+        elif fields.text("kind").startswith("exact"):
+            case = "exact" if certified else "exact_bracket"
         elif certified:
             if eps == end:
                 case = "at"
@@ -57,12 +60,14 @@ class SStarView:
             reached = stairs.reaches(upper, eps)
             case = "bracket" if reached and lower != upper else "unreachable"
         noun = fields.text("counts", "atoms").removesuffix("s") or "atom"
+        # a rank counts atoms
+        noun = "atom" if noun == "rank" else noun
         return cls(case, value, lower, upper, eps, end, rel, rel_end, strength, noun)
 
     @property
     def certified(self) -> bool:
         """Whether the number itself is proved."""
-        return self.case in ("plateau", "short", "affine", "at")
+        return self.case in ("plateau", "short", "affine", "at", "exact")
 
 
 def _ends(fields: Fields, key: str) -> tuple[float | None, float | None]:

@@ -1,0 +1,202 @@
+"""`analyze` where it has no staircase: documents, errors of dictionaries, reports, command line; `exact` everywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import sparsemf
+from cases import NOT_ANALYSED, planted, planted_gated
+from sparsemf import Empirical, Gaussian, Network, reports
+from sparsemf.atomic import json_text
+from sparsemf.exceptions import InputError
+from sparsemf.pipeline.analyze import Analysis
+from sparsemf.symmetry import disguise
+
+KEYS = {
+    "schema", "tool", "version", "input", "config", "timing_s", "active", "quotient", "dictionary", "s_star",
+    "staircase", "function_norm", "s_up", "warnings", "exact",
+}  # fmt: skip
+GATED = ["silu", "gelu", "relu", "sigmoid", "relu2", "linear", "mish", "exp"]
+
+
+def checked(found: Analysis) -> dict[str, Any]:
+    """The document through JSON, with everything that must hold of any of them; its report renders."""
+    document = json.loads(json_text(found.document()))
+    assert set(document) >= KEYS
+    star, exact = document["s_star"], document["exact"]
+    assert star["lower"] <= star["value"] == star["upper"]
+    assert star["certified"] == (star["lower"] == star["upper"])
+    assert exact["certified"] == (exact["lower"] == exact["upper"]) == (exact["value"] is not None)
+    upper = [row["upper"] for row in document["staircase"]]
+    assert upper == sorted(upper, reverse=True)
+    assert not any(row["lower"] for row in document["staircase"])
+    page = reports.render(document)
+    assert exact["reason"][:20] in page
+    return document
+
+
+def root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.sum(values**2, axis=1))))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("name", NOT_ANALYSED)
+def test_plain_networks_without_a_staircase(name: str, outputs: int) -> None:
+    rng = np.random.default_rng(1)
+    net = planted(rng, name, d=4, atoms=3, outputs=outputs, bias=True, affine=True)
+    found = sparsemf.analyze(net)
+    document = checked(found)
+    assert document["s_star"]["eps"] == document["s_star"]["rel_eps"] == [0.0, 0.0]
+    assert document["s_star"]["kind"] == "exact certificate"
+    assert found.s_star.value == (0 if name == "linear" else 3)
+    assert document["exact"]["counts"] == document["s_star"]["counts"]
+    x = rng.standard_normal((20_000, 4))
+    y = net(x)
+    assert found.norm.lower <= 1.1 * root_mean_square(y)
+    assert found.norm.upper >= 0.9 * root_mean_square(y)
+    assert root_mean_square(found.dictionary(x) - y) <= 1e-12 * found.norm.upper
+    assert found.staircase.upper[-1] < 1e-9 * found.norm.upper
+    assert any("no certified staircase" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("name", ["relu2", "hardtanh", "cubic", "quadratic"])
+def test_the_upper_curve_by_triangles_is_reached(name: str) -> None:
+    """At every S the dictionary of the S largest atoms is really that close (sampled, with a wide margin)."""
+    rng = np.random.default_rng(2)
+    net = disguise(planted(rng, name, d=4, atoms=5, bias=True, affine=True), rng, 20)
+    first = sparsemf.analyze(net)
+    x = rng.standard_normal((100_000, 4))
+    y = net(x)
+    for size in range(first.quotient.network.width + 1):
+        bound = float(first.staircase.upper[size])
+        found = sparsemf.analyze(net, eps=1.0001 * bound)
+        assert found.s_star.value <= size
+        assert found.s_star.lower == 0
+        if bound < 0.999 * first.norm.upper:
+            assert root_mean_square(found.dictionary(x) - y) <= 1.05 * bound
+    checked(found)
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_gated_blocks(name: str) -> None:
+    rng = np.random.default_rng(3)
+    net = planted_gated(rng, name, d=4, atoms=3, outputs=2, shared=1, polynomial=True)
+    found = sparsemf.analyze(net)
+    document = checked(found)
+    assert document["exact"]["upper"] == (0 if name == "linear" else 4)
+    assert found.s_star.certified == (name not in ("mish", "exp"))
+    assert document["function_norm"] is None
+    assert document["function_norm_bounds"]["lower"] == 0.0
+    x = rng.standard_normal((5000, 4))
+    y = net(x)
+    assert found.norm.upper >= 0.9 * root_mean_square(y)
+    assert root_mean_square(found.dictionary(x) - y) <= 1e-12 * found.norm.upper
+    for atom in document["dictionary"]["atoms"]:
+        assert set(atom) == {"w", "b", "alpha", "particles", "spread", "gate", "gate_bias"}
+
+
+@pytest.mark.parametrize("name", ["relu2", "exp", "hardtanh", "quadratic", "silu", "linear"])
+def test_other_laws_give_atoms_in_input_coordinates(name: str) -> None:
+    rng = np.random.default_rng(4)
+    if name == "silu":
+        net = planted_gated(rng, name, d=4, atoms=3, outputs=2, polynomial=True)
+    else:
+        net = planted(rng, name, d=4, atoms=3, outputs=2, bias=True, affine=True)
+    root = np.eye(4) + 0.2 * rng.standard_normal((4, 4))
+    x = rng.standard_normal((300, 4))
+    y = net(x)
+    full = sparsemf.analyze(net, Gaussian(0.3 * np.ones(4), root))
+    checked(full)
+    assert full.exact == sparsemf.analyze(net).exact
+    np.testing.assert_allclose(full.dictionary(x), y, atol=1e-11 * np.max(np.abs(y)))
+    data = Empirical.of(x)
+    on_data = sparsemf.analyze(net, data)
+    document = checked(on_data)
+    assert document["exact"]["lower"] == 0
+    np.testing.assert_allclose(on_data.dictionary(x), y, atol=1e-11 * np.max(np.abs(y)))
+    # a law on a plane: nothing is excluded, and the dictionary is right there
+    flat = Gaussian(0.3 * np.ones(4), root[:, :3])
+    thin = sparsemf.analyze(net, flat)
+    assert thin.exact.lower == 0
+    inside = flat.sample(200, rng)
+    y = net(inside)
+    np.testing.assert_allclose(thin.dictionary(inside), y, atol=1e-11 * np.max(np.abs(y)))
+
+
+def test_plain_networks_with_a_quadratic_part() -> None:
+    rng = np.random.default_rng(5)
+    form = rng.standard_normal((1, 3, 3))
+    net = planted(rng, "tanh", d=3, atoms=3).with_(quadratic=form + form.transpose(0, 2, 1))
+    found = sparsemf.analyze(net)
+    checked(found)
+    assert (found.s_star.value, found.s_star.certified) == (3, True)
+    x = rng.standard_normal((100, 3))
+    np.testing.assert_allclose(found.dictionary(x), net(x), atol=1e-12 * found.norm.upper)
+
+
+def test_rounding_is_told_apart_from_the_exact_count() -> None:
+    """Scalings that round make other hyperplanes: many exactly, three to within rounding, and a warning."""
+    rng = np.random.default_rng(6)
+    found = sparsemf.analyze(disguise(planted(rng, "relu2", d=3, atoms=3, bias=True), rng, 40))
+    assert found.s_star.value > 3
+    assert found.dictionary.width == found.quotient.network.width == 3
+    assert any("last bit" in warning for warning in found.warnings)
+
+
+def test_networks_with_a_staircase_have_the_exact_count_beside_it() -> None:
+    rng = np.random.default_rng(7)
+    net = planted(rng, "relu", d=4, atoms=3, affine=True)
+    document = sparsemf.analyze(net).document()
+    assert document["s_star"]["kind"] == "certificate"
+    assert (document["exact"]["value"], document["exact"]["counts"]) == (3, "kinks")
+    assert document["exact"]["minimal_width"]["lower"] >= 3
+    # two atoms a bit apart: one plateau, two atoms exactly
+    near = net.inner[:1] * (1 + 1e-13) + 1e-13
+    dipole = net.with_(outer=np.concatenate([net.outer, [[1.0]]]), inner=np.concatenate([net.inner, near]),
+                       bias=np.concatenate([net.bias, net.bias[:1]]))  # fmt: skip
+    found = sparsemf.analyze(dipole)
+    assert (found.s_star.value, found.exact.value) == (3, 4)
+
+
+def test_no_certificate_file_for_an_exact_count() -> None:
+    found = sparsemf.analyze(planted(np.random.default_rng(8), "hardtanh"))
+    with pytest.raises(InputError, match="exact count"):
+        found.certificate()
+
+
+def test_a_float16_file_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sparsemf_cli.main import cli
+
+    rng = np.random.default_rng(9)
+    w = rng.standard_normal((4, 3)).astype(np.float16)
+    arrays = {
+        "outer": rng.standard_normal((8, 1)).astype(np.float16),
+        "inner": np.concatenate([w, 2 * w]),
+        "bias": np.zeros(8, dtype=np.float16),
+    }
+    path = tmp_path / "half.safetensors"
+    save_file(arrays, path, metadata={"activation": "relu2", "scale": "1", "format_version": "1"})
+    page = tmp_path / "half.html"
+    assert cli.main(["analyze", str(path), "--json", "--html", str(page)], standalone_mode=False) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["exact"]["value"], document["exact"]["counts"]) == (4, "kinks")
+    assert document["input"]["precision"] == "float16"
+    assert "Exact, at" in page.read_text(encoding="utf-8")
+    assert cli.main(["analyze", str(path)], standalone_mode=False) == 0
+    assert "exactly" in " ".join(capsys.readouterr().out.split())
+    assert cli.main(["analyze", str(path), "--cert", str(tmp_path / "c.json")], standalone_mode=False) == 4
+
+
+@pytest.mark.parametrize("name", ["relu2", "exp", "gelu"])
+def test_a_network_without_neurons(name: str) -> None:
+    gate = np.zeros((0, 2)) if name == "gelu" else None
+    net = Network(np.zeros((0, 1)), np.zeros((0, 2)), None, name, affine=[[1.0, 2.0]], gate=gate)
+    found = sparsemf.analyze(net)
+    checked(found)
+    assert (found.s_star.value, found.s_star.certified) == (0, True)
