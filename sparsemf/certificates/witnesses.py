@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import grouped, sparsity
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
@@ -19,6 +20,8 @@ from sparsemf.certificates.groups import Grouping, candidates
 from sparsemf.certificates.sparsity import SStar
 from sparsemf.identifiability import Flattening
 from sparsemf.measures import Empirical, InputLaw, Network
+
+Array = NDArray[np.float64]
 
 _DEGREE = 24
 
@@ -66,9 +69,13 @@ def sparsity_claim(
     data = law.x if isinstance(law, Empirical) else None
     rows = None if data is None else hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
     probe = {**document, "config": {"rows_sha256": rows}}
-    proved_upper = sparsity.upper_bound(probe, raw, data) * (1 + SLACK)
+    proved_upper, curve = published(
+        sparsity.upper_bound(probe, raw, data),
+        sparsity.lower_bounds(document, raw),
+        _mass(norm_for(law, None), raw, raw_of(dictionary)),
+        document["evidence"]["gram"],
+    )
     low = max(proved_upper, found.eps[0])
-    curve = sparsity.lower_bounds(document, raw) * (1 - SLACK)
     lower, high = found.lower, None
     if lower > 0:
         proved_lower = sparsity.at(curve, lower - 1)
@@ -89,6 +96,26 @@ def sparsity_claim(
         "lower_curve": encode(curve),
     }
     return document
+
+
+def published(upper: float, curve: Array, mass: float, gram: bool) -> tuple[float, Array]:
+    """An upper bound and a lower curve that another machine proves too.
+
+    There, matrix products round otherwise: linear sums by some units in the last place of the mass, and quadratic
+    forms (the curve's squares; the upper bound's, where it is a Gram form's, which is never below √(64u)·mass) by some
+    units of its square.
+    """
+    linear, square = 2.0**-51 * mass, 2.0**-50 * mass * mass
+    if gram:
+        linear = max(linear, min(square / upper, upper / 16))
+    return upper * (1 + SLACK) + linear, np.sqrt(np.maximum(curve**2 - square, 0.0)) * (1 - SLACK)
+
+
+def _mass(norm: Norm, *networks: Raw) -> float:
+    """Σ‖α_i‖(‖u_i‖ + 1) and the affine parts of all networks."""
+    h = expanded(Arithmetic(0), *((f, 1.0) for f in networks))
+    own = float(np.linalg.norm(h.alpha, axis=1) @ (norm.sizes(Arithmetic(0), h.w, h.b) + 1))
+    return own + sum(norm.affine(Arithmetic(0), f.affine, f.offset) for f in networks)
 
 
 def _grouping(raw: Raw, dictionary: Raw, norm: Norm, enough: float) -> tuple[Grouping, float]:

@@ -24,6 +24,7 @@ from sparsemf.certificates.checker.flattening import Group, Tensors, tails
 from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.laws import Norm, norm_of_sum
 from sparsemf.certificates.checker.raw import Raw, Unreadable, encode
+from sparsemf.certificates.witnesses import published
 
 Array = NDArray[np.float64]
 STANDARD = Norm("gaussian")
@@ -221,3 +222,18 @@ def test_bias_factors_are_exact_where_they_are_whole() -> None:
     h = expanded(Arithmetic(0), (raw("sin", 0.3, 1.0, 0.0), 1.0))
     assert h.alpha.ravel().tolist() == [0.3, 0.0]
     assert h.alpha_error.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("mass", [1.0, 300.0])
+def test_published_numbers_hold_where_products_round_otherwise(mass: float) -> None:
+    """A Gram form that is 4 units of mass² larger, a tail that is 4 units smaller, a linear sum 4 units larger."""
+    unit = 2.0**-53
+    for size in (1e-6, 1e-4, 1e-2, 0.5):
+        upper, curve = published(size * mass, size * mass * np.array([2.0, 1.0]), mass, True)
+        elsewhere = math.sqrt((size * mass) ** 2 + 4 * unit * mass**2)
+        assert elsewhere <= upper <= 1.07 * size * mass
+        lowest = np.sqrt((size * mass * np.array([2.0, 1.0])) ** 2 - 4 * unit * mass**2)
+        assert (curve <= lowest).all()
+        assert (curve >= 0.999 * lowest).all()
+    assert published(1e-15 * mass, np.zeros(1), mass, False)[0] >= 1e-15 * mass + 4 * unit * mass
+    assert published(math.inf, np.zeros(1), mass, True)[0] == math.inf
