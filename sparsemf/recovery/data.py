@@ -34,6 +34,7 @@ _BLOCK = 256
 EXACT = 1e-10
 """Relative errors below this count as an exact fit: the path ends."""
 _ROUNDING = 1e-13
+_SILENT = 1e-100
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,9 @@ class _Fit:
             return _Fit(atoms, beta, sample.targets, zero, float(np.linalg.norm(sample.targets)))
         phi = _features(atoms, sample)
         u, s, vt = np.linalg.svd(phi, full_matrices=False)
-        kept = s > 1e-12 * max(float(s[0]), 1e-300)
+        # what projecting leaves of an affine atom is rounding, whatever it is relative to itself
+        raw = np.sqrt(np.sum(phi**2, axis=0) + np.sum(_affine_share(atoms, sample) ** 2, axis=0)).max()
+        kept = s > max(1e-12 * float(s[0]), 1e-13 * float(raw), _SILENT)
         span = u[:, kept]
         beta = (vt[kept].T / s[kept]) @ (span.T @ sample.targets)
         residual = sample.targets - phi @ beta
@@ -128,12 +131,18 @@ def _features(atoms: Atoms, sample: Sample) -> Array:
     return phi - sample.basis @ (sample.basis.T @ phi)
 
 
+def _affine_share(atoms: Atoms, sample: Sample) -> Array:
+    """Coordinates of Φ on the affine functions, (rank, n)."""
+    points = np.concatenate([atoms.inner, atoms.bias[:, None]], axis=1)
+    return sample.basis.T @ atoms.activation.value(sample.inputs @ points.T)
+
+
 def _best_new(pool: Atoms, features: Array, state: _Fit, sample: Sample, with_bias: bool) -> Atoms | None:
     """The candidate that explains most of the residual once it is polished alone; None when all are dependent."""
     length = np.einsum("bn,bn->n", features, features)
     left = length - np.sum((state.span.T @ features) ** 2, axis=0)
     gain = np.sum((features.T @ state.residual) ** 2, axis=1)
-    usable = left > _INDEPENDENT * np.maximum(length.max(initial=0.0), 1e-300)
+    usable = left > _INDEPENDENT * max(float(length.max(initial=0.0)), 1e-300)
     score = np.where(usable, gain / np.where(usable, left, 1.0), -1.0)
     best, chosen = np.inf, None
     # what polishing is measured against: the residual as the target, affine functions free

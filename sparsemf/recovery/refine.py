@@ -20,6 +20,11 @@ from sparsemf.measures import Atoms
 
 Array = NDArray[np.float64]
 
+_FARTHEST = 1e12
+"""Steps that leave this box (or the numbers) are refused."""
+_SILENT = 1e-100
+"""Features below this on every row count as 0: squares of their coefficients would overflow."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -58,11 +63,13 @@ class _State:
 
 def _evaluate(atoms: Atoms, sample: Sample, points: Array) -> _State:
     phi = atoms.activation.value(sample.inputs @ points.T)
+    raw = float(np.linalg.norm(phi, axis=0).max(initial=0.0))
     phi -= sample.basis @ (sample.basis.T @ phi)
     # QR, then the SVD of R: atoms that have run into each other cost accuracy and not a failure
     q, r = np.linalg.qr(phi)
     u, scale, vt = np.linalg.svd(r)
-    kept = scale > 1e-12 * max(float(scale.max(initial=0.0)), 1e-300)
+    # what projecting leaves of an affine atom is rounding, whatever it is relative to itself
+    kept = scale > max(1e-12 * float(scale.max(initial=0.0)), 1e-13 * raw, _SILENT)
     q = q @ u[:, kept]
     beta = (vt[kept].T / scale[kept]) @ (q.T @ sample.targets)
     residual = sample.targets - phi @ beta
@@ -100,8 +107,8 @@ def refine(atoms: Atoms, sample: Sample, with_bias: bool, iterations: int = 40, 
             points[:, :free] += step.reshape(count, free)
             if atoms.activation.homogeneous == 1:
                 points /= np.maximum(np.linalg.norm(points, axis=1), 1e-300)[:, None]
-            candidate = _evaluate(atoms, sample, points)
-            if candidate.value < state.value:
+            candidate = _evaluate(atoms, sample, points) if np.max(np.abs(points)) < _FARTHEST else None
+            if candidate is not None and candidate.value < state.value:
                 trial = candidate
                 damping = max(damping / 5, 1e-10)
                 break

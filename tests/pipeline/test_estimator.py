@@ -116,6 +116,17 @@ def test_particles_of_a_trained_measure_as_candidates() -> None:
     assert np.min(cosines(model.atoms_, net.inner)) > 1 - 1e-8
 
 
+@pytest.mark.parametrize("activation", ["softplus", "gelu", "tanh", "sigmoid"])
+def test_quadratic_labels_do_not_run_away(activation: str) -> None:
+    """‖x‖² is the limit of atoms with w → 0 and β → ∞: the path must stay within the numbers."""
+    rng = np.random.default_rng(11)
+    x = rng.standard_normal((300, 3))
+    y = np.sum(x**2, axis=1) + 0.05 * rng.standard_normal(300)
+    model = SparseDictionary(activation, max_atoms=6, random_state=0).fit(x, y)
+    assert np.isfinite(model.coef_).all()
+    assert model.score(x, y) > 0.95
+
+
 def test_more_rows_than_are_searched() -> None:
     rng = np.random.default_rng(4)
     net = planted(rng, "relu", d=3, atoms=2, bias=True)
