@@ -106,13 +106,13 @@ def between(
 
 
 def _dipoles(
-    cos: Array, spread: float, first: int, z: tuple[Array, ...], y: tuple[Array, ...], chi: tuple[Array, ...]
+    cos: Array, spread: float, first: int, zs: tuple[Array, ...], ys: tuple[Array, ...], chi: tuple[Array, ...]
 ) -> Array:
     """The bound of the module's docstring, ``first`` = K + 1."""
     rho, most = np.maximum(cos, _FLOOR), np.maximum(*chi)
     square = 1 - np.maximum(cos - 2 * spread, 0.0) ** 2 + spread
     side, kappa = np.sqrt(square), first * most / (2 * rho**2)
-    (z, other_z), (y, other_y) = z, y
+    (z, other_z), (y, other_y) = zs, ys
     body = rho**2 * z * other_z + rho * side * (z * other_y + y * other_z) + (rho / first + square) * y * other_y
     bent = rho**2 * kappa * (y * (other_z + other_y / rho) + other_y * (z + y / rho) + kappa * y * other_y)
     ratio = (rho + most) ** 2 / rho * (1 + 1e-14)
@@ -133,7 +133,7 @@ def relu_energies(
     """
     n, d = unit.shape
     count, width = starts.size, d + alpha.shape[1] + _PANELS
-    size = np.diff(np.concatenate([starts, [n]]))
+    size: Integers = np.diff(np.concatenate([starts, [n]])).astype(np.int64)
     main, low, high = arith.zeros((count, 1)), np.zeros(count), np.zeros(count)
     pairs = MOST_PAIRS // (100 if arith.exact else 1)
     most = int(min(np.sqrt(pairs / max(count, 1)), np.sqrt(_BLOCK / width))) + 1
