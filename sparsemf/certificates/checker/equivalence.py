@@ -104,12 +104,9 @@ def prove(
             if a.gate is not None or b.gate is not None:
                 lower, upper, found = gated.distance_bounds(arith, norm, a, b, leader, flip, direction, degree)
             else:
-                if known is not None:
-                    h, upper = known
-                else:
-                    h = expanded(arith, (a, 1.0), (b, -1.0))
-                    upper = grouped.upper(arith, norm, h, leader, flip, bool(evidence.get("spectral")))
-                lower = 0.0
+                h, lower = expanded(arith, (a, 1.0), (b, -1.0)) if known is None else known[0], 0.0
+                spectral = bool(evidence.get("spectral"))
+                upper = grouped.upper(arith, norm, h, leader, flip, spectral) if known is None else known[1]
                 if norm.kind == "empirical":
                     lower, high = evaluate.root_mean_square(arith, h, norm.data)
                     upper = min(high, upper)
