@@ -195,7 +195,7 @@ def families(
         if polynomial is not None and core.flip is not None:
             constant, linear, quadratic = core.flip[1]
             if linear and not (constant or quadratic or still.any()):
-                polynomial.tilt(0.5 * linear, *h.moments[core.name])
+                polynomial.tilt(0.5 * linear, *h.moments[core.name], h.lost(rows))
             else:
                 polynomial.add(0.5 * h.alpha[live], h.w[live], h.b[live], core.flip[1])
         if live.size:

@@ -333,9 +333,8 @@ class _Search:
                 return checked.gated_upper(
                     Arithmetic(0), self.measure, self.raw_a, self.raw_b, grouping.leader, grouping.flip
                 )
-            return grouped.upper_of(
-                Arithmetic(0), self.measure, h, self._measured(h, grouping), grouping.leader, spectral
-            )
+            groups = self._measured(h, grouping)
+            return grouped.upper(Arithmetic(0), self.measure, h, grouping.leader, grouping.flip, spectral, groups)
         except Undefined:
             return float("inf")
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sparsemf.certificates import flat, flat_clusters, groups
 from sparsemf.certificates.checker import grouped, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic
+from sparsemf.certificates.checker.catalogue import CORES
 from sparsemf.certificates.checker.expansion import Expanded, expanded
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.equivalence import raw_of
@@ -65,7 +66,7 @@ def test_grouped_sums() -> None:
     label[:1400] = 7
     wanted = np.zeros((950, 3))
     np.add.at(wanted, label, factor[:, None] * x)
-    np.testing.assert_array_equal(FLOAT.grouped(x, label, 950, factor), wanted)
+    np.testing.assert_allclose(FLOAT.grouped(x, label, 950, factor), wanted, rtol=1e-11, atol=1e-11)
     with BALLS.precision():
         found = BALLS.grouped(BALLS.array(x[:60]), label[:60] % 5, 6)
     for row, value in zip(found, FLOAT.grouped(x[:60], label[:60] % 5, 6), strict=True):
@@ -94,6 +95,14 @@ def _pair(activation: str, noise: float, flipped: bool = True) -> tuple[Expanded
     with BALLS.precision():
         exact = expanded(BALLS, *both)
     return expanded(FLOAT, *both), exact, leader, flip
+
+
+def test_every_core_allows_the_one_sum() -> None:
+    """The proof of :func:`grouped.remainder` asks for it."""
+    for core in CORES.values():
+        sign, payment = core.flip if core.flip is not None else (1, (0.0, 2 * core.centre, 0.0))
+        assert payment[0] == 0.0
+        assert not core.centre or (core.degree <= 1 and payment == (0.0, core.centre * (1 + sign), 0.0))
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh", "erf", "softplus", "mish", "elu", "arctan"])

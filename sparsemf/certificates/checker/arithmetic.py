@@ -26,7 +26,6 @@ Rows = NDArray[Any]
 _TO_BALLS = np.frompyfunc(arb, 1, 1)
 _TINY = 1e-290
 _NORMAL = 2.0**-1022
-_STEP = 512
 UNDERFLOW = 1e-306
 """More than what a float64 product of entries of one row loses when it underflows (0 for balls)."""
 
@@ -139,18 +138,10 @@ class Arithmetic:
         return max(float(np.sqrt(square)) * (1 - (x.size + 8) * 2.0**-52), 0.0)
 
     def grouped(self, x: Rows, label: NDArray[np.int64], groups: int, factor: Rows | None = None) -> Rows:
-        """Σ of the rows (times ``factor``) of each label, added in the order of the rows; shape (groups, …)."""
-        out = self.zeros((groups, x.shape[1]))
-        order, members = np.argsort(label, kind="stable"), np.bincount(label, minlength=groups)
-        first = np.cumsum(members) - members
-        # every group's first member, then every second one, …: no group twice in one step
-        live, rank = np.flatnonzero(members), 0
-        while live.size:
-            for start in range(0, live.size, _STEP):
-                part = live[start : start + _STEP]
-                own = order[first[part] + rank]
-                rows = x[own] if factor is None else factor[own][:, None] * x[own]
-                out[part] = out[part] + rows if rank else rows
-            rank += 1
-            live = live[members[live] > rank]
+        """Σ of the rows (times ``factor``) of each label, in any order; shape (groups, …)."""
+        out, order = self.zeros((groups, x.shape[1])), np.argsort(label, kind="stable")
+        present, first = np.unique(label[order], return_index=True)
+        if present.size:
+            rows = x[order] if factor is None else factor[order][:, None] * x[order]
+            out[present] = np.add.reduceat(rows, first, axis=0)
         return out

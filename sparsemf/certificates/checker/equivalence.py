@@ -106,12 +106,9 @@ def prove(
                     arith, norm, a, b, leader, flip, direction, degree, bool(evidence.get("gram"))
                 )
             else:
-                if known is not None:
-                    h, upper = known
-                else:
-                    h = expanded(arith, (a, 1.0), (b, -1.0))
-                    upper = grouped.upper(arith, norm, h, leader, flip, bool(evidence.get("spectral")))
-                lower = 0.0
+                h, lower = expanded(arith, (a, 1.0), (b, -1.0)) if known is None else known[0], 0.0
+                spectral = bool(evidence.get("spectral"))
+                upper = grouped.upper(arith, norm, h, leader, flip, spectral) if known is None else known[1]
                 if norm.kind == "empirical":
                     lower, high = evaluate.root_mean_square(arith, h, norm.data)
                     upper = min(high, upper)

@@ -21,9 +21,9 @@ def norms_at(arith: Arithmetic, h: Expanded, x: Array) -> tuple[Array, Array]:
     """
     points = x.shape[0]
     lower, upper = np.zeros(points), np.zeros(points)
-    weight, lengths, shifts = (np.zeros(h.core.size),) * 3
-    if not arith.exact:  # balls carry their own errors
-        weight, lengths, shifts = h.weights, h.lengths, arith.ups(abs(h.b))
+    # balls carry their own errors
+    weight, lengths = (np.zeros(h.core.size),) * 2 if arith.exact else (h.weights, h.lengths)
+    shifts = weight if arith.exact else arith.ups(abs(h.b))
     d, n = x.shape[1], h.core.size
     block = max(1, _BLOCK // max(n, 1))
     for start in range(0, points, block):

@@ -68,27 +68,23 @@ class Expanded:
         return Arithmetic(0 if self.alpha.dtype == np.float64 else 64).norms(self.alpha) + self.alpha_error
 
     @cached_property
-    def moments(self) -> dict[str, tuple[Array, Array, float]]:
-        """Float64: (Σ α_i w_iᵀ (m, d), Σ α_i b_i (m,), what is lost) of each core.
-
-        Lost, in the norm of a linear function's coefficients: with B blocks of at most k neurons, each summed by a
-        matrix product (γ_k) and their sums added (γ_B), (k + B + 2)u·Σ‖α_i‖(‖w_i‖ + |b_i|), and what α_i, w_i, b_i
-        are known to.
-        """
-        found = {}
+    def moments(self) -> dict[str, tuple[Array, Array]]:
+        """Float64: (Σ α_i w_iᵀ (m, d), Σ α_i b_i (m,)) of each core, block by block."""
+        found = {core.name: (np.zeros(self.affine.shape), np.zeros(self.offset.shape)) for core, _ in self.cores()}
         for core, rows in self.cores():
-            slope, constant = np.zeros(self.affine.shape), np.zeros(self.affine.shape[0])
-            for start in range(0, rows.size, _BLOCK):
-                part = rows[start : start + _BLOCK]
-                alpha = self.alpha[part]
-                slope += alpha.T @ self.w[part]
-                constant += alpha.T @ self.b[part]
-            weight, length = self.weights[rows], self.lengths[rows] + np.abs(self.b[rows]) + self.point_error[rows]
-            steps = min(rows.size, _BLOCK) + rows.size // _BLOCK + 4
-            lost = steps * Arithmetic(0).unit * float(weight @ length)
-            lost += float(self.alpha_error[rows] @ length) + float(weight @ self.point_error[rows])
-            found[core.name] = slope, constant, lost * (1 + 1e-12)
+            for k in np.split(rows, range(_BLOCK, rows.size, _BLOCK)):
+                for total, values in zip(found[core.name], (self.w, self.b), strict=True):
+                    total += self.alpha[k].T @ values[k]
         return found
+
+    def lost(self, rows: Integers) -> float:
+        """What is lost in their ``moments``, in the norm of a linear function's coefficients: with B blocks of at most
+        k neurons, each summed by a matrix product (γ_k) and their sums added (γ_B), (k + B + 2)u·Σ‖α_i‖(‖w_i‖ + |b_i|),
+        and what α_i, w_i, b_i are known to."""
+        steps, weight = min(rows.size, _BLOCK) + rows.size // _BLOCK + 4, self.weights[rows]
+        length = self.lengths[rows] + np.abs(self.b[rows]) + self.point_error[rows]
+        known = self.alpha_error[rows] @ length + weight @ self.point_error[rows]
+        return float(steps * Arithmetic(0).unit * (weight @ length) + known) * (1 + 1e-12)
 
     def cores(self) -> list[tuple[Core, NDArray[np.int64]]]:
         """Each core that occurs, with its neurons."""
@@ -118,7 +114,7 @@ def expanded(arith: Arithmetic, *signed: tuple[Raw, float], constants: bool = Tr
         # the two additions above round, too
         affine_error += error + 2 * arith.unit * (arith.norm(affine) + arith.norm(offset))
         lost = arith.lost_below(network.outer) if not arith.exact else 0.0
-        if not arith.exact and _underflows(alpha, network.outer):
+        if not arith.exact and np.min(np.abs(alpha[network.outer != 0]), initial=1.0) < 1e-290:
             raise Undefined("a coefficient underflows")  # what e^b or a constant multiplies afterwards is not known
         for position, term in enumerate(form.terms):
             a, v, c, point_error, alpha_error = _term(arith, form, position, term, alpha, w, b)
@@ -150,16 +146,6 @@ def expanded(arith: Arithmetic, *signed: tuple[Raw, float], constants: bool = Tr
     return _without_constants(arith, h) if constants else h
 
 
-def _underflows(alpha: Array, outer: Array) -> bool:
-    """Whether a coefficient that is not 0 became smaller than 1e-290."""
-    for start in range(0, alpha.shape[0], _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        small = np.abs(alpha[rows]) < 1e-290
-        if small.any() and bool(np.any(small & (outer[rows] != 0))):
-            return True
-    return False
-
-
 def is_exactly(x: Any, value: int) -> bool:
     """Whether x is this number, and not only a ball that contains it."""
     return bool(x == value)
@@ -169,10 +155,7 @@ def is_zero(arith: Arithmetic, w: Rows) -> NDArray[np.bool_]:
     """Which rows are exactly 0, shape (n,)."""
     if arith.exact:
         return np.array([all(v == 0 for v in row) for row in w], dtype=bool)
-    # almost every row is told by its first entry
-    found = w[:, 0] == 0 if w.shape[1] else np.ones(w.shape[0], dtype=bool)
-    found[found] = np.all(w[found] == 0, axis=1)
-    return np.asarray(found, dtype=bool)
+    return np.asarray(np.all(w == 0, axis=1), dtype=bool)
 
 
 def constant_values(arith: Arithmetic, core: Core, b: Rows, moved: Array) -> tuple[Rows, Array, Array]:
@@ -203,10 +186,8 @@ def _without_constants(arith: Arithmetic, h: Expanded) -> Expanded:
 
 def coefficients(arith: Arithmetic, network: Raw, sign: float) -> Rows:
     """sign·scale·outer."""
-    if abs(network.scale) == 1.0:
-        return arith.array(network.outer if sign * network.scale == 1.0 else -network.outer)
-    if not arith.exact:
-        return sign * network.scale * network.outer
+    if not arith.exact or abs(network.scale) == 1.0:
+        return arith.array(sign * network.scale * network.outer)
     return arith.array(network.outer) * arith.array([sign * network.scale])[0]
 
 

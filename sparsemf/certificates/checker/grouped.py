@@ -94,16 +94,13 @@ def measured(arith: Arithmetic, norm: Norm, h: Expanded, leader: Integers, flip:
             odd = ~np.isfinite(ratio) | (ratio <= 0) | (np.abs(ratio - 1) < 1e-14)
             scale[rows] = np.where(odd, 1.0, ratio)
     own = leader == np.arange(n)
-    away = np.flatnonzero(~own)
     gap_w, gap_b, gap, span = arith.zeros((n, d)), arith.zeros((n,)), np.zeros(n), np.zeros(n)
     t, e = arith.array(scale), arith.array(flip.astype(float))
     e_head = e[leader]
-    for start in range(0, away.size, _ROWS):
-        rows = away[start : start + _ROWS]
-        heads_of = leader[rows]
+    for rows in np.split(np.flatnonzero(~own), range(_ROWS, n, _ROWS)):
         part_w = e[rows][:, None] * h.w[rows]
-        part_w -= (t[rows] * e_head[rows])[:, None] * h.w[heads_of]
-        part_b = e[rows] * h.b[rows] - t[rows] * e_head[rows] * h.b[heads_of]
+        part_w -= (t[rows] * e_head[rows])[:, None] * h.w[leader[rows]]
+        part_b = e[rows] * h.b[rows] - t[rows] * e_head[rows] * h.b[leader[rows]]
         gap_w[rows], gap_b[rows] = part_w, part_b
         gap[rows] = norm.sizes(arith, part_w, part_b)
         span[rows] = np.sqrt(arith.norms(part_w) ** 2 + arith.ups(abs(part_b)) ** 2)
@@ -112,9 +109,7 @@ def measured(arith: Arithmetic, norm: Norm, h: Expanded, leader: Integers, flip:
     drift = h.point_error + scale * h.point_error[leader]
     drift = np.where(own, 0.0, drift + rounded) * reach
     gap = gap + drift + reach * arith.unit * span
-
-    weight = h.weights
-    powers = scale**degree
+    weight, powers = h.weights, scale**degree
     factor = arith.array(sign) * (arith.array(powers) if not arith.exact else arith.array(scale) ** _object(degree))
     total = arith.grouped(h.alpha, label, heads.size, factor)
     members = np.bincount(label, minlength=heads.size)
@@ -140,82 +135,54 @@ def remainder(arith: Arithmetic, h: Expanded, groups: Groups, leader: Integers) 
     """The affine R of the module's docstring: (slope, constant, norm of what rounds in them); z² parts come in
     :func:`polynomial`.
 
-    For cores of degree 0 or 1 with P = μ(1 + s)z the parts of R besides A x + c add up to μΣ α_i z_i whatever the
-    grouping: κ_g u_g + Σ_{i ∈ g} e′_i α_i (u_i − t_i u_g) = Σ e′_i α_i u_i since t_i^k = t_i (or t_i = 1), and on a
-    flipped neuron e′_i e_i μ + μ(1 + s) = −sμ + μ + sμ = μ.  Where rounding that sum costs no more than rounding
-    the parts, or hardly anything beside the bound, it is taken as :attr:`Expanded.moments` has it.
+    A core with μ ≠ 0 has degree 0 or 1, and P = μ(1 + s)z if it has a flip (P(0) = 0 for all cores).  Then the parts of
+    R besides A x + c add up to μΣ α_i z_i whatever the grouping: κ_g u_g + Σ_{i ∈ g} e′_i α_i (u_i − t_i u_g) =
+    Σ e′_i α_i u_i since t_i^k = t_i (or t_i = 1), and on a flipped neuron e′_i e_i μ + μ(1 + s) = −sμ + μ + sμ = μ.
+    Where rounding that sum costs no more than rounding the parts, or hardly anything beside the bound, it is taken as
+    :attr:`Expanded.moments` has it.
     """
-    affine, offset, error = h.affine, h.offset, h.affine_error
-    flip = arith.array(groups.flip.astype(float))
+    affine, offset, error, unit = h.affine, h.offset, h.affine_error, arith.unit
+    sizes = h.lengths + arith.ups(abs(h.b))
+
+    def add(factor: float, alpha: Rows, w: Rows, b: Rows, mass: float) -> None:
+        """factor·Σ α_i (w_i, b_i), ``mass`` ≥ Σ ‖α_i‖(‖w_i‖ + |b_i|)."""
+        nonlocal affine, offset, error
+        if b.shape[0]:
+            affine, offset = affine + factor * (alpha.T @ w), offset + factor * (alpha.T @ b)
+        error += factor * (b.shape[0] + 6) * unit * mass
+
     for core, rows in h.cores():
-        moved = rows[leader[rows] != rows]
+        sign, p1 = (core.flip[0], core.flip[1][1]) if core.flip is not None else (1, 0.0)
+        turned, moved = rows[groups.flip[rows] < 0], rows[leader[rows] != rows]
         inside = np.flatnonzero(np.isin(groups.head, rows))
-        if not arith.exact and (lost := _whole(arith, h, core, groups, rows, moved, inside)) is not None:
-            slope, constant, _ = h.moments[core.name]
+        heads, kappa = groups.head[inside], arith.norms(groups.total[inside]) + groups.total_error[inside]
+        parts = p1 * turned.size * unit * float(h.weights[turned] @ sizes[turned])
+        bound = core.lipschitz * float(kappa @ sizes[heads] + h.weights[moved] @ groups.gap[moved])
+        if core.centre and not arith.exact and core.centre * h.lost(rows) <= max(parts, _MINOR * bound):
+            slope, constant = h.moments[core.name]
             affine, offset = affine + core.centre * slope, offset + core.centre * constant
-            error += lost + 6 * arith.unit * (arith.norm(affine) + arith.norm(offset))
+            error += core.centre * h.lost(rows) + 6 * unit * (arith.norm(affine) + arith.norm(offset))
             continue
-        weight = h.weights[rows]
-        lengths = h.lengths[rows] + arith.ups(abs(h.b[rows])) + h.point_error[rows]
-        if core.flip is not None and (core.flip[1][0] or core.flip[1][1]):
-            flipped = groups.flip[rows] < 0
-            turned, p0, p1 = rows[flipped], core.flip[1][0], core.flip[1][1]
-            if turned.size:
-                alpha = h.alpha[turned]
-                affine = affine + p1 * (alpha.T @ h.w[turned])
-                offset = offset + p1 * (alpha.T @ h.b[turned]) + p0 * np.sum(alpha, axis=0)
-                mass = float(weight[flipped] @ (p1 * lengths[flipped] + p0))
-                error += (turned.size + 6) * arith.unit * mass
-                error += float(h.alpha_error[turned] @ lengths[flipped]) + float(
-                    weight[flipped] @ h.point_error[turned]
-                )
+        if p1:
+            mass = float(h.weights[turned] @ (sizes[turned] + h.point_error[turned]))
+            add(p1, h.alpha[turned], h.w[turned], h.b[turned], mass)
+            error += p1 * float(h.alpha_error[turned] @ sizes[turned] + h.weights[turned] @ h.point_error[turned])
         if core.centre:
-            kappa_size = arith.norms(groups.total[inside]) + groups.total_error[inside]
-            inside, kappa_size = inside[kappa_size > 0], kappa_size[kappa_size > 0]
-            heads, kappa = groups.head[inside], groups.total[inside]
-            if heads.size:
-                turn = arith.array(core.centre) * flip[heads]
-                affine = affine + kappa.T @ (turn[:, None] * h.w[heads])
-                offset = offset + kappa.T @ (turn * h.b[heads])
-                head_size = h.lengths[heads] + arith.ups(abs(h.b[heads])) + h.point_error[heads]
-                error += core.centre * ((heads.size + 6) * arith.unit * float(kappa_size @ head_size))
-                error += core.centre * float(groups.total_error[inside] @ head_size + kappa_size @ h.point_error[heads])
-            if moved.size:
-                gap_size = arith.norms(groups.gap_w[moved]) + arith.ups(abs(groups.gap_b[moved]))
-                scale, weight_moved = groups.scale[moved], h.weights[moved]
-                own = h.point_error[moved] + scale * h.point_error[leader[moved]]
-                lead = h.lengths[leader[moved]] + arith.ups(abs(h.b[leader[moved]]))
-                rounded = arith.unit * (gap_size + np.where(scale != 1.0, scale * lead, 0.0))
-                error += core.centre * float(
-                    weight_moved @ (own + 2 * rounded + (moved.size + 6) * arith.unit * gap_size)
-                )
-                error += core.centre * float(h.alpha_error[moved] @ gap_size)
-                moved = moved[gap_size > 0]
-            if moved.size:
-                signed = np.where(groups.flip[moved] < 0, core.flip[0] if core.flip else 1, 1)
-                alpha = arith.array(signed.astype(float))[:, None] * h.alpha[moved]
-                affine = affine + core.centre * (alpha.T @ groups.gap_w[moved])
-                offset = offset + core.centre * (alpha.T @ groups.gap_b[moved])
-        error += 6 * arith.unit * (arith.norm(affine) + arith.norm(offset))
+            inside, heads, kappa = inside[kappa > 0], heads[kappa > 0], kappa[kappa > 0]
+            turn, head_size = arith.array(groups.flip[heads].astype(float)), sizes[heads] + h.point_error[heads]
+            w, mass = turn[:, None] * h.w[heads], float(kappa @ head_size)
+            add(core.centre, groups.total[inside], w, turn * h.b[heads], mass)
+            error += core.centre * float(groups.total_error[inside] @ head_size + kappa @ h.point_error[heads])
+            gap_size = arith.norms(groups.gap_w[moved]) + arith.ups(abs(groups.gap_b[moved]))
+            scale = groups.scale[moved]
+            lead = np.where(scale != 1.0, scale * sizes[leader[moved]], 0.0)
+            own = h.point_error[moved] + scale * h.point_error[leader[moved]] + 2 * unit * (gap_size + lead)
+            error += core.centre * float(h.weights[moved] @ own + h.alpha_error[moved] @ gap_size)
+            moved, gap_size = moved[gap_size > 0], gap_size[gap_size > 0]
+            signed = arith.array(np.where(groups.flip[moved] < 0, sign, 1))[:, None] * h.alpha[moved]
+            add(core.centre, signed, groups.gap_w[moved], groups.gap_b[moved], float(h.weights[moved] @ gap_size))
+        error += 6 * unit * (arith.norm(affine) + arith.norm(offset))
     return affine, offset, error * (1 + 1e-12)
-
-
-def _whole(
-    arith: Arithmetic, h: Expanded, core: Core, groups: Groups, rows: Integers, moved: Integers, inside: Integers
-) -> float | None:
-    """What μΣ α_i z_i of a core loses when it is taken as one sum, or None where its parts are the better way."""
-    sign, payment = core.flip if core.flip is not None else (1, (0.0, 2 * core.centre, 0.0))
-    if not core.centre or core.degree > 1 or payment != (0.0, core.centre * (1 + sign), 0.0):
-        return None
-    length = h.lengths[rows] + np.abs(h.b[rows])
-    flipped = groups.flip[rows] < 0
-    parts = float(np.sum(flipped)) * payment[1] * arith.unit * float(h.weights[rows][flipped] @ length[flipped])
-    kappa = arith.norms(groups.total[inside])
-    bound = core.lipschitz * float(kappa @ h.lengths[groups.head[inside]] + h.weights[moved] @ groups.gap[moved])
-    expected = core.centre * (min(rows.size, 512) + rows.size // 512 + 4) * arith.unit * float(h.weights[rows] @ length)
-    if expected > max(parts, _MINOR * bound):
-        return None
-    return core.centre * h.moments[core.name][2]
 
 
 def polynomial(
@@ -302,18 +269,18 @@ def magnitude(norm: Norm, core: Core, size: Array) -> Array:
 
 
 def upper(
-    arith: Arithmetic, norm: Norm, h: Expanded, leader: Integers, flip: Integers, spectral: bool = False
+    arith: Arithmetic,
+    norm: Norm,
+    h: Expanded,
+    leader: Integers,
+    flip: Integers,
+    spectral: bool = False,
+    groups: Groups | None = None,
 ) -> float:
     """The bound of the module's docstring; ``spectral``: its two sums by :func:`laws.norm_of_sum` where that is
-    less."""
+    less.  ``groups``: what :func:`measured` found, if it is known."""
     leader, flip = validated(h, leader, flip)
-    return upper_of(arith, norm, h, measured(arith, norm, h, leader, flip), leader, spectral)
-
-
-def upper_of(
-    arith: Arithmetic, norm: Norm, h: Expanded, groups: Groups, leader: Integers, spectral: bool = False
-) -> float:
-    """:func:`upper` for groups that were measured."""
+    groups = measured(arith, norm, h, leader, flip) if groups is None else groups
     slope, constant, error = remainder(arith, h, groups, leader)
     bound, squares = polynomial(arith, norm, h, groups.flip, slope, constant, error)
     weight = h.weights

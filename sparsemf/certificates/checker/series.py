@@ -116,10 +116,8 @@ def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectru
         rows = rows[(weight[rows] > 0) & (moved[rows] > 0)]
         drifts[rows] = weight[rows] * _full_change(norm, core, moved[rows], size[rows])
     s = arith.norms(c) + e
-    if keep.size == n:
-        unit = w / r[:, None]
-    else:
-        unit = arith.zeros((n, d))
+    unit = arith.zeros((n, d))
+    if keep.size:
         unit[keep] = w[keep] / r[keep][:, None]
     a = h.affine if norm.root is None else h.affine @ arith.array(norm.root)
     t0 = h.offset if norm.mean is None else h.offset + h.affine @ arith.array(norm.mean)
@@ -233,17 +231,15 @@ def spectral_upper(arith: Arithmetic, norm: Norm, f: Spectrum, enough: float = f
     second = _second(arith, f) if f.quadratic is not None else (0.0, 0.0)
     if second is None:
         return float("inf")
-    live = [(core, rows[f.weight[rows] > 0]) for core, rows in f.h.cores()]
-    size, described = np.zeros(f.weight.size), np.zeros(f.weight.size)
-    for core, own in live:
-        size[own] = _own(arith, norm, core, f, own, norm.sizes(arith, f.h.w[own], f.h.b[own]))
-        described[own] = arith.norms(f.c[own, 2:]) + f.e[own]
     # ‖A'‖₂²·min(n, m) ≥ ‖A'‖_F² = Σ ‖α_i‖s_i
-    if enough * np.sqrt(min(f.alpha.shape)) < 0.5 * float(f.weight @ np.minimum(size, described)):
+    if enough * np.sqrt(min(f.alpha.shape)) < 0.5 * float(f.weight @ arith.norms(f.c[:, 2:])):
         return float("inf")
-    for core, own in live:
-        described[own] = np.hypot(described[own], _single(arith, core, f, own)) * (1 + 1e-14)
-    size = np.minimum(size, described)
+    size = np.zeros(f.weight.size)
+    for core, rows in f.h.cores():
+        own = rows[f.weight[rows] > 0]
+        bound = _own(arith, norm, core, f, own, norm.sizes(arith, f.h.w[own], f.h.b[own]))
+        described = np.hypot(arith.norms(f.c[own, 2:]) + f.e[own], _single(arith, core, f, own)) * (1 + 1e-14)
+        size[own] = np.minimum(bound, described)
     beyond = norm_of_sum(arith, f.alpha, f.h.alpha_error, f.weight, size)
     head = np.sqrt(arith.norm(f.t0) ** 2 + arith.norm(f.t1) ** 2) + f.low_error
     square = head**2 + second[1] ** 2 + beyond**2
@@ -378,29 +374,19 @@ def _form(
     rows_at_once = n if arith.exact else _ROWS
     columns = np.ascontiguousarray(c.T)
     for start in range(0, n, max(rows_at_once, 1)):
-        # the block's columns from its own rows on; what lies to the right counts twice, the form being symmetric
         rows, right = slice(start, start + rows_at_once), slice(start, n)
         cos = unit[rows] @ unit[right].T
         if not arith.exact:
             np.clip(cos, -1.0, 1.0, out=cos)
-        block, term = cos * 0, np.empty_like(cos)
+        block = cos * 0
         for k in range(c.shape[1] - 1, first - 1, -1):
-            np.multiply(c[rows, k][:, None], columns[k, right][None, :], out=term)
-            block += term
+            block += c[rows, k][:, None] * columns[k, right][None, :]
             block *= cos
-        if first != 2:
-            block *= cos
-        block *= cos
-        block *= alpha[rows] @ alpha[right].T
-        size = block.shape[0]
-        # row by row first: in any order at most 2n + 64 additions deep
-        form[0] = form[0] + np.sum(np.sum(block[:, :size], axis=1) + 2 * np.sum(block[:, size:], axis=1))
-        inside = np.flatnonzero(label[right] <= label[rows][-1]) if size else np.zeros(0, dtype=np.int64)
-        same = label[rows][:, None] == label[right][inside][None, :]
-        near = np.where(same, block[:, inside], 0.0 * block[0, 0])
-        own = own + arith.grouped(
-            (np.sum(near[:, :size], axis=1) + 2 * np.sum(near[:, size:], axis=1))[:, None], label[rows], groups
-        )
+        block = (block * cos if first == 2 else block * cos * cos) * (alpha[rows] @ alpha[right].T)
+        block[:, block.shape[0] :] *= 2  # both forms are symmetric; the rows that are done hold the other half
+        form[0] = form[0] + np.sum(np.sum(block, axis=1))  # in any order at most 2n + 64 additions deep
+        inside = np.where(label[rows][:, None] == label[right][None, :], block, 0.0 * block[0, 0])
+        own = own + arith.grouped(np.sum(inside, axis=1)[:, None], label[rows], groups)
     return form[0], own[:, 0]
 
 
