@@ -17,6 +17,7 @@ import pytest
 from certificates.claims import MAKERS, Case, Document, at, case, leaves, put, resealed
 from sparsemf.atomic import json_text
 from sparsemf.certificates.checker import check
+from sparsemf.certificates.checker.document import Refused
 from sparsemf.certificates.checker.raw import decode, encode
 
 BYTES, LEAVES, CLAIMS, BITS = 120, 60, 45, 40
@@ -99,7 +100,7 @@ def _stronger(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
     """A claim of equivalence, made stronger than it was in one way; nothing where that way is closed."""
     bounds, low, high = doc["bounds"], doc["bounds"]["lower"], doc["bounds"]["upper"]
     up, down = 1 + 10.0 ** rng.uniform(-12, 3), 1 - 10.0 ** rng.uniform(-12, -0.01)
-    kind = rng.integers(10)
+    kind = rng.integers(13)
     absolute = {"rel_eps": None} if rng.random() < 0.7 else {}
     if kind == 0:
         yield doc | {"bounds": bounds | {"upper": max(high * down, low)}}
@@ -136,11 +137,61 @@ def _stronger(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
         yield put(doc, ("witness", "x"), (-x).tolist())
     elif kind == 8:
         yield doc | {"separation_degree": int(rng.choice([0, 1, 2, 3, 5, 24, 25, 63, 65, -1]))}
+    elif kind == 10:
+        yield from _nearer(doc, doc["orbit_distance"], rng)
+    elif kind == 11:
+        yield from _better_plan(doc, rng)
+    elif kind == 12:
+        matching = doc["matching"]
+        step = int(rng.integers(1, 3))
+        yield doc | {"matching": matching | {"matched": matching["matched"] + step}}
+        yield doc | {"matching": matching | {"unmatched_a": matching["unmatched_a"] - step}}
+        yield doc | {"matching": matching | {"unmatched_b": matching["unmatched_b"] + step}}
+        yield doc | {"matching": matching | {"max_distance": matching["max_distance"] * down}}
     elif doc["norm"] == "sup":
         yield doc | {"radius": doc["radius"] * (up if high else 1.0)}
     elif doc["law"]["root"] is not None:
         root = decode(doc["law"]["root"]) * rng.choice([-3.0, 0.0, 0.5, 1 - 1e-6, 1 + 1e-6, 4.0])
         yield put(doc, ("law", "root"), encode(root))
+
+
+def _nearer(doc: Document, entry: Document, rng: np.random.Generator) -> Iterator[Document]:
+    """A narrower or a moved bracket of the orbit distance, with the gap and the exactness that belong to it."""
+    if entry["value"] is None:
+        return
+    up, down = 1 + 10.0 ** rng.uniform(-12, 1), 1 - 10.0 ** rng.uniform(-12, -0.01)
+    for new in (
+        {"value": entry["value"] * down, "lower": entry["lower"] * down},
+        {"lower": min(entry["lower"] * up if entry["lower"] else entry["value"] * (1 - down), entry["value"])},
+        {"value": entry["lower"]},
+        {"rounding": entry["rounding"] * up + 1e-300},
+        {"polynomial": entry["polynomial"] * up + 1e-6},
+    ):
+        changed = entry | new
+        changed["dual_gap"] = changed["value"] - changed["lower"]
+        changed["exact"] = changed["dual_gap"] <= 1e-8 * changed["value"] + 2 * changed["rounding"]
+        yield doc | {"orbit_distance": changed}
+    yield doc | {"orbit_distance": entry | {"exact": not entry["exact"]}}
+    yield doc | {"orbit_distance": entry | {"dual_gap": entry["dual_gap"] * down}}
+    kinds = ["certificate", "upper certificate", "estimate", "not computed"]
+    yield doc | {"orbit_distance": entry | {"kind": str(rng.choice(kinds))}}
+
+
+def _better_plan(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
+    """Other flows, another potential, another merging; the claim stays."""
+    entry = doc["orbit_distance"]
+    for k, part in enumerate(entry["plan"] or []):
+        for name in ("flow", "potential"):
+            if part[name] is not None and decode(part[name]).size:
+                x = decode(part[name])
+                x = x + 10.0 ** rng.uniform(-6, 0) * rng.standard_normal(x.shape)
+                yield put(doc, ("orbit_distance", "plan", k, name), encode(x))
+        yield put(doc, ("orbit_distance", "plan", k, "potential"), None)
+    if entry["merged"] is not None:
+        leader = decode(entry["merged"]["leader"]).copy()
+        if leader.size:
+            leader[rng.integers(leader.size)] = rng.integers(leader.size)
+            yield put(doc, ("orbit_distance", "merged", "leader"), encode(leader))
 
 
 def _more_atoms(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
@@ -170,6 +221,14 @@ def _more_atoms(doc: Document, rng: np.random.Generator) -> Iterator[Document]:
     yield doc
 
 
+def _implied(honest: Case, doc: Document) -> bool:
+    """Whether the claim follows; evidence that fits nothing proves nothing."""
+    try:
+        return honest.implied(doc)
+    except Refused:
+        return False
+
+
 def test_stronger_claims(honest: Case) -> None:
     rng, refused, seen = _rng(3, honest), 0, set()
     stronger = _more_atoms if honest.doc["schema"].startswith("sparsemf/sparsity") else _stronger
@@ -179,7 +238,7 @@ def test_stronger_claims(honest: Case) -> None:
             if text in seen:
                 continue
             seen.add(text)
-            implied = honest.implied(doc)
+            implied = _implied(honest, doc)
             assert honest.valid(resealed(doc)) is implied, {k: doc[k] for k in doc if doc[k] != honest.doc[k]}
             refused += not implied
         if refused >= CLAIMS:
