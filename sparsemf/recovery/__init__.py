@@ -5,7 +5,7 @@ from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geom
 from sparsemf.recovery.problem import Dictionary, Problem
 from sparsemf.recovery.refine import Refined, Sample, refine
 from sparsemf.recovery.refit import refit
-from sparsemf.recovery.selection import Selection, select
+from sparsemf.recovery.selection import backward, forward
 from sparsemf.recovery.staircase import Effort, Progress, UpperCurve, upper_curve
 
 __all__ = [
@@ -19,11 +19,11 @@ __all__ = [
     "Progress",
     "Refined",
     "Sample",
-    "Selection",
     "UpperCurve",
+    "backward",
+    "forward",
     "merge_path",
     "refine",
     "refit",
-    "select",
     "upper_curve",
 ]
