@@ -32,10 +32,13 @@ Array = NDArray[np.float64]
 
 _MEANINGFUL_DROP = 3.0
 _MERGED_PAIRS = 3
-_FEW_DEGREE = 192
-_MANY_DEGREES = (8, 12, 16, 24, 32, 48)
-#: The cut tail of the search's series, as a share of ‖f‖_⊥.
-_MANY_TAIL = 3e-3
+_ROUNDS = 4
+_DEGREES = (8, 12, 16, 24, 32, 48, 96)
+#: The cut tail of the search's series, as a share of the error at hand.
+_TAIL = 0.03
+_MOST_STEPS = 10
+#: Operations that make more Gauss–Newton steps than asked for worth while.
+_CHEAP = 1e10
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,46 +69,56 @@ class Refiner:
         return self.problem.n - 1 if self.population else min(self.problem.n - 1, self.parameters // per_atom)
 
     @cached_property
-    def _few(self) -> Target:
-        geometry = self.problem.geometry
-        known = geometry.degree if isinstance(geometry, GaussianGeometry) else None
-        return Target.of(self.problem.atoms, self.problem.network.alpha, min(known or _FEW_DEGREE, _FEW_DEGREE))
+    def _targets(self) -> dict[int, Target]:
+        return {}
 
-    @cached_property
-    def _many(self) -> Target:
+    def _target(self, error: float) -> Target:
+        """f cut at the least degree whose tail is small beside ``error``."""
         problem = self.problem
-        norm = float(np.sqrt(problem.energy))
-        degree = _MANY_DEGREES[-1]
-        for degree in _MANY_DEGREES:
-            if float(np.linalg.norm(problem.weight * problem.atoms.tail(degree))) <= _MANY_TAIL * norm:
+        degree = _DEGREES[-1]
+        for degree in _DEGREES:
+            if float(np.linalg.norm(problem.weight * problem.atoms.tail(degree))) <= _TAIL * error:
                 break
-        return Target.of(problem.atoms, problem.network.alpha, degree)
+        if degree not in self._targets:
+            self._targets[degree] = Target.of(problem.atoms, problem.network.alpha, degree)
+        return self._targets[degree]
 
     @cached_property
     def _sample(self) -> Sample:
         network = self.problem.network
-        x = self.problem.geometry.sample(4 * self.sample)
+        x = self.problem.geometry.sample(max(self.sample, 6 * self.parameters))
         return Sample.of(x, network(x))
 
     def few(self, start: Dictionary) -> Dictionary:
-        """A local optimum from a start."""
-        if self.population:
-            moved = settle(start.atoms, self._few, self.with_bias, steps=30, inner=40, tolerance=1e-3).atoms
-        else:
-            moved = refine(start.atoms, self._sample, self.with_bias).atoms
-        return min(start, refit(self.problem, moved), key=lambda found: found.error)
+        """A local optimum from a start; the series grows as the error falls."""
+        best = start
+        for _ in range(_ROUNDS if self.population else 1):
+            if self.population:
+                moved = settle(best.atoms, self._target(best.error), self.with_bias, steps=20, inner=30).atoms
+            else:
+                moved = refine(best.atoms, self._sample, self.with_bias).atoms
+            found, before = refit(self.problem, moved), best.error
+            best = min(best, found, key=lambda dictionary: dictionary.error)
+            if found.error > 0.5 * before:
+                break
+        return best
 
-    def many(self, atoms: Atoms, steps: int, inner: int) -> Atoms:
-        """A few steps from a start."""
-        return settle(atoms, self._many, self.with_bias, steps=steps, inner=inner).atoms
+    def many(self, start: Dictionary, steps: int, inner: int, work: float) -> Atoms | None:
+        """``steps`` steps from a start, or more where they are cheap; None where they cost more than ``work``."""
+        target = self._target(start.error)
+        once = self._work(start.atoms.n, inner, target.atoms.degree)
+        if once * steps > work:
+            return None
+        most = int(np.clip(_CHEAP / once, steps, max(steps, _MOST_STEPS)))
+        return settle(start.atoms, target, self.with_bias, steps=most, inner=inner).atoms
 
-    def work(self, size: int, steps: int, inner: int) -> float:
-        """Floating-point operations of :meth:`many`, roughly."""
+    def _work(self, size: int, inner: int, degree: int) -> float:
+        """Floating-point operations of a step, roughly."""
         n, d, m = self.problem.n, self.problem.network.d, self.problem.network.m
         pairs = size * (n + size)
-        slope = pairs * (6.0 * (d + m) + 20.0 * self._many.atoms.degree)
+        slope = pairs * (6.0 * (d + m) + 100.0 * degree)
         product = 8.0 * size**2 * d + 4.0 * size**3
-        return steps * (1.5 * slope + (inner + 1) * product + 40.0 * size**2 * self._many.atoms.degree)
+        return 1.5 * slope + (inner + 1) * product + 200.0 * size**2 * degree
 
 
 def few_sizes(path: MergePath, most: int, up_to: int, drops: int) -> list[int]:

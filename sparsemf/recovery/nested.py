@@ -26,20 +26,19 @@ from sparsemf.recovery.refit import factorised, solve
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_EXPLICIT = 24
+#: Operations that the tighter margins of a path may cost.
+_EXPLICIT_WORK = 3e9
 
 
 @dataclass(frozen=True, eq=False)
 class Nested:
     """An ordered dictionary: its first S atoms come within ``errors[S]`` (certified), S = 0 … T.
 
-    ``margin[S]``: what rounding and tails add to errors[S]².  ``index``: the atoms' numbers where they are atoms of f,
-    else None.
+    ``index``: the atoms' numbers where they are atoms of f, else None.
     """
 
     atoms: Atoms
     errors: Array
-    margin: Array
     index: Integers | None
 
     def dictionary(self, problem: Problem, size: int) -> Dictionary:
@@ -62,33 +61,49 @@ def subset(problem: Problem, index: Integers) -> Dictionary:
 
 
 def nested(problem: Problem, atoms: Atoms, index: Integers | None = None) -> Nested:
-    """Certify the beginnings of ``atoms``, which are the atoms ``index`` of f if that is given."""
-    if index is None:
-        image = problem.geometry.gram(problem.atoms, atoms).T @ problem.network.alpha
-    else:
-        image = problem.image[index]
+    """Certify the beginnings of ``atoms``, which are the atoms ``index`` of f if that is given.
+
+    The tighter margins of coefficients written out are used at every S if that is cheap, else where margins make up 2 % of
+    errors², at S ≤ 64, at log-spaced S, and at T.
+    """
+    cross = None if index is not None else problem.geometry.gram(problem.atoms, atoms)
+    image = problem.image[index] if cross is None else cross.T @ problem.network.alpha
     if index is not None and problem.gram is not None:
         gram = problem.gram[np.ix_(index, index)]
     else:
         gram = problem.geometry.gram(atoms, atoms)
-    return Nested(atoms, *_errors(problem, atoms, gram, image), index)
+    errors, margin = _errors(problem, atoms, gram, image)
+    if index is not None and problem.gram is None:
+        cross = problem.columns(index)
+    for s in _doubtful(problem, errors, margin, cross is None):
+        beta = solve(gram[:s, :s], image[:s])
+        if index is not None:
+            found = problem.subset_error(index[:s], beta, None if cross is None else cross[:, :s])
+        elif cross is not None:
+            found = problem.expanded_error(atoms.take(slice(s)), beta, cross[:, :s], gram[:s, :s])
+        else:
+            continue
+        errors[s] = min(errors[s], found)
+    return Nested(atoms, errors, index)
 
 
-def explicit(problem: Problem, path: Nested) -> Nested:
-    """The path with the tighter margins of coefficients written out, where margins make up 2 % of errors²: at every
-    S ≤ 64, at log-spaced ones and at T."""
-    size = path.atoms.n
-    if size == 0:
-        return path
-    doubtful = np.flatnonzero(path.margin > 0.02 * path.errors**2)
-    wanted = set(range(1, 65)) | {int(s) for s in np.geomspace(64, max(size, 64), _EXPLICIT)} | {size}
-    errors = path.errors.copy()
-    for s in sorted(wanted.intersection(doubtful.tolist())):
-        errors[s] = min(errors[s], path.dictionary(problem, s).error)
-    return Nested(path.atoms, errors, path.margin, path.index)
+def _doubtful(problem: Problem, errors: Array, margin: Array, whole: bool) -> list[int]:
+    """Sizes at which tighter margins are wanted and affordable; ``whole``: each costs a form in all of K."""
+    size = errors.size - 1
+    cost = size**3 / 6 + 4.0 * problem.n * (problem.n if whole else size) * (problem.network.m + 2)
+    affordable = int(_EXPLICIT_WORK / max(cost, 1.0))
+    if size <= affordable:
+        return list(range(1, size + 1))
+    found = np.flatnonzero(margin > 0.02 * errors**2)
+    found = found[found > 0]
+    if found.size > affordable:
+        spaced = np.unique(np.geomspace(64, max(size, 64), max(affordable, 24)).astype(int))
+        found = np.intersect1d(found, np.concatenate([np.arange(1, 65), spaced, [size]]))
+    return [int(s) for s in found]
 
 
 def _errors(problem: Problem, atoms: Atoms, gram: Array, image: Array) -> tuple[Array, Array]:
+    """errors[S] by the sums over leading blocks, and what rounding and tails add to their squares."""
     size = atoms.n
     if size == 0:
         return np.array([problem.dictionary_error(atoms, image)]), np.zeros(1)

@@ -114,18 +114,19 @@ class Problem:
         Where K is not kept, ``cross`` = K[:, index] saves forming all of K.
         """
         if self.gram is None and cross is not None:
-            return self._expanded_error(self.atoms.take(index), beta, cross, cross[index])
+            return self.expanded_error(self.atoms.take(index), beta, cross, cross[index])
         gamma = self.network.alpha.copy()
         gamma[index] -= beta
         return self._form_error(self.atoms, gamma, self.gram)
 
     def dictionary_error(self, atoms: Atoms, beta: Array) -> float:
         """Certified ‖f − Σ_s β_s φ_s‖_⊥ for any atoms."""
-        return self._expanded_error(
+        return self.expanded_error(
             atoms, beta, self.geometry.gram(self.atoms, atoms), self.geometry.gram(atoms, atoms)
         )
 
-    def _expanded_error(self, atoms: Atoms, beta: Array, cross: Array, own: Array) -> float:
+    def expanded_error(self, atoms: Atoms, beta: Array, cross: Array, own: Array) -> float:
+        """:meth:`dictionary_error` from the inner products with f's atoms (n, S) and among themselves (S, S)."""
         size = np.linalg.norm(beta, axis=1)
         mixed, square = float(np.sum(self.network.alpha * (cross @ beta))), float(np.sum(beta * (own @ beta)))
         form = self.energy - 2.0 * mixed + square

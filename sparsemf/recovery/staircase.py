@@ -2,7 +2,7 @@
 
 The best of several *paths* counts at each S, and U is made monotone, as fewer atoms are allowed: the greedy selection path
 and backward elimination (:mod:`sparsemf.recovery.selection`); jointly refined dictionaries, their elimination paths
-downwards and their extensions upwards (:mod:`sparsemf.recovery.joint`).  Every beginning of every path is certified
+downwards and their extensions upwards (:mod:`sparsemf.recovery.joint`), and clusters' means where particles are alike.  Every beginning of every path is certified
 (:mod:`sparsemf.recovery.nested`).
 """
 
@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms, Empirical, Network
-from sparsemf.recovery.cluster import merge_path
+from sparsemf.recovery.cluster import Agglomeration, merge_path
 from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geometry
 from sparsemf.recovery.joint import Refiner, few_atoms, few_sizes
-from sparsemf.recovery.nested import Nested, explicit, nested
+from sparsemf.recovery.nested import Nested, nested
 from sparsemf.recovery.problem import Dictionary, Problem
+from sparsemf.recovery.refit import refit, solve
 from sparsemf.recovery.selection import backward, forward
 
 Array = NDArray[np.float64]
@@ -27,7 +28,13 @@ Progress = Callable[[str, float], None]
 
 #: Where K is too large to keep (more than 5000 atoms) the greedy path ends here.
 _LONGEST_PATH = 4096
-_LARGEST_JOINT = 0.92
+#: Beyond so many atoms, joint refinement ends at this share of them: there nearly all of f is kept.
+_SMALL, _LARGEST_JOINT = 256, 0.92
+#: Clusters' means are tried at so many log-spaced S; if they are the best at one of these, at all S that so many
+#: operations allow, from the kernel among all clusters, for f of so many atoms at most.
+_MEANS = 8
+_MEANS_WORK = 4e10
+_MEANS_ATOMS = 2048
 
 
 def _silent(_stage: str, _fraction: float) -> None:
@@ -50,7 +57,7 @@ class Effort:
     work :
         Floating-point operations that one of these S may cost; dearer ones are left out.
     sample, parameters :
-        Under an empirical law: rows that steer the search (times 4), and free parameters of a refined dictionary.
+        Under an empirical law: rows that steer the search, and free parameters of a refined dictionary.
     """
 
     few: int = 12
@@ -152,7 +159,7 @@ def upper_curve(
     curve.upper[n] = 0.0
     progress("selecting atoms", 0.1)
     order = forward(problem, n if problem.gram is not None else _LONGEST_PATH, (0.1 * resolution * norm) ** 2)
-    selected = explicit(problem, nested(problem, problem.atoms.take(order), order))
+    selected = nested(problem, problem.atoms.take(order), order)
     curve.offer(selected)
     if order.size > 2:
         progress("eliminating atoms", 0.25)
@@ -161,6 +168,7 @@ def upper_curve(
         target = resolution * norm
         refiner = Refiner(problem, effort.sample, effort.parameters)
         _few(curve, refiner, selected.atoms, effort, target, progress)
+        _means(curve, selected.errors, effort, target)
         if refiner.population:
             _many(curve, refiner, selected.errors, effort, target, progress)
     source = np.arange(n + 1)
@@ -207,26 +215,70 @@ def _downwards(problem: Problem, found: Dictionary, down_to: int) -> Nested:
     return path
 
 
+def _end(selected: Array, target: float) -> int:
+    """The first S at which the greedy path is close enough, or its end."""
+    enough = selected <= target
+    return int(np.argmax(enough)) if enough.any() else selected.size - 1
+
+
+def _means(curve: _Curve, selected: Array, effort: Effort, target: float) -> None:
+    """Means of clusters, refitted, where these beat the other paths."""
+    problem = curve.problem
+    first, last = effort.few + 1, min(_end(selected, target), problem.n - 1)
+    if problem.gram is None or last < first:
+        return
+    clusters = Agglomeration.of(problem)
+    helped = False
+    for size in np.unique(np.geomspace(first, last, _MEANS).astype(int)).tolist():
+        found = refit(problem, clusters.means(size))
+        helped |= found.error < curve.upper[: size + 1].min()
+        curve.offer(_alone(found))
+    if not helped or problem.n > _MEANS_ATOMS:
+        return
+    nodes = clusters.nodes
+    cross, own = problem.geometry.gram(problem.atoms, nodes), problem.geometry.gram(nodes, nodes)
+    image = cross.T @ problem.network.alpha
+    sizes, count = np.arange(first, last + 1), int(_MEANS_WORK / (problem.n**3 / 12 + problem.n**2 * problem.network.m))
+    if sizes.size > count:
+        sizes = np.unique(np.concatenate([np.linspace(first, last, count // 2), np.geomspace(first, last, count // 2)]))
+    for size in sizes.astype(int).tolist():
+        index = clusters.clusters(size)
+        gram = own[np.ix_(index, index)]
+        beta = solve(gram, image[index])
+        quick = problem.energy - 2.0 * float(np.sum(beta * image[index])) + float(np.sum(beta * (gram @ beta)))
+        if quick < curve.upper[: size + 1].min() ** 2:
+            atoms = nodes.take(index)
+            curve.offer(_alone(Dictionary(atoms, beta, problem.expanded_error(atoms, beta, cross[:, index], gram))))
+
+
+def _alone(found: Dictionary) -> Nested:
+    """A dictionary that is certified as a whole only."""
+    errors = np.full(found.atoms.n + 1, np.inf)
+    errors[-1] = found.error
+    return Nested(found.atoms, errors, None)
+
+
 def _many(
     curve: _Curve, refiner: Refiner, selected: Array, effort: Effort, target: float, progress: Progress
 ) -> None:
     """Refined dictionaries at log-spaced S, with their elimination and extension paths."""
     problem = curve.problem
-    enough = selected <= target
-    end = int(np.argmax(enough)) if enough.any() else selected.size - 1
-    first, last = effort.few + 2, int(_LARGEST_JOINT * end)
+    end = _end(selected, target)
+    first, last = effort.few + 1, end - 1 if end <= _SMALL else int(_LARGEST_JOINT * end)
     if effort.joint < 1 or last < first:
         return
     sizes = np.unique(np.geomspace(first, last, effort.joint).astype(int)).tolist()
     for done, size in enumerate(sizes):
         progress("refining many atoms", 0.6 + 0.4 * done / len(sizes))
         start = curve.best(size)
-        if start is None or refiner.work(size, effort.steps, effort.inner) > effort.work:
+        if start is None:
             continue
-        moved = refiner.many(start, effort.steps, effort.inner)
-        below = sizes[done - 1] if done else 1
-        curve.offer(_downwards(problem, Dictionary(moved, np.zeros(0), np.inf), below))
+        known = Dictionary(start, np.zeros(0), float(curve.upper[size]))
+        moved = refiner.many(known, effort.steps, effort.inner, effort.work)
+        if moved is None:
+            continue
+        below, above = sizes[done - 1] if done else 1, sizes[done + 1] if done + 1 < len(sizes) else end
+        curve.offer(_downwards(problem, refit(problem, moved), below))
         if problem.gram is not None:
-            above = sizes[done + 1] if done + 1 < len(sizes) else end
             added = forward(problem, above - size, 0.0, moved)
             curve.offer(nested(problem, Atoms.joined(moved, problem.atoms.take(added))))

@@ -11,7 +11,7 @@ from sparsemf.measures.laws import Gaussian
 from sparsemf.recovery import GaussianGeometry, Problem, backward, forward, refit
 from sparsemf.recovery import selection as module
 from sparsemf.recovery.geometry import EmpiricalGeometry
-from sparsemf.recovery.nested import explicit, nested
+from sparsemf.recovery.nested import nested
 from sparsemf.symmetry import quotient
 
 Array = np.ndarray
@@ -93,7 +93,7 @@ def test_certified_beginnings(activation: str, outputs: int) -> None:
     """errors[S] is above the distance that another geometry computes, and close to the least-squares optimum."""
     problem = problem_of(activation, atoms=40, outputs=outputs)
     order = forward(problem, 40, 0.0)
-    path = explicit(problem, nested(problem, problem.atoms.take(order), order))
+    path = nested(problem, problem.atoms.take(order), order)
     again = nested(problem, problem.atoms.take(order))  # as foreign atoms
     assert path.errors[0] == pytest.approx(np.sqrt(problem.energy), rel=1e-9)
     for size in (1, 2, 13, 30, 39):
@@ -108,7 +108,7 @@ def test_certified_beginnings(activation: str, outputs: int) -> None:
         )
         distance = l2_distance(problem.network, g, Gaussian.standard(6))
         assert distance.lower <= path.errors[size]
-        assert distance.upper >= path.errors[size] * (1 - 1e-6)
+        assert distance.upper >= path.errors[size] * (1 - 1e-4)
 
 
 def test_certified_beginnings_do_not_depend_on_the_factors(monkeypatch: pytest.MonkeyPatch) -> None:
