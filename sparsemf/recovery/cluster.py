@@ -76,7 +76,8 @@ class Agglomeration:
     """Ward's clusters of all particles, weighted by ‖κ‖ and in the flip-invariant distance, for every S.
 
     Replacing particles i, j by their weighted mean leaves Σκ and Σκv (so the terms of order 0 and 1 of f) as they are,
-    when κ_i and κ_j point the same way; what it changes is of the size ‖κ_i‖‖κ_j‖/(‖κ_i‖ + ‖κ_j‖)·d(v_i, v_j)², Ward's cost.
+    when κ_i and κ_j point the same way; what it changes is of the size of Ward's cost,
+    ‖κ_i‖‖κ_j‖/(‖κ_i‖ + ‖κ_j‖)·d(v_i, v_j)².
     ``merges`` (n − 1, 2): the particles whose clusters are joined, cheapest first.
     """
 

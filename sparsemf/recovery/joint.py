@@ -1,8 +1,8 @@
 """Joint refinement along S: warm starts from below and above, merged atoms, restarts from pursuit.
 
-*Few atoms* (every S up to some dozen, and the S after which the merge path has its largest drops).  Upwards: the atoms of
-S − 1 with the best new one (pursuit), the clusters' centres, and the greedy selection each give a start, and the two best
-are refined.  Downwards: the atoms of S + 1 without the cheapest one, or with a close pair merged, are refined in turn.
+*Few atoms* (every S up to some dozen, and the S after which the merge path has its largest drops).  Upwards: the atoms
+of S − 1 with the best new one (pursuit), the clusters' centres, and the greedy selection each give a start, and the two
+best are refined.  Downwards: the atoms of S + 1 without the cheapest one, or with a close pair merged, are refined.
 
 *Many atoms* (log-spaced S): the best of all paths so far is refined by a few matrix-free Gauss–Newton steps.  Its
 elimination path serves the S below, its extension by greedy selection the S above.
@@ -33,6 +33,7 @@ Array = NDArray[np.float64]
 _MEANINGFUL_DROP = 3.0
 _MERGED_PAIRS = 3
 _ROUNDS = 4
+_WORTH_A_TRY = 1.5
 _DEGREES = (8, 12, 16, 24, 32, 48, 96)
 #: The cut tail of the search's series, as a share of the error at hand.
 _TAIL = 0.03
@@ -43,7 +44,7 @@ _CHEAP = 1e10
 
 @dataclass(frozen=True, eq=False)
 class Refiner:
-    """Local search over all atoms: in the population under a Gaussian law, on (some of) the rows under an empirical one.
+    """Local search over all atoms: in the population under a Gaussian law, on data rows under an empirical one.
 
     ``sample`` inputs and ``parameters`` free parameters at most in the latter case.
     """
@@ -94,7 +95,9 @@ class Refiner:
         best = start
         for _ in range(_ROUNDS if self.population else 1):
             if self.population:
-                moved = settle(best.atoms, self._target(best.error), self.with_bias, steps=20, inner=30).atoms
+                moved = settle(
+                    best.atoms, self._target(best.error), self.with_bias, steps=12, inner=30, tolerance=3e-3
+                ).atoms
             else:
                 moved = refine(best.atoms, self._sample, self.with_bias).atoms
             found, before = refit(self.problem, moved), best.error
@@ -156,14 +159,17 @@ def few_atoms(
         if selected.n >= size:
             starts.append(refit(problem, selected.take(slice(size))))
         starts.sort(key=lambda found: found.error)
-        best[size] = min((refiner.few(start) for start in starts[:2]), key=lambda found: found.error)
+        second = [start for start in starts[1:2] if start.error < _WORTH_A_TRY * starts[0].error]
+        best[size] = min((refiner.few(start) for start in [starts[0], *second]), key=lambda found: found.error)
         if best[size].error <= enough:
             break
     for done, size in enumerate(sorted(best, reverse=True)):
         progress(0.5 + done / (2 * len(best)))
         if size + 1 not in best:
             continue
-        start = min((refit(problem, atoms) for atoms in smaller(problem, best[size + 1])), key=lambda found: found.error)
+        start = min(
+            (refit(problem, atoms) for atoms in smaller(problem, best[size + 1])), key=lambda found: found.error
+        )
         found = refiner.few(start)
         if found.error < best[size].error:
             best[size] = found
@@ -183,7 +189,7 @@ def best_new_atom(problem: Problem, current: Dictionary) -> Atoms:
 
 
 def smaller(problem: Problem, current: Dictionary) -> list[Atoms]:
-    """Dictionaries of one atom less: the cheapest atom left out, and the pairs whose merging moves the least mass merged."""
+    """Dictionaries of one atom less: the cheapest one left out, or one of the pairs that move least mass least merged."""
     atoms, n = current.atoms, current.atoms.n
     rows = np.arange(n)
     gram = problem.geometry.gram(atoms, atoms)
@@ -200,5 +206,3 @@ def smaller(problem: Problem, current: Dictionary) -> list[Atoms]:
         rest = atoms.take(rows[(rows != i) & (rows != j)])
         found.append(Atoms.joined(rest, Atoms(atoms.activation, point[None, :-1], point[-1:])))
     return found
-
-

@@ -1,14 +1,14 @@
 """Certified errors of all beginnings of an ordered dictionary at once.
 
-φ_1 … φ_T in this order, G their Gram matrix, C = ⟨φ_t, f⟩_⊥.  Take *any* upper triangular M (T, T) and Y (T, m): the first
-S atoms with the coefficients β_S = M[:S, :S] Y[:S] have exactly
+φ_1 … φ_T in this order, G their Gram matrix, C = ⟨φ_t, f⟩_⊥.  Take *any* upper triangular M (T, T) and Y (T, m): the
+first S atoms with the coefficients β_S = M[:S, :S] Y[:S] have exactly
 
     ‖f − f_S‖² = ‖f‖² − 2 Σ_{t ≤ S} y_t·(MᵀC)_t + Σ_{t, u ≤ S} ⟨y_t, y_u⟩ (MᵀGM)_tu,
 
 so the sums over leading blocks of two arrays give every S; M ≈ L^{−T}, Y ≈ L⁻¹C for G ≈ LLᵀ make β_S the best
-coefficients, but nothing depends on how well they do.  The rounding of γᵀKγ, γ = (α, −β_S), is bounded by the geometry's
-stated margin at |γ|ᵀ|K||γ| ≤ mass², mass_S = Σ‖α_i‖‖φ_i‖ + Σ_{t ≤ S} ‖y_t‖ Σ_i |M_it|‖φ_i‖ ≥ Σ‖γ_i‖‖φ_i‖, three times over
-for the products with M.
+coefficients, but nothing depends on how well they do.  The rounding of γᵀKγ, γ = (α, −β_S), is bounded by the
+geometry's stated margin at |γ|ᵀ|K||γ| ≤ mass², where Σ‖γ_i‖‖φ_i‖ ≤ mass_S = Σ‖α_i‖‖φ_i‖ + Σ_{t ≤ S} ‖y_t‖ Σ_i |M_it|‖φ_i‖,
+three times over for the products with M.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def subset(problem: Problem, index: Integers) -> Dictionary:
 def nested(problem: Problem, atoms: Atoms, index: Integers | None = None) -> Nested:
     """Certify the beginnings of ``atoms``, which are the atoms ``index`` of f if that is given.
 
-    The tighter margins of coefficients written out are used at every S if that is cheap, else where margins make up 2 % of
-    errors², at S ≤ 64, at log-spaced S, and at T.
+    The tighter margins of coefficients written out are used at every S if that is cheap, else where margins make up
+    2 % of errors², at S ≤ 64, at log-spaced S, and at T.
     """
     cross = None if index is not None else problem.geometry.gram(problem.atoms, atoms)
     image = problem.image[index] if cross is None else cross.T @ problem.network.alpha
@@ -72,15 +72,16 @@ def nested(problem: Problem, atoms: Atoms, index: Integers | None = None) -> Nes
         gram = problem.gram[np.ix_(index, index)]
     else:
         gram = problem.geometry.gram(atoms, atoms)
-    errors, margin = _errors(problem, atoms, gram, image)
+    length, tail = problem.geometry.length(atoms), problem.geometry.tail(atoms)
+    errors, margin = _errors(problem, gram, image, length, tail)
     if index is not None and problem.gram is None:
         cross = problem.columns(index)
     for s in _doubtful(problem, errors, margin, cross is None):
         beta = solve(gram[:s, :s], image[:s])
-        if index is not None:
-            found = problem.subset_error(index[:s], beta, None if cross is None else cross[:, :s])
-        elif cross is not None:
-            found = problem.expanded_error(atoms.take(slice(s)), beta, cross[:, :s], gram[:s, :s])
+        if cross is not None:
+            found = problem.expanded_error(beta, cross[:, :s], gram[:s, :s], length[:s], tail[:s])
+        elif index is not None:
+            found = problem.subset_error(index[:s], beta)
         else:
             continue
         errors[s] = min(errors[s], found)
@@ -102,11 +103,9 @@ def _doubtful(problem: Problem, errors: Array, margin: Array, whole: bool) -> li
     return [int(s) for s in found]
 
 
-def _errors(problem: Problem, atoms: Atoms, gram: Array, image: Array) -> tuple[Array, Array]:
+def _errors(problem: Problem, gram: Array, image: Array, length: Array, tail: Array) -> tuple[Array, Array]:
     """errors[S] by the sums over leading blocks, and what rounding and tails add to their squares."""
-    size = atoms.n
-    if size == 0:
-        return np.array([problem.dictionary_error(atoms, image)]), np.zeros(1)
+    size = gram.shape[0]
     factor = factorised(gram)
     m = linalg.solve_triangular(factor, np.eye(size), lower=True, check_finite=False).T
     y = linalg.solve_triangular(factor, image, lower=True, check_finite=False)
@@ -115,15 +114,13 @@ def _errors(problem: Problem, atoms: Atoms, gram: Array, image: Array) -> tuple[
     # sums over leading blocks: the border of block t is its row and column
     border = 2.0 * np.sum(np.tril(square, -1), axis=1) + np.diag(square)
     form = problem.energy + np.concatenate([[0.0], np.cumsum(border - 2.0 * linear)])
-    length = np.linalg.norm(y, axis=1)
-    sizes = np.abs(m)
+    steps, sizes = np.linalg.norm(y, axis=1), np.abs(m)
 
     def total(per_atom: Array, own: float) -> Array:
-        return own + np.concatenate([[0.0], np.cumsum(length * (per_atom @ sizes))])
+        return own + np.concatenate([[0.0], np.cumsum(steps * (per_atom @ sizes))])
 
-    mass = total(problem.geometry.length(atoms), problem.mass)
-    tail = total(problem.geometry.tail(atoms), problem.tail)
+    mass, rest = total(length, problem.mass), total(tail, problem.tail)
     terms = problem.n + 2 * size + problem.network.m
     margin = np.array([3.0 * problem.geometry.margin(terms, float(x) ** 2, float(x)) for x in mass])
-    margin += tail**2
+    margin += rest**2
     return np.sqrt(np.maximum(form, 0.0) + margin), margin

@@ -46,7 +46,9 @@ class Target:
         energy = 0.0
         for start in range(0, atoms.n, _ROWS):
             part = atoms.take(slice(start, start + _ROWS))
-            energy += float(np.sum(alpha[start : start + _ROWS] * (values(Expansion.of(part, degree), expansion) @ alpha)))
+            energy += float(
+                np.sum(alpha[start : start + _ROWS] * (values(Expansion.of(part, degree), expansion) @ alpha))
+            )
         return Target(expansion, alpha, energy)
 
 
@@ -117,8 +119,7 @@ def _normal(state: _State, own: Slopes, with_bias: bool) -> _Normal:
     unit, weight = state.expansion.unit, state.beta @ state.beta.T
     products = Products.of(state.expansion)
     rr, rb, bb, rt, bt, t1, t2 = (
-        weight * p
-        for p in (products.rr, products.rb, products.bb, products.rt, products.bt, products.t1, products.t2)
+        weight * p for p in (products.rr, products.rb, products.bb, products.rt, products.bt, products.t1, products.t2)
     )
     inverse = linalg.cho_solve((state.factor, True), np.eye(state.atoms.n), check_finite=False)
 
@@ -204,7 +205,7 @@ def _moved(state: _State, step: Moves) -> Atoms:
 
 def _conjugate_gradients(normal: _Normal, gradient: Moves, damping: float, most: int) -> tuple[Moves, int]:
     """(H + damping·D) step = −gradient, D the diagonal; stops at a residual of 5 % or after ``most`` products."""
-    diagonal = [np.maximum(d, 1e-9 * max(float(d.max(initial=0.0)), 1e-300)) for d in normal.diagonal]
+    diagonal = [np.maximum(d, 1e-9 * float(d.max(initial=0.0)) + 1e-200) for d in normal.diagonal]
     inverse = [1.0 / ((1.0 + damping) * d) for d in diagonal]
     residual = gradient.scaled(*(-np.ones(gradient.radial.size),) * 3)
     step = gradient.scaled(*(np.zeros(gradient.radial.size),) * 3)

@@ -140,8 +140,8 @@ def _forward_in_batches(problem: Problem, count: int, floor: float, least: Array
 
 
 def backward(gram: Array, image: Array, down_to: int) -> Integers:
-    """Atoms of a dictionary (inner products ``gram``, ⟨φ_s, f⟩ = ``image``) in an order all whose beginnings of at least
-    ``down_to`` atoms are what backward elimination leaves.
+    """Atoms of a dictionary (inner products ``gram``, ⟨φ_s, f⟩ = ``image``) in an order all whose beginnings of at
+    least ``down_to`` atoms are what backward elimination leaves.
 
     Elimination of atoms that the others all but span is what it does first, so a ridge of 1e-14·trace does no harm.
     """

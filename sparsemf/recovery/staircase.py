@@ -1,9 +1,9 @@
 """The upper curve U(S): for every S an explicit S-atom dictionary and a certified bound of ‖f − f_S‖.
 
-The best of several *paths* counts at each S, and U is made monotone, as fewer atoms are allowed: the greedy selection path
-and backward elimination (:mod:`sparsemf.recovery.selection`); jointly refined dictionaries, their elimination paths
-downwards and their extensions upwards (:mod:`sparsemf.recovery.joint`), and clusters' means where particles are alike.  Every beginning of every path is certified
-(:mod:`sparsemf.recovery.nested`).
+The best of several *paths* counts at each S, and U is made monotone, as fewer atoms are allowed: the greedy selection
+path and backward elimination (:mod:`sparsemf.recovery.selection`); jointly refined dictionaries, their elimination paths
+downwards and their extensions upwards (:mod:`sparsemf.recovery.joint`); clusters' means where particles are alike.
+Every beginning of every path is certified (:mod:`sparsemf.recovery.nested`).
 """
 
 from __future__ import annotations
@@ -188,18 +188,14 @@ def _eliminate(curve: _Curve, order: NDArray[np.int64]) -> None:
     curve.offer(nested(problem, problem.atoms.take(index), index))
 
 
-def _few(
-    curve: _Curve, refiner: Refiner, selected: Atoms, effort: Effort, target: float, progress: Progress
-) -> None:
+def _few(curve: _Curve, refiner: Refiner, selected: Atoms, effort: Effort, target: float, progress: Progress) -> None:
     """Local optima for few atoms, and their elimination paths."""
     problem = curve.problem
     if refiner.most < 1:
         return
     path = merge_path(problem)
     sizes = few_sizes(path, refiner.most, effort.few, effort.drops)
-    found = few_atoms(
-        refiner, selected, sizes, path, target, lambda part: progress("refining atoms", 0.3 + 0.3 * part)
-    )
+    found = few_atoms(refiner, selected, sizes, path, target, lambda part: progress("refining atoms", 0.3 + 0.3 * part))
     for size in sorted(found):
         curve.offer(_downwards(problem, found[size], max(1, size // 2)))
 
@@ -236,6 +232,7 @@ def _means(curve: _Curve, selected: Array, effort: Effort, target: float) -> Non
     if not helped or problem.n > _MEANS_ATOMS:
         return
     nodes = clusters.nodes
+    length, tail = problem.geometry.length(nodes), problem.geometry.tail(nodes)
     cross, own = problem.geometry.gram(problem.atoms, nodes), problem.geometry.gram(nodes, nodes)
     image = cross.T @ problem.network.alpha
     sizes, count = np.arange(first, last + 1), int(_MEANS_WORK / (problem.n**3 / 12 + problem.n**2 * problem.network.m))
@@ -247,8 +244,8 @@ def _means(curve: _Curve, selected: Array, effort: Effort, target: float) -> Non
         beta = solve(gram, image[index])
         quick = problem.energy - 2.0 * float(np.sum(beta * image[index])) + float(np.sum(beta * (gram @ beta)))
         if quick < curve.upper[: size + 1].min() ** 2:
-            atoms = nodes.take(index)
-            curve.offer(_alone(Dictionary(atoms, beta, problem.expanded_error(atoms, beta, cross[:, index], gram))))
+            error = problem.expanded_error(beta, cross[:, index], gram, length[index], tail[index])
+            curve.offer(_alone(Dictionary(nodes.take(index), beta, error)))
 
 
 def _alone(found: Dictionary) -> Nested:
@@ -258,9 +255,7 @@ def _alone(found: Dictionary) -> Nested:
     return Nested(found.atoms, errors, None)
 
 
-def _many(
-    curve: _Curve, refiner: Refiner, selected: Array, effort: Effort, target: float, progress: Progress
-) -> None:
+def _many(curve: _Curve, refiner: Refiner, selected: Array, effort: Effort, target: float, progress: Progress) -> None:
     """Refined dictionaries at log-spaced S, with their elimination and extension paths."""
     problem = curve.problem
     end = _end(selected, target)

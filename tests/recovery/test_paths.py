@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -9,12 +11,12 @@ from cases import planted
 from sparsemf.measures import Atoms, Empirical, Network, l2_distance
 from sparsemf.measures.laws import Gaussian
 from sparsemf.recovery import GaussianGeometry, Problem, backward, forward, refit
-from sparsemf.recovery import selection as module
 from sparsemf.recovery.geometry import EmpiricalGeometry
 from sparsemf.recovery.nested import nested
 from sparsemf.symmetry import quotient
 
 Array = np.ndarray
+home, module = import_module("sparsemf.recovery.nested"), import_module("sparsemf.recovery.selection")
 
 
 def problem_of(activation: str, atoms: int = 70, outputs: int = 3, d: int = 6, seed: int = 0) -> Problem:
@@ -57,13 +59,13 @@ def test_backward_leaves_out_the_cheapest_atom_at_every_step(activation: str) ->
 
 
 def test_forward_extends_a_base_of_foreign_atoms() -> None:
-    problem = problem_of("tanh", atoms=30)
+    problem = problem_of("gelu", atoms=15)
     rng = np.random.default_rng(5)
     base = Atoms(problem.network.activation, rng.standard_normal((6, 6)), rng.standard_normal(6))
-    added = forward(problem, 3, 0.0, base)
+    added = forward(problem, 2, 0.0, base)
     current = base
-    for step in range(3):
-        errors = [refit(problem, Atoms.joined(current, problem.atoms.take(np.array([i])))).error for i in range(30)]
+    for step in range(2):
+        errors = [refit(problem, Atoms.joined(current, problem.atoms.take(np.array([i])))).error for i in range(15)]
         assert errors[added[step]] <= min(errors) * (1 + 1e-9)
         current = Atoms.joined(current, problem.atoms.take(added[step : step + 1]))
 
@@ -88,9 +90,12 @@ def test_duplicates_end_the_path_at_numerical_rank() -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_certified_beginnings(activation: str, outputs: int) -> None:
+@pytest.mark.parametrize("written_out", [False, True])
+def test_certified_beginnings(activation: str, written_out: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """errors[S] is above the distance that another geometry computes, and close to the least-squares optimum."""
+    outputs = 2
+    if not written_out:
+        monkeypatch.setattr(home, "_doubtful", lambda *_: [])
     problem = problem_of(activation, atoms=40, outputs=outputs)
     order = forward(problem, 40, 0.0)
     path = nested(problem, problem.atoms.take(order), order)
@@ -99,24 +104,21 @@ def test_certified_beginnings(activation: str, outputs: int) -> None:
     for size in (1, 2, 13, 30, 39):
         truth = np.sqrt(residual(problem, order[:size]))
         assert path.errors[size] >= truth * (1 - 1e-9)
-        assert path.errors[size] <= truth * (1 + 1e-5) + 1e-6 * path.errors[0]
+        assert path.errors[size] <= truth * (1 + 1e-5) + 1e-5 * path.errors[0]
         assert again.errors[size] == pytest.approx(path.errors[size], rel=1e-3)
         found = path.dictionary(problem, size)
         affine, offset = problem.geometry.affine(problem.network, found.atoms, found.beta)
-        g = Network(
-            found.beta, found.atoms.inner, found.atoms.bias, activation, affine=affine, offset=offset
-        )
+        g = Network(found.beta, found.atoms.inner, found.atoms.bias, activation, affine=affine, offset=offset)
         distance = l2_distance(problem.network, g, Gaussian.standard(6))
         assert distance.lower <= path.errors[size]
-        assert distance.upper >= path.errors[size] * (1 - 1e-4)
+        assert distance.upper >= path.errors[size] * (1 - 1e-3)
 
 
 def test_certified_beginnings_do_not_depend_on_the_factors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong triangular factors make worse coefficients, never a bound below the distance."""
-    from sparsemf.recovery import nested as home
-
     problem = problem_of("gelu", atoms=25)
     order = forward(problem, 25, 0.0)
+    monkeypatch.setattr(home, "_doubtful", lambda *_: [])
     good = nested(problem, problem.atoms.take(order), order)
     rng = np.random.default_rng(2)
     exact = home.factorised
