@@ -6,7 +6,7 @@ from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geom
 from sparsemf.recovery.problem import Dictionary, Problem
 from sparsemf.recovery.refine import Refined, Sample, refine
 from sparsemf.recovery.refit import refit
-from sparsemf.recovery.selection import Selection, select
+from sparsemf.recovery.selection import backward, forward
 from sparsemf.recovery.staircase import Effort, Progress, UpperCurve, upper_curve
 
 __all__ = [
@@ -21,13 +21,13 @@ __all__ = [
     "Progress",
     "Refined",
     "Sample",
-    "Selection",
     "UpperCurve",
+    "backward",
     "data_path",
+    "forward",
     "merge_path",
     "random_atoms",
     "refine",
     "refit",
-    "select",
     "upper_curve",
 ]

@@ -50,14 +50,19 @@ class Problem:
         return np.linalg.norm(self.network.alpha, axis=1)
 
     @cached_property
+    def lengths(self) -> tuple[Array, Array]:
+        """The geometry's lengths and tails t_i of f's atoms, (n,) each."""
+        return self.geometry.length(self.atoms), self.geometry.tail(self.atoms)
+
+    @cached_property
     def mass(self) -> float:
         """Σ ‖α_i‖‖φ_i‖."""
-        return float(self.weight @ self.geometry.length(self.atoms))
+        return float(self.weight @ self.lengths[0])
 
     @cached_property
     def tail(self) -> float:
         """Σ ‖α_i‖ t_i."""
-        return float(self.weight @ self.geometry.tail(self.atoms))
+        return float(self.weight @ self.lengths[1])
 
     @cached_property
     def gram(self) -> Array | None:
@@ -114,28 +119,29 @@ class Problem:
         Where K is not kept, ``cross`` = K[:, index] saves forming all of K.
         """
         if self.gram is None and cross is not None:
-            return self._expanded_error(self.atoms.take(index), beta, cross, cross[index])
+            length, tail = self.lengths
+            return self.expanded_error(beta, cross, cross[index], length[index], tail[index])
         gamma = self.network.alpha.copy()
         gamma[index] -= beta
-        return self._form_error(self.atoms, gamma, self.gram)
+        return self._form_error(gamma, self.gram)
 
     def dictionary_error(self, atoms: Atoms, beta: Array) -> float:
         """Certified ‖f − Σ_s β_s φ_s‖_⊥ for any atoms."""
-        return self._expanded_error(
-            atoms, beta, self.geometry.gram(self.atoms, atoms), self.geometry.gram(atoms, atoms)
-        )
+        cross, own = self.geometry.gram(self.atoms, atoms), self.geometry.gram(atoms, atoms)
+        return self.expanded_error(beta, cross, own, self.geometry.length(atoms), self.geometry.tail(atoms))
 
-    def _expanded_error(self, atoms: Atoms, beta: Array, cross: Array, own: Array) -> float:
+    def expanded_error(self, beta: Array, cross: Array, own: Array, length: Array, tail: Array) -> float:
+        """:meth:`dictionary_error` of atoms from their inner products with f's atoms (n, S) and among themselves
+        (S, S), and the geometry's lengths and tails of them (S,)."""
         size = np.linalg.norm(beta, axis=1)
         mixed, square = float(np.sum(self.network.alpha * (cross @ beta))), float(np.sum(beta * (own @ beta)))
         form = self.energy - 2.0 * mixed + square
         absolute = self.absolute_energy + float(2.0 * self.weight @ (np.abs(cross) @ size) + size @ np.abs(own) @ size)
-        mass = self.mass + float(size @ self.geometry.length(atoms))
-        tail = self.tail + float(size @ self.geometry.tail(atoms))
-        margin = self.geometry.margin(self.n + atoms.n, absolute, mass)
-        return float(np.sqrt(max(form, 0.0) + margin + tail**2))
+        margin = self.geometry.margin(self.n + size.size, absolute, self.mass + float(size @ length))
+        return float(np.sqrt(max(form, 0.0) + margin + (self.tail + float(size @ tail)) ** 2))
 
-    def _form_error(self, atoms: Atoms, gamma: Array, gram: Array | None) -> float:
+    def _form_error(self, gamma: Array, gram: Array | None) -> float:
+        atoms = self.atoms
         size = np.linalg.norm(gamma, axis=1)
         if gram is not None:
             form, absolute = float(np.sum(gamma * (gram @ gamma))), float(size @ (np.abs(gram) @ size))
@@ -146,6 +152,7 @@ class Problem:
                 block = self.geometry.gram(atoms.take(rows), atoms)
                 form += float(np.sum(gamma[rows] * (block @ gamma)))
                 absolute += float(size[rows] @ (np.abs(block) @ size))
-        margin = self.geometry.margin(atoms.n, absolute, float(size @ self.geometry.length(atoms)))
-        tail = float(size @ self.geometry.tail(atoms))
+        length, tails = self.lengths
+        margin = self.geometry.margin(atoms.n, absolute, float(size @ length))
+        tail = float(size @ tails)
         return float(np.sqrt(max(form, 0.0) + margin + tail**2))

@@ -19,20 +19,22 @@ Array = NDArray[np.float64]
 RIDGE = 1e-14
 
 
+def factorised(gram: Array) -> Array:
+    """The lower Cholesky factor of gram + δ, δ = RIDGE·trace; δ grows where rounding made gram indefinite."""
+    trace = float(np.trace(gram))
+    shift = RIDGE * trace if trace > 0 else 1.0
+    while True:
+        try:
+            return linalg.cholesky(gram + shift * np.eye(gram.shape[0]), lower=True, check_finite=False)
+        except linalg.LinAlgError:
+            shift *= 100.0
+
+
 def solve(gram: Array, image: Array) -> Array:
     """(gram + δ)⁻¹ image, δ = RIDGE·trace."""
     if gram.shape[0] == 0:
         return np.zeros_like(image)
-    trace = float(np.trace(gram))
-    shift = RIDGE * trace if trace > 0 else 1.0
-    for _ in range(8):
-        try:
-            factor = linalg.cho_factor(gram + shift * np.eye(gram.shape[0]), lower=True, check_finite=False)
-        except linalg.LinAlgError:
-            shift *= 100.0  # rounding made it indefinite
-            continue
-        return linalg.cho_solve(factor, image, check_finite=False)
-    return np.asarray(np.linalg.lstsq(gram, image, rcond=None)[0], dtype=np.float64)
+    return linalg.cho_solve((factorised(gram), True), image, check_finite=False)
 
 
 def refit(problem: Problem, atoms: Atoms) -> Dictionary:

@@ -1,99 +1,154 @@
-"""Subset selection in the kernel: orthogonal greedy path through the atoms of f itself.
+"""Subset selection in the kernel, forwards and backwards, in blocked form.
 
-At every step the atom i with the largest ‖⟨φ_i, r⟩‖²/‖φ_i − Πφ_i‖² joins, r the residual and Π the projection on the
-atoms already chosen: a pivoted Cholesky factorisation of K whose pivots follow the residual.  Only the chosen columns
-of K are formed, V[:, t] = (K[:, j] − V V[j]ᵀ)/√pivot, so the cost is O(n S²) and the memory O(n S).
+*Forwards* (orthogonal least squares): at every step the atom with the largest ‖⟨φ_i, r⟩‖²/‖φ_i − Πφ_i‖² joins, r the
+residual of f and Π the projection on the atoms already chosen.  With K_⊥ = K − VVᵀ, C_⊥ = C − VY its pivot j gives
+
+    v = K_⊥[:, j]/√K_⊥[j, j],   y = C_⊥[j]/√K_⊥[j, j],   K_⊥ ← K_⊥ − vvᵀ,   C_⊥ ← C_⊥ − v yᵀ,
+
+a pivoted Cholesky factorisation whose pivots follow the residual.  *Backwards* (optimal brain surgeon, Hassibi & Stork,
+NeurIPS 1992): leaving out atom i and refitting the others raises ‖f − Πf‖² by ‖β_i‖²/W_ii, W = K⁻¹, and then W and β
+change by the very same formulas: the same factorisation of W, with the smallest score as pivot.
+
+Both are run on one routine that keeps K_⊥ up to date in blocks of steps (one matrix product a block), so a path through
+all n atoms costs O(n³) at the speed of matrix products.  Where K is too large to keep, columns are formed in batches.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
+from scipy.linalg import blas
 
+from sparsemf.measures import Atoms
 from sparsemf.recovery.problem import Problem
+from sparsemf.recovery.refit import factorised
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """The greedy path: ``order`` (S_max,), the Cholesky factor V (n, S_max), coordinates y = V⁺f (S_max, m), and the
-    residual energies after each step (S_max + 1,), as computed (not certified)."""
-
-    order: Integers
-    factor: Array
-    coordinates: Array
-    residual: Array
-
-    def coefficients(self, size: int) -> Array:
-        """Best coefficients on the first ``size`` atoms of the path, (size, m)."""
-        lower = self.factor[self.order[:size], :size]
-        return linalg.solve_triangular(lower, self.coordinates[:size], lower=True, trans=1, check_finite=False)
+_BLOCK = 48
+#: An atom whose part off the chosen ones is below this share of its own energy adds nothing but rounding.
+_RANK = 1e-11
+#: Without K: so many columns at a time, and within a batch pivots may fall short of the best by this factor.
+_BATCH = 64
+_WEAK = 0.9
 
 
-def select(problem: Problem, limit: int, floor: float) -> Selection:
-    """The path until ``limit`` atoms, residual energy ≤ floor, or numerical rank."""
-    n, m = problem.n, problem.network.m
-    limit = min(limit, n)
-    factor = np.zeros((n, limit), order="F")
-    coordinates = np.zeros((limit, m))
-    correlation, diagonal = problem.image.copy(), problem.diagonal.copy()
-    rank_floor = 1e-11 * np.maximum(problem.diagonal, 0.0) + 1e-300
-    energy = problem.energy
-    residual, order = [energy], []
-    gain = np.sum(correlation**2, axis=1)
-    for t in range(limit):
-        score = np.where(diagonal > rank_floor, gain / np.maximum(diagonal, rank_floor), -1.0)
-        j = int(np.argmax(score))
-        if score[j] <= 0.0 or energy <= floor:
-            break
-        column = problem.columns(np.array([j]))[:, 0] - factor[:, :t] @ factor[j, :t]
-        v = column / np.sqrt(diagonal[j])
-        factor[:, t] = v
-        y = correlation[j] / np.sqrt(diagonal[j])
-        coordinates[t] = y
-        correlation -= np.outer(v, y)
-        gain = np.sum(correlation**2, axis=1)
-        diagonal = np.maximum(diagonal - v * v, 0.0)
-        diagonal[j] = 0.0
-        energy = max(energy - float(y @ y), 0.0)
-        order.append(j)
-        residual.append(energy)
-    size = len(order)
-    return Selection(np.array(order, dtype=np.int64), factor[:, :size], coordinates[:size], np.array(residual))
+def _pivots(matrix: Array, vectors: Array, count: int, largest: bool, least: Array, floor: float) -> Integers:
+    """Pivots of the factorisation above, at most ``count``; overwrites ``matrix`` and ``vectors``.
 
-
-def eliminate(problem: Problem, gram: Array, down_to: int) -> Integers | None:
-    """Backward elimination: the order in which atoms of f leave, n − down_to of them; None when K is too singular.
-
-    With W = K⁻¹ on the atoms left and β their best coefficients, leaving out atom i and refitting the others raises
-    ‖f − Πf‖² by ‖β_i‖²/W_ii (the optimal-brain-surgeon formula, Hassibi & Stork, NeurIPS 1992); then
-    β ← β − W_{·i}β_i/W_ii and W ← W − W_{·i}W_{i·}/W_ii.  Where nearly all atoms matter this beats the greedy path.
+    Rows whose diagonal has fallen to ``least`` are out.  Forwards (``largest``) the path ends when ‖C_⊥‖-explained
+    energy reaches ``floor`` (the energy to be explained, as a sum of the gains).
     """
-    n = problem.n
-    try:
-        factor = linalg.cho_factor(gram, lower=True, check_finite=False)
-    except linalg.LinAlgError:
-        return None
-    pivots = np.diag(factor[0]) ** 2
-    if pivots.min() < 1e-9 * pivots.max():
-        return None
-    inverse = linalg.cho_solve(factor, np.eye(n), check_finite=False)
-    beta = problem.network.alpha.copy()
-    left, removed = np.arange(n), []
-    for _ in range(n - down_to):
-        cost = np.sum(beta**2, axis=1) / np.diag(inverse)
-        i = int(np.argmin(cost))
-        removed.append(int(left[i]))
-        column = inverse[:, i] / inverse[i, i]
-        beta -= np.outer(column, beta[i])
-        keep = np.arange(left.size) != i
-        row = inverse[i, keep]
-        inverse = inverse[np.ix_(keep, keep)]
-        inverse -= np.outer(column[keep], row)
-        beta, left = beta[keep], left[keep]
-    return np.array(removed, dtype=np.int64)
+    names = np.arange(matrix.shape[0])
+    order: list[int] = []
+    explained = 0.0
+    while len(order) < count:
+        size = names.size
+        v, y = np.zeros((size, _BLOCK), order="F"), np.zeros((_BLOCK, vectors.shape[1]))
+        diagonal = np.diag(matrix).copy()
+        gain = np.sum(vectors**2, axis=1)
+        live = diagonal > least
+        t = 0
+        while t < _BLOCK and len(order) < count:
+            score = np.where(live, gain, -np.inf if largest else np.inf)
+            np.divide(score, diagonal, out=score, where=live)
+            j = int(np.argmax(score) if largest else np.argmin(score))
+            if not live[j] or (largest and (score[j] <= 0.0 or explained >= floor)):
+                count = len(order)
+                break
+            root = np.sqrt(diagonal[j])
+            column = (matrix[j] - v[:, :t] @ v[j, :t]) / root
+            row = (vectors[j] - v[j, :t] @ y[:t]) / root
+            inner = vectors @ row - v[:, :t] @ (y[:t] @ row)
+            square = float(row @ row)
+            gain = np.maximum(gain - 2.0 * column * inner + column**2 * square, 0.0)
+            diagonal -= column**2
+            v[:, t], y[t] = column, row
+            live &= diagonal > least
+            live[j] = False
+            explained += square
+            order.append(int(names[j]))
+            t += 1
+        if len(order) >= count:
+            break
+        kept = np.flatnonzero(live)
+        if kept.size < 0.85 * size:
+            names, least = names[kept], least[kept]
+            matrix, vectors, v = matrix[np.ix_(kept, kept)], vectors[kept], np.asfortranarray(v[kept])
+        else:
+            least = np.where(live, least, np.inf)
+        matrix = blas.dgemm(-1.0, v, v, 1.0, matrix.T, trans_b=True, overwrite_c=True).T
+        vectors -= v @ y
+    return np.array(order, dtype=np.int64)
+
+
+def forward(problem: Problem, count: int, floor: float, base: Atoms | None = None) -> Integers:
+    """Up to ``count`` atoms of f in the order in which they join ``base`` (nothing by default).
+
+    Ends at a residual energy ≤ ``floor``, or at numerical rank.
+    """
+    least = _RANK * np.maximum(problem.diagonal, 0.0) + 1e-300
+    if problem.gram is None:
+        return _forward_in_batches(problem, count, floor, least)
+    matrix, vectors, energy = problem.gram.copy(), problem.image.copy(), problem.energy
+    if base is not None and base.n:
+        cross = problem.geometry.gram(problem.atoms, base)
+        factor = factorised(problem.geometry.gram(base, base))
+        v = linalg.solve_triangular(factor, cross.T, lower=True, check_finite=False).T
+        y = linalg.solve_triangular(factor, cross.T @ problem.network.alpha, lower=True, check_finite=False)
+        matrix -= v @ v.T
+        vectors -= v @ y
+        energy -= float(np.sum(y**2))
+    return _pivots(matrix, vectors, min(count, problem.n), True, least, energy - floor)
+
+
+def _forward_in_batches(problem: Problem, count: int, floor: float, least: Array) -> Integers:
+    """The forward path without K: the columns of the best atoms are formed together, and pivots taken from among them
+    while the best one's score is at least 0.9 of the best of all."""
+    n, m = problem.n, problem.network.m
+    count = min(count, n)
+    v, y = np.zeros((n, count), order="F"), np.zeros((count, m))
+    correlation, diagonal = problem.image.copy(), problem.diagonal.copy()
+    gain = np.sum(correlation**2, axis=1)
+    energy, order = problem.energy, []
+    while len(order) < count and energy > floor:
+        score = np.where(diagonal > least, gain / np.maximum(diagonal, least), -1.0)
+        batch = np.argsort(-score, kind="stable")[:_BATCH]
+        if score[batch[0]] <= 0.0:
+            break
+        t = len(order)
+        columns = problem.columns(batch) - v[:, :t] @ v[batch, :t].T
+        while len(order) < count and energy > floor:
+            score = np.where(diagonal > least, gain / np.maximum(diagonal, least), -1.0)
+            best = int(np.argmax(score[batch]))
+            j = int(batch[best])
+            if score[j] <= 0.0 or score[j] < _WEAK * float(score.max()):
+                break
+            t = len(order)
+            v[:, t] = columns[:, best] / np.sqrt(diagonal[j])
+            y[t] = correlation[j] / np.sqrt(diagonal[j])
+            columns -= np.outer(v[:, t], v[batch, t])
+            correlation -= np.outer(v[:, t], y[t])
+            gain = np.sum(correlation**2, axis=1)
+            diagonal = np.maximum(diagonal - v[:, t] ** 2, 0.0)
+            diagonal[j] = 0.0
+            energy -= float(y[t] @ y[t])
+            order.append(j)
+    return np.array(order, dtype=np.int64)
+
+
+def backward(gram: Array, image: Array, down_to: int) -> Integers:
+    """Atoms of a dictionary (inner products ``gram``, ⟨φ_s, f⟩ = ``image``) in an order all whose beginnings of at
+    least ``down_to`` atoms are what backward elimination leaves.
+
+    Elimination of atoms that the others all but span is what it does first, so a ridge of 1e-14·trace does no harm.
+    """
+    n = gram.shape[0]
+    factor = factorised(gram)
+    inverse = linalg.cho_solve((factor, True), np.eye(n), check_finite=False)
+    beta = linalg.cho_solve((factor, True), image, check_finite=False)
+    removed = _pivots(inverse, beta, n - down_to, False, np.zeros(n), np.inf)
+    stay = np.setdiff1d(np.arange(n), removed)
+    return np.concatenate([stay, removed[::-1]])

@@ -1,33 +1,40 @@
 """The upper curve U(S): for every S an explicit S-atom dictionary and a certified bound of ‖f − f_S‖.
 
-Three sources, the best of which counts at each S (U is made monotone, as fewer atoms are allowed):
-the greedy selection path (every S), merged clusters, and jointly refined dictionaries (small S and the S at which
-the merge path has its largest drops).
+The best of several *paths* counts at each S, and U is made monotone, as fewer atoms are allowed: the greedy selection
+path and backward elimination (:mod:`sparsemf.recovery.selection`); jointly refined dictionaries, their elimination paths
+downwards and their extensions upwards (:mod:`sparsemf.recovery.joint`); clusters' means where particles are alike.
+Every beginning of every path is certified (:mod:`sparsemf.recovery.nested`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms, Empirical, Network
-from sparsemf.recovery.cluster import MergePath, merge_path
+from sparsemf.recovery.cluster import Agglomeration, merge_path
 from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geometry
+from sparsemf.recovery.joint import Refiner, few_atoms, few_sizes
+from sparsemf.recovery.nested import Nested, nested
 from sparsemf.recovery.problem import Dictionary, Problem
-from sparsemf.recovery.refine import Sample, refine
 from sparsemf.recovery.refit import refit, solve
-from sparsemf.recovery.selection import Selection, eliminate, select
+from sparsemf.recovery.selection import backward, forward
 
 Array = NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
-_MOST_ELIMINATED = 2048
-_MEANINGFUL_DROP = 3.0
-#: Where K is too large to keep (more than 5000 atoms) the greedy path ends here; U stays there until S = n.
-_LONGEST_PATH = 1024
+#: Where K is too large to keep (more than 5000 atoms) the greedy path ends here.
+_LONGEST_PATH = 4096
+#: Beyond so many atoms, joint refinement ends at this share of them: there nearly all of f is kept.
+_SMALL, _LARGEST_JOINT = 256, 0.92
+#: Clusters' means are tried at so many log-spaced S; if they are the best at one of these, at all S that so many
+#: operations allow, from the kernel among all clusters, for f of so many atoms at most.
+_MEANS = 8
+_MEANS_WORK = 4e10
+_MEANS_ATOMS = 2048
 
 
 def _silent(_stage: str, _fraction: float) -> None:
@@ -36,41 +43,79 @@ def _silent(_stage: str, _fraction: float) -> None:
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to look: joint refinement for S ≤ ``refine_up_to`` and at ``drops`` more S, each with at most
-    ``parameters`` free parameters; ``sample`` inputs steer it; ``certify`` sizes of the path are certified
-    beyond the first 64."""
+    """How hard to look.
 
-    refine_up_to: int = 8
+    Attributes
+    ----------
+    few :
+        Joint refinement to a local optimum for every S ≤ ``few`` …
+    drops :
+        … and at so many more S after which merging becomes cheap.
+    joint :
+        Joint refinement by ``steps`` Gauss–Newton steps of ≤ ``inner`` products at so many log-spaced S beyond
+        (Gaussian laws).
+    work :
+        Floating-point operations that one of these S may cost; dearer ones are left out.
+    sample, parameters :
+        Under an empirical law: rows that steer the search, and free parameters of a refined dictionary.
+    """
+
+    few: int = 12
     drops: int = 3
-    parameters: int = 800
+    joint: int = 10
+    steps: int = 2
+    inner: int = 6
+    work: float = 3e12
     sample: int = 4096
-    certify: int = 48
+    parameters: int = 800
+
+
+@dataclass(eq=False)
+class _Curve:
+    """The best path at each S so far."""
+
+    problem: Problem
+    upper: Array
+    paths: list[Nested] = field(default_factory=list)
+    owner: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def offer(self, path: Nested) -> None:
+        """Take the path where it is better."""
+        known = path.errors[: self.upper.size]
+        better = np.flatnonzero(known < self.upper[: known.size])
+        if better.size:
+            self.upper[better] = known[better]
+            self.owner[better] = len(self.paths)
+            self.paths.append(path)
+
+    def best(self, size: int) -> Atoms | None:
+        """The atoms of the best dictionary of exactly ``size`` atoms, if a path has one."""
+        owner = int(self.owner[size])
+        return self.paths[owner].atoms.take(slice(size)) if owner >= 0 else None
 
 
 @dataclass(frozen=True, eq=False)
 class UpperCurve:
     """``upper[S]`` ≥ ‖f − f_S‖ for S = 0 … n (certified), and the explicit dictionaries behind it.
 
-    ``norm`` is ‖f‖_⊥ (the free affine part removed); ``source[S]`` the size of the dictionary that gives upper[S];
-    ``refined`` holds the dictionaries that are not a beginning of the ``selection`` path.
+    ``norm`` is ‖f‖_⊥ (the free affine part removed).  The dictionary that gives upper[S] consists of the first
+    ``source[S]`` atoms of ``paths[owner[S]]``; owner −1 is f itself.
     """
 
     problem: Problem
     norm: float
     upper: Array
     source: NDArray[np.int64]
-    refined: dict[int, Dictionary]
-    selection: Selection
+    owner: NDArray[np.int64]
+    paths: list[Nested]
 
     def dictionary(self, size: int) -> Dictionary:
         """An explicit dictionary of at most ``size`` atoms with error upper[size]."""
         best = int(self.source[size])
-        if best in self.refined:
-            return self.refined[best]
-        if best >= self.problem.n:
+        owner = int(self.owner[best])
+        if owner < 0:
             return Dictionary(self.problem.atoms, self.problem.network.alpha, float(self.upper[size]))
-        index = self.selection.order[:best]
-        return Dictionary(self.problem.atoms.take(index), self.selection.coefficients(best), float(self.upper[size]))
+        return self.paths[owner].dictionary(self.problem, best)
 
     def network(self, size: int) -> Network:
         """The dictionary with its best affine part, as a network in the problem's coordinates."""
@@ -110,118 +155,125 @@ def upper_curve(
     problem = Problem(network, geometry_of(network, law))
     n = problem.n
     norm = float(np.sqrt(problem.energy))
-    upper = np.full(n + 1, np.inf)
-    upper[0] = problem.subset_error(np.arange(0), np.zeros((0, network.m)), np.zeros((n, 0))) if n else 0.0
+    curve = _Curve(problem, np.full(n + 1, np.inf), owner=np.full(n + 1, -1, dtype=np.int64))
+    curve.upper[n] = 0.0
     progress("selecting atoms", 0.1)
-    longest = n if problem.gram is not None else _LONGEST_PATH
-    selection = select(problem, longest, (0.1 * resolution * norm) ** 2)
-    _certify_path(problem, selection, upper, effort, progress)
-    upper[n] = 0.0
-    refined: dict[int, Dictionary] = {}
-    _eliminate(problem, upper, refined, effort)
+    order = forward(problem, n if problem.gram is not None else _LONGEST_PATH, (0.1 * resolution * norm) ** 2)
+    selected = nested(problem, problem.atoms.take(order), order)
+    curve.offer(selected)
+    if order.size > 2:
+        progress("eliminating atoms", 0.25)
+        _eliminate(curve, order)
     if n > 1:
-        _refine(problem, selection, upper, refined, effort, resolution * norm, progress)
+        target = resolution * norm
+        refiner = Refiner(problem, effort.sample, effort.parameters)
+        _few(curve, refiner, selected.atoms, effort, target, progress)
+        _means(curve, selected.errors, effort, target)
+        if refiner.population:
+            _many(curve, refiner, selected.errors, effort, target, progress)
     source = np.arange(n + 1)
     for size in range(1, n + 1):
-        if upper[size] >= upper[size - 1]:
-            upper[size], source[size] = upper[size - 1], source[size - 1]
-    return UpperCurve(problem, norm, upper + floor, source, refined, selection)
+        if curve.upper[size] >= curve.upper[size - 1]:
+            curve.upper[size], source[size] = curve.upper[size - 1], source[size - 1]
+    return UpperCurve(problem, norm, curve.upper + floor, source, curve.owner, curve.paths)
 
 
-def _certify_path(problem: Problem, selection: Selection, upper: Array, effort: Effort, progress: Progress) -> None:
-    """Certified errors along the greedy path: every S up to 64, then log-spaced sizes (U is monotone between)."""
-    steps = selection.order.size
-    sizes = set(range(1, min(steps, 64) + 1))
-    if steps > 64:
-        sizes |= {int(s) for s in np.unique(np.geomspace(64, steps, effort.certify).astype(int))}
-    cross = problem.columns(selection.order) if problem.gram is None and steps else None
-    for done, size in enumerate(sorted(sizes)):
-        index = selection.order[:size]
-        known = None if cross is None else cross[:, :size]
-        upper[size] = min(upper[size], problem.subset_error(index, selection.coefficients(size), known))
-        progress("certifying the selection path", 0.1 + 0.4 * done / len(sizes))
+def _eliminate(curve: _Curve, order: NDArray[np.int64]) -> None:
+    """Backward elimination from the atoms of the greedy path."""
+    problem = curve.problem
+    chosen = np.sort(order)
+    atoms = problem.atoms.take(chosen)
+    gram = problem.geometry.gram(atoms, atoms) if problem.gram is None else problem.gram[np.ix_(chosen, chosen)]
+    index = chosen[backward(gram, problem.image[chosen], 1)]
+    curve.offer(nested(problem, problem.atoms.take(index), index))
 
 
-def _eliminate(problem: Problem, upper: Array, kept: dict[int, Dictionary], effort: Effort) -> None:
-    """Certified errors along backward elimination, from n − 1 down to n/2 atoms, where it beats the greedy path.
-
-    Only where most atoms matter: when half of them already come within 2 %, there is nothing to gain.
-    """
-    n = problem.n
-    if problem.gram is None or not 4 <= n <= _MOST_ELIMINATED:
-        return
-    if float(np.min(upper[: n // 2 + 1])) <= 0.02 * float(np.sqrt(problem.energy)):
-        return
-    removed = eliminate(problem, problem.gram, n // 2)
-    if removed is None:
-        return
-    dropped = np.unique(np.geomspace(1, removed.size, effort.certify // 2).astype(int))
-    for count in dropped:
-        size = n - int(count)
-        index = np.setdiff1d(np.arange(n), removed[:count])
-        beta = solve(problem.gram[np.ix_(index, index)], problem.image[index])
-        error = problem.subset_error(index, beta)
-        if error < min(upper[: size + 1]):
-            upper[size] = error
-            kept[size] = Dictionary(problem.atoms.take(index), beta, error)
-
-
-def _refine(
-    problem: Problem,
-    selection: Selection,
-    upper: Array,
-    refined: dict[int, Dictionary],
-    effort: Effort,
-    target: float,
-    progress: Progress,
-) -> None:
-    """Joint refinement, S by S: the better of (clusters' centres) and (previous atoms + the best new one)."""
-    network = problem.network
-    with_bias = bool(network.bias.any())
-    per_atom = network.d + int(with_bias)
-    most = min(problem.n - 1, effort.parameters // per_atom)
-    if most < 1:
+def _few(curve: _Curve, refiner: Refiner, selected: Atoms, effort: Effort, target: float, progress: Progress) -> None:
+    """Local optima for few atoms, and their elimination paths."""
+    problem = curve.problem
+    if refiner.most < 1:
         return
     path = merge_path(problem)
-    sizes = _sizes(path, most, effort)
-    x = problem.geometry.sample(max(effort.sample, min(6 * sizes[-1] * per_atom, 4 * effort.sample)))
-    sample = Sample.of(x, network(x))
-    previous: Dictionary | None = None
+    sizes = few_sizes(path, refiner.most, effort.few, effort.drops)
+    found = few_atoms(refiner, selected, sizes, path, target, lambda part: progress("refining atoms", 0.3 + 0.3 * part))
+    for size in sorted(found):
+        curve.offer(_downwards(problem, found[size], max(1, size // 2)))
+
+
+def _downwards(problem: Problem, found: Dictionary, down_to: int) -> Nested:
+    """A dictionary in the order of its backward elimination; its own certified error stands at the end."""
+    atoms = found.atoms
+    image = problem.geometry.gram(problem.atoms, atoms).T @ problem.network.alpha
+    order = backward(problem.geometry.gram(atoms, atoms), image, min(down_to, atoms.n))
+    path = nested(problem, atoms.take(order))
+    path.errors[-1] = min(path.errors[-1], found.error)
+    path.errors[:down_to] = np.inf
+    return path
+
+
+def _end(selected: Array, target: float) -> int:
+    """The first S at which the greedy path is close enough, or its end."""
+    enough = selected <= target
+    return int(np.argmax(enough)) if enough.any() else selected.size - 1
+
+
+def _means(curve: _Curve, selected: Array, effort: Effort, target: float) -> None:
+    """Means of clusters, refitted, where these beat the other paths."""
+    problem = curve.problem
+    first, last = effort.few + 1, min(_end(selected, target), problem.n - 1)
+    if problem.gram is None or last < first:
+        return
+    clusters = Agglomeration.of(problem)
+    helped = False
+    for size in np.unique(np.geomspace(first, last, _MEANS).astype(int)).tolist():
+        found = refit(problem, clusters.means(size))
+        helped |= found.error < curve.upper[: size + 1].min()
+        curve.offer(_alone(found))
+    if not helped or problem.n > _MEANS_ATOMS:
+        return
+    nodes = clusters.nodes
+    length, tail = problem.geometry.length(nodes), problem.geometry.tail(nodes)
+    cross, own = problem.geometry.gram(problem.atoms, nodes), problem.geometry.gram(nodes, nodes)
+    image = cross.T @ problem.network.alpha
+    sizes, count = np.arange(first, last + 1), int(_MEANS_WORK / (problem.n**3 / 12 + problem.n**2 * problem.network.m))
+    if sizes.size > count:
+        sizes = np.unique(np.concatenate([np.linspace(first, last, count // 2), np.geomspace(first, last, count // 2)]))
+    for size in sizes.astype(int).tolist():
+        index = clusters.clusters(size)
+        gram = own[np.ix_(index, index)]
+        beta = solve(gram, image[index])
+        quick = problem.energy - 2.0 * float(np.sum(beta * image[index])) + float(np.sum(beta * (gram @ beta)))
+        if quick < curve.upper[: size + 1].min() ** 2:
+            error = problem.expanded_error(beta, cross[:, index], gram, length[index], tail[index])
+            curve.offer(_alone(Dictionary(nodes.take(index), beta, error)))
+
+
+def _alone(found: Dictionary) -> Nested:
+    """A dictionary that is certified as a whole only."""
+    errors = np.full(found.atoms.n + 1, np.inf)
+    errors[-1] = found.error
+    return Nested(found.atoms, errors, None)
+
+
+def _many(curve: _Curve, refiner: Refiner, selected: Array, effort: Effort, target: float, progress: Progress) -> None:
+    """Refined dictionaries at log-spaced S, with their elimination and extension paths."""
+    problem = curve.problem
+    end = _end(selected, target)
+    first, last = effort.few + 1, end - 1 if end <= _SMALL else int(_LARGEST_JOINT * end)
+    if effort.joint < 1 or last < first:
+        return
+    sizes = np.unique(np.geomspace(first, last, effort.joint).astype(int)).tolist()
     for done, size in enumerate(sizes):
-        progress("refining atoms", 0.5 + 0.5 * done / len(sizes))
-        starts = [refit(problem, path.centres(size))]
-        if previous is not None and previous.atoms.n == size - 1:
-            starts.append(refit(problem, Atoms.joined(previous.atoms, _best_new_atom(problem, previous))))
-        elif selection.order.size >= size:
-            starts.append(refit(problem, problem.atoms.take(selection.order[:size])))
-        best = min(starts, key=lambda found: found.error)
-        moved = refit(problem, refine(best.atoms, sample, with_bias).atoms)
-        previous = min(best, moved, key=lambda found: found.error)
-        if previous.error < upper[size]:
-            upper[size], refined[size] = previous.error, previous
-        if min(upper[: size + 1]) <= target:
-            break
-
-
-def _sizes(path: MergePath, most: int, effort: Effort) -> list[int]:
-    """1 … refine_up_to, and the sizes after which the merge path has its largest relative drops."""
-    sizes = set(range(1, min(most, effort.refine_up_to) + 1))
-    costs = path.costs()[: most + 1]
-    if costs.size > 2:
-        drop = costs[:-1] / np.maximum(costs[1:], 1e-300)  # from S + 1 = index + 2 clusters on, merging is cheap
-        for index in np.argsort(-drop)[: effort.drops]:
-            if drop[index] >= _MEANINGFUL_DROP and index + 2 <= most:
-                sizes.add(int(index) + 2)
-    return sorted(sizes)
-
-
-def _best_new_atom(problem: Problem, current: Dictionary) -> Atoms:
-    """The particle of f with the largest ‖⟨φ_i, r⟩‖²/‖φ_i − Πφ_i‖²."""
-    cross = problem.geometry.gram(problem.atoms, current.atoms)
-    own = problem.geometry.gram(current.atoms, current.atoms)
-    own += 1e-12 * np.trace(own) * np.eye(own.shape[0])
-    correlation = problem.image - cross @ current.beta
-    left = problem.diagonal - np.einsum("is,si->i", cross, np.linalg.solve(own, cross.T))
-    score = np.sum(correlation**2, axis=1) / np.maximum(left, 1e-9 * np.maximum(problem.diagonal, 1e-300))
-    score[problem.diagonal <= 0] = -1.0
-    return problem.atoms.take(np.array([int(np.argmax(score))]))
+        progress("refining many atoms", 0.6 + 0.4 * done / len(sizes))
+        start = curve.best(size)
+        if start is None:
+            continue
+        known = Dictionary(start, np.zeros(0), float(curve.upper[size]))
+        moved = refiner.many(known, effort.steps, effort.inner, effort.work)
+        if moved is None:
+            continue
+        below, above = sizes[done - 1] if done else 1, sizes[done + 1] if done + 1 < len(sizes) else end
+        curve.offer(_downwards(problem, refit(problem, moved), below))
+        if problem.gram is not None:
+            added = forward(problem, above - size, 0.0, moved)
+            curve.offer(nested(problem, Atoms.joined(moved, problem.atoms.take(added))))

@@ -15,10 +15,8 @@ from sparsemf.recovery import (
     merge_path,
     refine,
     refit,
-    select,
     upper_curve,
 )
-from sparsemf.recovery.selection import eliminate
 from sparsemf.symmetry import disguise, quotient
 
 
@@ -35,42 +33,6 @@ def cloud(
     mix = rng.uniform(0.5, 1.5, (5, outputs))
     outer = size[:, None] * np.concatenate([mix[label], np.ones((200, outputs))])
     return Network(outer, inner, None, activation, 1 / 800), w
-
-
-@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "abs"])
-def test_selection_solves_its_normal_equations(activation: str) -> None:
-    rng = np.random.default_rng(0)
-    net = quotient(planted(rng, activation, d=5, atoms=30, outputs=3, bias=True, length=1.0)).network
-    problem = Problem(net, GaussianGeometry.of(net))
-    path = select(problem, 20, 0.0)
-    gram = problem.gram
-    assert gram is not None
-    for size in (1, 7, 20):
-        index, beta = path.order[:size], path.coefficients(size)
-        normal = gram[np.ix_(index, index)] @ beta - problem.image[index]
-        assert np.max(np.abs(normal)) < 1e-8 * np.max(np.abs(problem.image))
-        assert problem.subset_error(index, beta) ** 2 == pytest.approx(path.residual[size], abs=1e-9 * path.residual[0])
-    assert (np.diff(path.residual) <= 0).all()
-
-
-def test_elimination_matches_brute_force() -> None:
-    rng = np.random.default_rng(1)
-    net = quotient(planted(rng, "gelu", d=6, atoms=10, outputs=2, length=1.0)).network
-    problem = Problem(net, GaussianGeometry.of(net))
-    assert problem.gram is not None
-    removed = eliminate(problem, problem.gram, 5)
-    assert removed is not None
-
-    def best_without(gone: list[int]) -> float:
-        index = np.setdiff1d(np.arange(10), gone)
-        beta = np.linalg.solve(problem.gram[np.ix_(index, index)], problem.image[index])  # type: ignore[index]
-        return problem.subset_error(index, beta)
-
-    gone: list[int] = []
-    for step in removed:
-        scores = {i: best_without([*gone, i]) for i in range(10) if i not in gone}
-        assert scores[int(step)] == pytest.approx(min(scores.values()), rel=1e-9)
-        gone.append(int(step))
 
 
 def test_refit_is_optimal() -> None:

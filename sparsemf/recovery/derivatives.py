@@ -1,0 +1,176 @@
+"""Inner products of atoms and of their derivatives under N(0, I), by Hermite series.
+
+An atom (w, b) with r = ‖w‖, û = w/r has the tensors T_k = c_k(r, b) û^{⊗k}.  Stein's identity gives
+
+    ∂_b c_k = √(k+1) c_{k+1}/r,      ∂_r c_k = (√((k+1)(k+2)) c_{k+2} + k c_k)/r,
+
+and moving w by v = a û + v_⊥, b by β changes T_k by (a ∂_r c_k + β ∂_b c_k) û^{⊗k} + k (c_k/r) sym(û^{⊗(k−1)} ⊗ v_⊥).
+With ρ = ⟨û_s, û_t⟩ every inner product of two such changes is a few power series in ρ over the degrees k ≥ 2
+(affine functions are free), so the Gauss–Newton matrix of S atoms is a handful of S×S arrays and is never formed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemf.measures import Atoms
+
+Array = NDArray[np.float64]
+
+_BLOCK = 1 << 17
+"""Cosines at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expansion:
+    """Unit directions (n, d) and, by degree k = 0 … K (columns; 0 where k < 2): ``value`` c_k, ``radial`` ∂_r c_k,
+    ``shift`` ∂_b c_k, ``turn`` c_k/r."""
+
+    unit: Array
+    value: Array
+    radial: Array
+    shift: Array
+    turn: Array
+
+    @staticmethod
+    def of(atoms: Atoms, degree: int) -> Expansion:
+        """The coefficients of every atom; those with w = 0 (constants) have none."""
+        c = atoms.hermite(degree + 2)
+        k = np.arange(degree + 1.0)
+        inverse = np.divide(1.0, atoms.norm, out=np.zeros(atoms.n), where=atoms.norm > 0)[:, None]
+        beyond = (k >= 2).astype(np.float64)
+        return Expansion(
+            atoms.unit,
+            c[:, : degree + 1] * beyond,
+            (np.sqrt((k + 1) * (k + 2)) * c[:, 2 : degree + 3] + k * c[:, : degree + 1]) * inverse * beyond,
+            np.sqrt(k + 1) * c[:, 1 : degree + 2] * inverse * beyond,
+            c[:, : degree + 1] * inverse * beyond,
+        )
+
+    @property
+    def degree(self) -> int:
+        """K."""
+        return self.value.shape[1] - 1
+
+    def lowered(self, values: Array, times: int = 1) -> Array:
+        """d^times/dρ^times of Σ_k values_k ρ^k, as coefficients again."""
+        for _ in range(times):
+            values = values[:, 1:] * np.arange(1.0, values.shape[1])
+        return values
+
+
+def power_series(first: Expansion, second: Expansion, groups: list[tuple[Array, list[Array]]]) -> list[Array]:
+    """Σ_k left_ik right_jk ρ_ij^k, (n₁, n₂), for every left (n₁, ·) of every group (right (n₂, ·), lefts), in order;
+    ρ_ij = ⟨û_i, û_j⟩.
+
+    Row by row: the powers of ρ_i once, times each right once, and the lefts by a small matrix product.
+    """
+    n1, n2 = first.unit.shape[0], second.unit.shape[0]
+    found = [np.empty((n1, n2)) for _, lefts in groups for _ in lefts]
+    stacked = [(right.T.copy(), np.stack(lefts, axis=1)) for right, lefts in groups]
+    # degrees that nobody has (odd σ without biases has no even ones) still cost their power: gaps are rare and short
+    count = max(right.shape[0] for right, _ in stacked)
+    powers, product = np.ones((count, n2)), np.empty((count, n2))
+    rows = max(1, _BLOCK // max(n2, 1))
+    for start in range(0, n1, rows):
+        rho = first.unit[start : start + rows] @ second.unit.T
+        for i in range(rho.shape[0]):
+            powers[1:] = rho[i]
+            np.multiply.accumulate(powers, axis=0, out=powers)
+            at = 0
+            for right, lefts in stacked:
+                size = right.shape[0]
+                np.multiply(powers[:size], right, out=product[:size])
+                block = lefts[start + i] @ product[:size]
+                for row in block:
+                    found[at][start + i] = row
+                    at += 1
+    return found
+
+
+def values(first: Expansion, second: Expansion) -> Array:
+    """⟨φ_i, φ_j⟩_⊥, (n₁, n₂)."""
+    return power_series(first, second, [(second.value, [first.value])])[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """Derivatives of ⟨φ_s, φ_j⟩_⊥ in the first atom: along û (``radial``), in b (``shift``), and ``turn``: along v_⊥
+    it is turn_sj·⟨v_⊥, û_j⟩; (n₁, n₂) each."""
+
+    radial: Array
+    shift: Array
+    turn: Array
+
+    @staticmethod
+    def of(first: Expansion, second: Expansion) -> Slopes:
+        """Σ_k ∂c_k(s) c_k(j) ρ^k and Σ_k k c_k(s)/r_s c_k(j) ρ^{k−1}."""
+        radial, shift, turn = power_series(
+            first,
+            second,
+            [(second.value, [first.radial, first.shift]), (second.value[:, 1:], [first.lowered(first.turn)])],
+        )
+        return Slopes(radial, shift, turn)
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """Tangent vectors of S atoms: ``radial`` (S,) along û, ``shift`` (S,) of b, ``turn`` (S, d) orthogonal to û."""
+
+    radial: Array
+    shift: Array
+    turn: Array
+
+    def dot(self, other: Moves) -> float:
+        """The Euclidean inner product."""
+        return float(self.radial @ other.radial + self.shift @ other.shift + np.vdot(self.turn, other.turn))
+
+    def plus(self, other: Moves, factor: float = 1.0) -> Moves:
+        """self + factor·other."""
+        return Moves(
+            self.radial + factor * other.radial, self.shift + factor * other.shift, self.turn + factor * other.turn
+        )
+
+    def scaled(self, radial: Array, shift: Array, turn: Array) -> Moves:
+        """Each part times a number per atom."""
+        return Moves(self.radial * radial, self.shift * shift, self.turn * turn[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Inner products of the atoms' derivatives with one another, S×S arrays of power series in ρ.
+
+    For moves (a, β, v_⊥) of s and (a′, β′, v′_⊥) of t the inner product of the changes is
+
+        aa′·rr + aβ′·rb + βa′·rbᵀ + ββ′·bb + (a·rt + β·bt)⟨û_s, v′_⊥⟩ + ⟨v_⊥, û_t⟩(rtᵀ·a′ + btᵀ·β′)
+        + t1·⟨v_⊥, v′_⊥⟩ + t2·⟨v_⊥, û_t⟩⟨û_s, v′_⊥⟩.
+    """
+
+    rr: Array
+    rb: Array
+    bb: Array
+    rt: Array
+    bt: Array
+    t1: Array
+    t2: Array
+
+    @staticmethod
+    def of(atoms: Expansion) -> Products:
+        """All seven."""
+        radial, shift, turn = atoms.radial, atoms.shift, atoms.turn
+        once, twice = atoms.lowered(turn), atoms.lowered(turn, 2)
+        rr, br, bb, rt, bt, t1, t2 = power_series(
+            atoms,
+            atoms,
+            [
+                (radial, [radial, shift]),
+                (shift, [shift]),
+                (once, [radial[:, 1:], shift[:, 1:]]),
+                (turn[:, 1:], [once]),
+                (turn[:, 2:], [twice]),
+            ],
+        )
+        return Products(rr, br.T, bb, rt, bt, t1, t2)
