@@ -170,7 +170,8 @@ class DataObservation:
         reach = self.row_reach()
         # γ-type rounding of Σ r_i σ(z_i), the rounding of z and of libm (≤ 32 ulp), r's own error
         size = self.activation.sup_abs(-reach, reach) + slope * reach
-        error = (self.n + 4 * reduced.shape[1] + 64) * UNIT * float(weight @ size)
+        # eightfold: boxes reach beyond Θ by at most 2√D, and derivatives round like values
+        error = 8 * (self.n + 4 * reduced.shape[1] + 64) * UNIT * float(weight @ size)
         error += slope * float(weight @ lost) * self.space.reach
         error += self.residual_error(measure) * self.atom_size()
         lipschitz = self.activation.lipschitz * float(weight @ length) * (1 + 1e-12)

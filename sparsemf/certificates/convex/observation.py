@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.activations import Activation
+from sparsemf.certificates.convex.parameters import ParameterSet
 from sparsemf.measures import Network
 
 Array = NDArray[np.float64]
@@ -102,6 +103,9 @@ class Observation(Protocol):
 
     @property
     def activation(self) -> Activation: ...
+
+    @property
+    def space(self) -> ParameterSet: ...
 
     @property
     def m(self) -> int: ...
