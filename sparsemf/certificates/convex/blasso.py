@@ -23,6 +23,7 @@ from sparsemf.certificates.convex.observation import Atomic, Observation
 from sparsemf.certificates.convex.result import BlassoResult, Effort, Status
 from sparsemf.certificates.convex.supremum import Supremum
 from sparsemf.exceptions import InputError
+from sparsemf.measures import Network
 
 Array = NDArray[np.float64]
 
@@ -45,6 +46,28 @@ def blasso_on_data(
     not homogeneous.  Raises :class:`InputError` for data or limits that do not fit.
     """
     observation = DataObservation.of(x, y, activation, bias, affine, radius, bias_radius)
+    return blasso(observation, lam, effort or Effort())
+
+
+def blasso_on_network(
+    target: Network,
+    lam: float,
+    activation: str | Activation | None = None,
+    *,
+    bias: bool = True,
+    affine: bool = False,
+    radius: float | None = None,
+    bias_radius: float | None = None,
+    effort: Effort | None = None,
+) -> BlassoResult:
+    """min ½‖f* − Φν‖²_{L²(N(0, I))} + λ|ν|_TV for f* = ``target``, a network in whitened coordinates.
+
+    ``activation`` of the atoms defaults to the target's.  Raises :class:`InputError` for gated targets, quadratic parts
+    and limits that do not fit.
+    """
+    from sparsemf.certificates.convex.population import PopulationObservation
+
+    observation = PopulationObservation.of(target, activation, bias, affine, radius, bias_radius)
     return blasso(observation, lam, effort or Effort())
 
 

@@ -14,6 +14,7 @@ from scipy import optimize
 
 from sparsemf.certificates.convex.amplitudes import refit
 from sparsemf.certificates.convex.boxes import sup_over_boxes
+from sparsemf.certificates.convex.gap import duality_gap
 from sparsemf.certificates.convex.maxima import local_maxima
 from sparsemf.certificates.convex.observation import Atomic, Observation
 from sparsemf.certificates.convex.parameters import Chart, ParameterSet
@@ -67,9 +68,9 @@ def solve(observation: Observation, lam: float, effort: Effort) -> tuple[Atomic,
     for iteration in range(1, effort.iterations + 1):
         start = np.concatenate([observation.suggestions(effort.starts, rng), measure.theta])
         theta, height = local_maxima(observation, space, measure, start)
-        if height[0] <= lam * (1 + effort.tolerance):
+        if _close(observation, measure, lam, height[0], effort):
             supremum = bounded_sup(observation, measure, lam, effort, start=theta)
-            if supremum.argmax is None or supremum.lower <= lam * (1 + effort.tolerance):
+            if supremum.argmax is None or _close(observation, measure, lam, supremum.lower, effort):
                 break
             theta = np.concatenate([supremum.argmax[None], theta])
             height = np.concatenate([[supremum.lower], height])
@@ -82,6 +83,12 @@ def solve(observation: Observation, lam: float, effort: Effort) -> tuple[Atomic,
     if supremum is None:
         supremum = bounded_sup(observation, measure, lam, effort)
     return measure, supremum, iteration, f"sliding Frank-Wolfe, L-BFGS-B of scipy {scipy.__version__}"
+
+
+def _close(observation: Observation, measure: Atomic, lam: float, height: float, effort: Effort) -> bool:
+    """Whether the gap would be within half the tolerance if ``height`` were the supremum."""
+    gap = duality_gap(observation, measure, lam, height).gap
+    return gap is not None and gap <= 0.5 * effort.tolerance * value_of(observation, measure, lam)
 
 
 def value_of(observation: Observation, measure: Atomic, lam: float) -> float:
@@ -105,10 +112,24 @@ def refitted(observation: Observation, measure: Atomic, lam: float) -> Atomic:
     """The best amplitudes on these positions; atoms of amplitude 0 dropped."""
     if not measure.size:
         return measure
+    measure = folded(observation, measure)
     gram = observation.gram(measure.theta, measure.theta)
     alpha = refit(gram, observation.moments(measure.theta), lam, measure.alpha)
     size = np.linalg.norm(alpha, axis=1)
     return Atomic(measure.theta, alpha).take(size > 1e-9 * np.max(size, initial=0.0))
+
+
+def folded(observation: Observation, measure: Atomic) -> Atomic:
+    """Atoms of an odd or even σ in one half-space of θ (σ(−z) = ±σ(z) at no cost), so that equal ones are neighbours."""
+    relation = observation.activation.relation
+    if relation is None or relation.constant or relation.linear or relation.quadratic:
+        return measure
+    lead = np.argmax(np.abs(measure.theta) > 1e-3 * observation.space.reach, axis=1)
+    turn = measure.theta[np.arange(measure.size), lead] < 0
+    return Atomic(
+        np.where(turn[:, None], -measure.theta, measure.theta),
+        np.where(turn[:, None], relation.sign * measure.alpha, measure.alpha),
+    )
 
 
 def slide(observation: Observation, measure: Atomic, lam: float, rounds: int = 3) -> Atomic:
