@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from sparsemf.certificates.convex.parameters import ParameterSet
 
 Array = NDArray[np.float64]
 
-_BLOCK = 2048
+_BLOCK = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +55,18 @@ class SeriesOracle:
             g[:2] = 0.0
         return SeriesOracle(activation, space, np.concatenate(units), g, affine, offset, free)
 
+    @cached_property
+    def present(self) -> NDArray[np.intp]:
+        """The degrees with a nonzero weight (odd σ without bias has no even ones)."""
+        return np.flatnonzero(np.any(self.weights != 0, axis=(1, 2)))
+
     def energy(self) -> float:
         """‖r_K‖²."""
         cos = np.clip(self.unit @ self.unit.T, -1.0, 1.0)
-        total, power = 0.0, np.ones_like(cos)
-        for g in self.weights:
-            total += float(np.sum(g * (power @ g)))
-            power = power * cos
+        power = np.empty((self.weights.shape[0], *cos.shape))
+        power[0] = 1.0
+        np.multiply.accumulate(np.broadcast_to(cos, (power.shape[0] - 1, *cos.shape)), axis=0, out=power[1:])
+        total = float(np.sum(self.weights * (power @ self.weights)))
         if not self.free:
             total += float(np.sum(self.affine**2) + np.sum(self.offset**2))
             total += 2 * float(np.sum(self.offset * self.weights[0].sum(axis=0)))
@@ -90,49 +96,42 @@ class SeriesOracle:
         s = np.maximum(np.linalg.norm(w, axis=1), 1e-100)
         unit = w / s[:, None]
         c = self.activation.hermite(s, b, degree + 4)
-        k = np.arange(degree + 1.0)
         # derivatives of a_k·s^k: ∂_b, (1/s)∂_s·s, and repeated, in units where directions are unit vectors
-        up1 = np.sqrt(k + 1) * c[:, 1 : degree + 2] / s[:, None]
-        up2 = np.sqrt((k + 1) * (k + 2)) * c[:, 2 : degree + 3] / s[:, None]
+        k = self.present
+        up1 = np.sqrt(k + 1.0) * c[:, k + 1] / s[:, None]
+        up2 = np.sqrt((k + 1.0) * (k + 2)) * c[:, k + 2] / s[:, None]
         cos = np.clip(unit @ self.unit.T, -1.0, 1.0)
-        value = np.zeros((n, m))
-        by_b, radial = np.zeros((n, m)), np.zeros((n, m))
-        along = np.zeros((n, m, self.unit.shape[0]))  # coefficient of ŵ_j in ∂_w
-        second = order >= 2
-        if second:
-            bb, rr, rb, bump = (np.zeros((n, m)) for _ in range(4))
-            mixed_r, mixed_b, twice = (np.zeros((n, m, self.unit.shape[0])) for _ in range(3))
-            up3 = np.sqrt((k + 1) * (k + 2) * (k + 3)) * c[:, 3 : degree + 4] / s[:, None] ** 2
-            up4 = np.sqrt((k + 1) * (k + 2) * (k + 3) * (k + 4)) * c[:, 4 : degree + 5] / s[:, None] ** 2
-        power, below, lower = np.ones_like(cos), np.zeros_like(cos), np.zeros_like(cos)
-        for i in range(degree + 1):
-            g = self.weights[i]
-            if g.any():
-                p = power @ g
-                q = (i * below)[:, None, :] * g.T[None] if i else None
-                value += c[:, i, None] * p
-                by_b += up1[:, i, None] * p
-                radial += up2[:, i, None] * p
-                if q is not None:
-                    along += (c[:, i] / s)[:, None, None] * q
-                if second:
-                    bb += (up2[:, i] / s)[:, None] * p
-                    bump += (up2[:, i] / s)[:, None] * p
-                    rr += up4[:, i, None] * p
-                    rb += up3[:, i, None] * p
-                    if q is not None:
-                        mixed_r += (up2[:, i] / s)[:, None, None] * q
-                        mixed_b += (up1[:, i] / s)[:, None, None] * q
-                    if i >= 2:
-                        twice += (c[:, i] / s**2)[:, None, None] * (i * (i - 1) * lower)[:, None, :] * g.T[None]
-            power, below, lower = power * cos, power, below
+        power = np.empty((degree + 1, *cos.shape))
+        power[0] = 1.0
+        np.multiply.accumulate(np.broadcast_to(cos, (degree, *cos.shape)), axis=0, out=power[1:])
+        g = self.weights[k]
+        p = power[k] @ g  # (degrees, n, m)
+
+        def summed(factor: Array) -> Array:
+            return np.einsum("nk,knm->nm", factor, p)
+
+        def spread(factor: Array, order: int) -> Array:
+            """Σ_k factor·k⋯(k − order + 1) cos^{k − order} g_kj, (n, m, J)."""
+            falling = k * 1.0 if order == 1 else k * (k - 1.0)
+            lowered = power[np.maximum(k - order, 0)] * (factor * falling).T[:, :, None]
+            return np.stack([np.einsum("knj,kj->nj", lowered, g[:, :, o]) for o in range(m)], axis=1)
+
+        value, by_b, radial = summed(c[:, k]), summed(up1), summed(up2)
+        along = spread(c[:, k] / s[:, None], 1)
+        if order >= 2:
+            up3 = np.sqrt((k + 1.0) * (k + 2) * (k + 3)) * c[:, k + 3] / s[:, None] ** 2
+            up4 = np.sqrt((k + 1.0) * (k + 2) * (k + 3) * (k + 4)) * c[:, k + 4] / s[:, None] ** 2
+            bb = bump = summed(up2 / s[:, None])
+            rr, rb = summed(up4), summed(up3)
+            mixed_r, mixed_b = spread(up2 / s[:, None], 1), spread(up1 / s[:, None], 1)
+            twice = spread(c[:, k] / s[:, None] ** 2, 2)
         gradient = radial[:, :, None] * unit[:, None, :] + along @ self.unit
         slopes = np.zeros((n, m, self.space.dim))
         slopes[:, :, :d] = gradient
         if self.space.bias:
             slopes[:, :, d] = by_b
         hessian = None
-        if second:
+        if order >= 2:
             hessian = np.zeros((n, m, self.space.dim, self.space.dim))
             block = bump[:, :, None, None] * np.eye(d) + rr[:, :, None, None] * np.einsum("nd,ne->nde", unit, unit)[:, None]
             side = np.einsum("nmd,ne->nmde", mixed_r @ self.unit, unit)

@@ -174,7 +174,7 @@ def _slide_once(observation: Observation, measure: Atomic, lam: float) -> tuple[
         start,
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": 400, "maxfun": 600, "ftol": 1e-16, "gtol": 1e-11, "maxcor": 40},
+        options={"maxiter": 250, "maxfun": 400, "ftol": 1e-16, "gtol": 1e-11, "maxcor": 40},
     )
     theta = chart.point(found.x[: count * dim].reshape(count, dim))
     inside = space.project(theta)
@@ -188,7 +188,7 @@ def _merge_once(observation: Observation, measure: Atomic, lam: float) -> Atomic
     before = value_of(observation, measure, lam)
     gap = np.linalg.norm(measure.theta[:, None] - measure.theta[None], axis=2)
     first, second = np.triu_indices(measure.size, 1)
-    order = np.argsort(gap[first, second], kind="stable")[:3]
+    order = np.argsort(gap[first, second], kind="stable")[:2]
     for i, j in zip(first[order], second[order], strict=True):
         if gap[i, j] > _NEIGHBOUR * space.reach:
             break
