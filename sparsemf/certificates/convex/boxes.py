@@ -155,7 +155,11 @@ def sup_over_boxes(
     done = "finished" if not bounds.size else "stopped at its budget"
     orders = [
         name
-        for name, known in (("Lipschitz", curvature.lipschitz), ("second", curvature.second), ("third", curvature.third))
+        for name, known in (
+            ("Lipschitz", curvature.lipschitz),
+            ("second", curvature.second),
+            ("third", curvature.third),
+        )
         if np.isfinite(known)
     ]
     kind = "the unit sphere" if space.sphere else f"|w| ≤ {space.radius:g}"
@@ -281,16 +285,18 @@ def _one_side(
     tilt = degree * (size ** (degree - 2))[:, None] * boxes.centre
     height = size**degree
     flat = (boxes.half > 0).astype(np.float64)
+    known = np.isfinite(bend)
+    usable = np.where(known, bend, 0.0)
     t = np.maximum(value, 0.0) / height
     for _ in range(4):
         p = (slope - t[:, None] * tilt) * flat
-        new = np.maximum(_least(value, p, boxes.half, radius, bend, top, False, np.inf), 0.0) / height
+        new = np.maximum(_least(value, p, boxes.half, radius, usable, top, False, np.inf), 0.0) / height
         step = new - t
         t = new
     # t ↦ new is Lipschitz with q = sup|⟨tilt, δ⟩|/|c|^k < 1: its fixed point is at most t + |step| q/(1 − q)
     q = np.sum(np.abs(tilt) * boxes.half, axis=1) / height
     with np.errstate(divide="ignore", invalid="ignore"):
-        fixed = np.where(q < 1, t + np.abs(step) * q / (1 - q), np.inf)
+        fixed = np.where(known & (q < 1), t + np.abs(step) * q / (1 - q), np.inf)
     # where the box is too wide for that: |u| ≥ 1 on the cube's surface
     crude = np.maximum(_least(value, slope * flat, boxes.half, radius, bend, top, False, np.inf), 0.0)
     lipschitz = np.abs(value) + curvature.lipschitz * radius if np.isfinite(curvature.lipschitz) else np.inf

@@ -75,7 +75,9 @@ def _cells(rows: Array) -> Signs:
             choice = np.array(np.meshgrid(*[[1, -1]] * (dim - 1))).reshape(dim - 1, -1).T.astype(np.int8)
             index = np.nonzero(zero[simple])[1].reshape(-1, dim - 1)
             part = np.repeat(base[simple][:, None, :], choice.shape[0], axis=1)
-            np.put_along_axis(part, np.broadcast_to(index[:, None, :], (*part.shape[:2], dim - 1)), choice[None], axis=2)
+            np.put_along_axis(
+                part, np.broadcast_to(index[:, None, :], (*part.shape[:2], dim - 1)), choice[None], axis=2
+            )
             found.append(part.reshape(-1, n))
         found = [_distinct(np.concatenate(found))]
     both = np.concatenate([found[0], -found[0]]) if found else np.zeros((0, n), dtype=np.int8)

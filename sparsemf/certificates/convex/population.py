@@ -194,7 +194,9 @@ class PopulationObservation:
         if rank + 1 < d:
             basis = vt[: rank + 1].T
             if basis.shape[1] < rank + 1:  # fewer rows than that: any direction outside the span
-                basis = np.linalg.qr(np.concatenate([basis, np.random.default_rng(0).standard_normal((d, 1))], axis=1))[0]
+                basis = np.linalg.qr(np.concatenate([basis, np.random.default_rng(0).standard_normal((d, 1))], axis=1))[
+                    0
+                ]
             q, half = basis, rank
             lost = float(s[rank]) if s.size > rank else 0.0
         embed = np.eye(self.space.dim)
@@ -208,7 +210,9 @@ class PopulationObservation:
         size = float(np.sqrt(energy + error)) * (1 + 1e-12)
         smooth = smoothness(self.activation)
         reach = np.array([1.0 if self.space.sphere else self.space.radius])
-        largest = float(self.activation.rounding_size(reach, np.array([self.space.bias_radius or float(self.space.sphere)]))[0])
+        largest = float(
+            self.activation.rounding_size(reach, np.array([self.space.bias_radius or float(self.space.sphere)]))[0]
+        )
         # eightfold: boxes reach beyond Θ by at most 2√D, and derivatives round like values
         count = self.target.width + measure.size
         rounding = 8 * (count + 4 * d + 320 + (self.degree or 0)) * UNIT * self._mass(measure) * largest

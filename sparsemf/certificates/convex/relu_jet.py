@@ -70,9 +70,7 @@ class ReluOracle:
             s = np.linalg.norm(w, axis=1)
             a = -(gamma * special.ndtr(b / np.where(s > 0, s, 1e-300))[:, None]).T @ w
             a0 = -gamma.T @ relu_mean_any(s, b)
-        return ReluOracle(
-            activation.positive + activation.negative, activation.negative, space, w, b, gamma, a, a0
-        )
+        return ReluOracle(activation.positive + activation.negative, activation.negative, space, w, b, gamma, a, a0)
 
     def energy(self) -> float:
         """‖r‖²."""
@@ -173,9 +171,7 @@ class ReluOracle:
                 # relu(z_i) = |u_i| relu of the unit neuron: masses add up after normalisation
                 mass = self.gamma[member] * size[member, None]
                 total += float(np.linalg.norm(mass.sum(axis=0)))
-                total += float(
-                    np.linalg.norm(mass, axis=1) @ np.linalg.norm(unit[member] - unit[head], axis=1)
-                )
+                total += float(np.linalg.norm(mass, axis=1) @ np.linalg.norm(unit[member] - unit[head], axis=1))
             best = min(best, total)
         return (best + line) * (1 + 1e-11)
 

@@ -133,7 +133,9 @@ class SeriesOracle:
         hessian = None
         if order >= 2:
             hessian = np.zeros((n, m, self.space.dim, self.space.dim))
-            block = bump[:, :, None, None] * np.eye(d) + rr[:, :, None, None] * np.einsum("nd,ne->nde", unit, unit)[:, None]
+            block = (
+                bump[:, :, None, None] * np.eye(d) + rr[:, :, None, None] * np.einsum("nd,ne->nde", unit, unit)[:, None]
+            )
             side = np.einsum("nmd,ne->nmde", mixed_r @ self.unit, unit)
             block = block + side + side.transpose(0, 1, 3, 2)
             block = block + np.einsum("nmj,jd,je->nmde", twice, self.unit, self.unit)

@@ -17,7 +17,7 @@ from sparsemf.certificates.convex.boxes import sup_over_boxes
 from sparsemf.certificates.convex.gap import duality_gap
 from sparsemf.certificates.convex.maxima import local_maxima
 from sparsemf.certificates.convex.observation import Atomic, Observation
-from sparsemf.certificates.convex.parameters import Chart, ParameterSet
+from sparsemf.certificates.convex.parameters import Chart
 from sparsemf.certificates.convex.result import Effort
 from sparsemf.certificates.convex.supremum import Supremum
 

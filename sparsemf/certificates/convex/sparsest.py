@@ -9,7 +9,7 @@ For m outputs η(θ_c) is a fixed unit vector, so the group norm changes nothing
 by reduction (Carathéodory: at most rank many atoms), the sparsest point by a MILP with HiGHS, t_c ≤ |ν|_TV·z_c.
 
 Equality is asked to a tolerance, and the count is minimal *among the candidates*; that these are all points with ‖η‖ = 1
-is what :mod:`.nondegeneracy` may certify.
+is what :mod:`.stability` may certify.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemf.certificates.convex.cones import ascend
 from sparsemf.certificates.convex.data import DataObservation
 from sparsemf.certificates.convex.observation import Atomic
 from sparsemf.certificates.convex.polyhedral import dual_function
-from sparsemf.certificates.convex.cones import ascend
 from sparsemf.certificates.convex.result import BlassoResult
 from sparsemf.certificates.flat_program import _greeted
 from sparsemf.exceptions import InputError
@@ -128,7 +128,9 @@ def _milp(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            problem.solve(solver=cp.HIGHS, time_limit=seconds, mip_feasibility_tolerance=1e-9, primal_feasibility_tolerance=1e-10)
+            problem.solve(
+                solver=cp.HIGHS, time_limit=seconds, mip_feasibility_tolerance=1e-9, primal_feasibility_tolerance=1e-10
+            )
         except (cp.SolverError, ValueError) as error:
             raise RuntimeError(f"HiGHS failed on the sparsest optimum: {error}") from error
     if t.value is None or z.value is None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemf.activations import Activation
-from sparsemf.certificates.convex.blasso import assemble
+from sparsemf.certificates.convex.program import assemble
 from sparsemf.certificates.convex.cells import piecewise, solve_cells
 from sparsemf.certificates.convex.data import DataObservation
 from sparsemf.certificates.convex.observation import Atomic
@@ -56,7 +56,7 @@ def relu_program(
     """The program for one output over all patterns (None), given ones (P, n), or ``patterns`` sampled ones.
 
     Raises :class:`InputError` for several outputs (the program is then not a cone program in the v_j; use
-    :func:`.blasso.blasso_on_data`), for patterns that do not fit and for more than ``most_variables`` variables.
+    :func:`.program.blasso_on_data`), for patterns that do not fit and for more than ``most_variables`` variables.
     """
     effort = effort or Effort()
     observation = DataObservation.of(x, y, activation, bias, affine)
