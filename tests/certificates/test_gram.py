@@ -159,7 +159,8 @@ def test_noisy_gated_blocks_are_told_apart_and_together(name: str) -> None:
 def test_weighted_energies(core: Any) -> None:
     """E g²σ(rg + b)², by panels cut at the kink."""
     for r, b in ((0.7, 0.0), (1.3, -1.1), (0.4, 2.0)):
-        node, weight = panels(np.sort(np.concatenate([np.linspace(-13, 13, 261), [-b / r]])).astype(np.float64))
+        cuts: Array = np.array(sorted([*np.linspace(-13, 13, 261), -b / r]), dtype=np.float64)
+        node, weight = panels(cuts)
         truth = float(weight @ (node * core.value(r * node + b)) ** 2)
         for arith in (FLOAT, BALLS):
             with arith.precision():
