@@ -177,7 +177,8 @@ def relu_product(r: float, b: float, s: float, c: float, rho: float) -> float:
     low = min(max(-b / r, -13.0), 13.0)
     kink = -c / (s * rho)
     near = kink + np.outer([-1, 0, 1], side / (s * abs(rho)) * 4.0 ** np.arange(-2, 4)).ravel()
-    node, weight = panels(np.unique(np.clip(np.concatenate([np.linspace(low, 13, 40), near]), low, 13)))
+    cuts = np.unique(np.clip(np.concatenate([np.linspace(low, 13, 40), near]), low, 13)).astype(np.float64)
+    node, weight = panels(cuts)
     mean = s * rho * node + c
     inner = np.maximum(mean, 0)
     if side > 1e-14 * s:
