@@ -159,7 +159,8 @@ def test_noisy_gated_blocks_are_told_apart_and_together(name: str) -> None:
 def test_weighted_energies(core: Any) -> None:
     """E g²σ(rg + b)², by panels cut at the kink."""
     for r, b in ((0.7, 0.0), (1.3, -1.1), (0.4, 2.0)):
-        node, weight = panels(np.sort(np.concatenate([np.linspace(-13, 13, 261), [-b / r]])).astype(np.float64))
+        cuts: Array = np.array(sorted([*np.linspace(-13, 13, 261), -b / r]), dtype=np.float64)
+        node, weight = panels(cuts)
         truth = float(weight @ (node * core.value(r * node + b)) ** 2)
         for arith in (FLOAT, BALLS):
             with arith.precision():
@@ -176,7 +177,8 @@ def relu_product(r: float, b: float, s: float, c: float, rho: float) -> float:
     low = min(max(-b / r, -13.0), 13.0)
     kink = -c / (s * rho)
     near = kink + np.outer([-1, 0, 1], side / (s * abs(rho)) * 4.0 ** np.arange(-2, 4)).ravel()
-    node, weight = panels(np.unique(np.clip(np.concatenate([np.linspace(low, 13, 40), near]), low, 13)))
+    cuts = np.unique(np.clip(np.concatenate([np.linspace(low, 13, 40), near]), low, 13)).astype(np.float64)
+    node, weight = panels(cuts)
     mean = s * rho * node + c
     inner = np.maximum(mean, 0)
     if side > 1e-14 * s:
