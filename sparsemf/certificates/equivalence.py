@@ -370,7 +370,7 @@ class _Search:
         grain = 0.0 if evidence["bits"] or upper <= _EXACT else self._grain()
         lower, upper = max(lower * (1 - SLACK) - grain, 0.0), upper * (1 + SLACK) + grain
         if grain and evidence["gram"]:  # the form is a difference of numbers of the size of the mass's square
-            square = 16 * grain * (grain / _GRAIN)
+            square = 4 * grain * (grain / _GRAIN)
             least = series.linear_lower(list(proved.degrees)) * (1 - SLACK) - grain
             lower = min(lower, max(float(np.sqrt(max(lower**2 - square, 0.0))), least))
             upper = max(upper, min(float(np.sqrt(upper**2 + square)), self.bound * (1 + SLACK) + grain))
