@@ -16,6 +16,7 @@ For r ≤ 1 the degrees k ≥ 1 come from c_k = (r/√k)·E[σ′(rg + b) he_{k�
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,7 @@ Function = Callable[[Array], Array]
 HALF_RANGE = 12.5
 _NODES_PER_BLOCK = 2_000_000
 _MAX_NODES = 8_000
+_LARGEST_TABLE = 1_000_000
 _POINTS = 32
 _POINTS_LOW = 20
 """Points per panel: with Hermite polynomials, and for plain means."""
@@ -62,6 +64,14 @@ def _weighted_hermite(g: Array, step: float, degree: int) -> Array:
     for k in range(1, degree):
         out[:, k + 1] = (g * out[:, k] - np.sqrt(k) * out[:, k - 1]) / np.sqrt(k + 1)
     return out
+
+
+@lru_cache(maxsize=8)
+def _hermite_table(half: int, step: float, degree: int) -> Array:
+    """:func:`_weighted_hermite` on step·(−half … half), kept: few rules serve very many calls."""
+    table = _weighted_hermite(step * np.arange(-half, half + 1, dtype=np.float64), step, degree)
+    table.flags.writeable = False
+    return table
 
 
 def _nodes(activation: Activation, r_max: float, degree: int) -> tuple[Array, float] | None:
@@ -117,7 +127,8 @@ def _transform(function: Function, activation: Activation, r: Array, b: Array, d
     if rule is None:
         return _panels(function, activation, r, b, degree, level)
     g, step = rule
-    weights = _weighted_hermite(g, step, degree)
+    small = g.size * (degree + 1) <= _LARGEST_TABLE
+    weights = _hermite_table(g.size // 2, step, degree) if small else _weighted_hermite(g, step, degree)
     out = np.empty((r.size, degree + 1))
     block = max(1, _NODES_PER_BLOCK // g.size)
     for start in range(0, r.size, block):

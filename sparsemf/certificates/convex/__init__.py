@@ -9,22 +9,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparsemf.certificates.convex.cell_program import ReluProgram as ReluProgram
+    from sparsemf.certificates.convex.cell_program import relu_program as relu_program
+    from sparsemf.certificates.convex.data import DataObservation as DataObservation
+    from sparsemf.certificates.convex.observation import Atomic as Atomic
+    from sparsemf.certificates.convex.population import PopulationObservation as PopulationObservation
     from sparsemf.certificates.convex.program import blasso as blasso
     from sparsemf.certificates.convex.program import blasso_on_data as blasso_on_data
     from sparsemf.certificates.convex.program import blasso_on_network as blasso_on_network
-    from sparsemf.certificates.convex.data import DataObservation as DataObservation
-    from sparsemf.certificates.convex.stability import Nondegeneracy as Nondegeneracy
-    from sparsemf.certificates.convex.stability import nondegeneracy as nondegeneracy
-    from sparsemf.certificates.convex.observation import Atomic as Atomic
-    from sparsemf.certificates.convex.population import PopulationObservation as PopulationObservation
-    from sparsemf.certificates.convex.cell_program import ReluProgram as ReluProgram
-    from sparsemf.certificates.convex.cell_program import relu_program as relu_program
     from sparsemf.certificates.convex.result import BlassoResult as BlassoResult
     from sparsemf.certificates.convex.result import Effort as Effort
     from sparsemf.certificates.convex.result import Status as Status
     from sparsemf.certificates.convex.sparsest import Sparsest as Sparsest
     from sparsemf.certificates.convex.sparsest import sparsest_optimum as sparsest_optimum
+    from sparsemf.certificates.convex.stability import Nondegeneracy as Nondegeneracy
+    from sparsemf.certificates.convex.stability import nondegeneracy as nondegeneracy
     from sparsemf.certificates.convex.supremum import Supremum as Supremum
+
+__all__ = [
+    "Atomic",
+    "BlassoResult",
+    "DataObservation",
+    "Effort",
+    "Nondegeneracy",
+    "PopulationObservation",
+    "ReluProgram",
+    "Sparsest",
+    "Status",
+    "Supremum",
+    "blasso",
+    "blasso_on_data",
+    "blasso_on_network",
+    "nondegeneracy",
+    "relu_program",
+    "sparsest_optimum",
+]
 
 _HOME = {
     "blasso": "program",

@@ -1,8 +1,8 @@
 """The amplitudes for fixed positions: min ½ tr(αᵀKα) − tr(Fᵀα) + λ Σ‖α_i‖₂, a group lasso in the Gram matrix.
 
 One output: an active-set method (the lasso).  Several: block coordinate descent (exact in each block: soft threshold of
-the norm) and Newton's method on the support, where the optimality system Kα + λα/‖α‖ = F is smooth.  An independent check with CLARABEL:
-:func:`refit_by_cone_program`.
+the norm) and Newton's method on the support, where the optimality system Kα + λα/‖α‖ = F is smooth.  An independent
+check with CLARABEL: :func:`refit_by_cone_program`.
 """
 
 from __future__ import annotations

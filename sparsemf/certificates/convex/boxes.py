@@ -10,8 +10,8 @@ off e.  For |δ_i| ≤ h_i and any S ≥ ‖D²η[v, v]‖, T ≥ ‖D³η[v, v,
 (2) is relaxed by √(a² + b²) ≤ a + b²/(2a) for a > 0, else by the triangle inequality.  (3) knows concavity: with
 κ = λ_max(H) + Tρ/3 < 0 the right-hand side is at most A + |p|²/(2|κ|), so the boxes around a maximum close at once.
 
-*Sphere.*  Θ is covered by the faces of the cube |u|_∞ = 1; η is homogeneous of degree k, and ‖η(u)‖ ≤ t|u|^k on a box of
-a face shows ‖η‖ ≤ t on its projection.  As |u|^k ≥ |c|^k + k|c|^{k−2}⟨c, δ⟩ (convexity), t is enough when
+*Sphere.*  Θ is covered by the faces of the cube |u|_∞ = 1; η is homogeneous of degree k, and ‖η(u)‖ ≤ t|u|^k on a box
+of a face shows ‖η‖ ≤ t on its projection.  As |u|^k ≥ |c|^k + k|c|^{k−2}⟨c, δ⟩ (convexity), t is enough when
 sup_δ [upper(δ) − t k|c|^{k−2}⟨c, δ⟩] ≤ t|c|^k; a step of the monotone fixed-point iteration gives such a t.
 """
 
@@ -165,8 +165,8 @@ def sup_over_boxes(
     kind = "the unit sphere" if space.sphere else f"|w| ≤ {space.radius:g}"
     kind += f", |b| ≤ {space.bias_radius:g}" if space.bias and not space.sphere else ""
     how = (
-        f"sup over {kind} in {curvature.dim} effective coordinates by branch and bound over boxes with Taylor bounds of "
-        f"η ({', '.join(orders)} order) ({done} after {examined} boxes)"
+        f"sup over {kind} in {curvature.dim} effective coordinates by branch and bound over boxes with Taylor bounds "
+        f"of η ({', '.join(orders)} order) ({done} after {examined} boxes)"
     )
     upper = (upper + curvature.error) * (1 + 1e-12)
     return Supremum(best, upper, how, examined, curvature.error, None if where is None else where @ curvature.embed)
@@ -280,7 +280,8 @@ def _one_side(
     if extra is not None:
         bend = bend + extra
     if not space.sphere:
-        return _least(value, slope, boxes.half, radius, bend, top, extra is None, curvature.lipschitz)
+        plain = _least(value, slope, boxes.half, radius, bend, top, extra is None, curvature.lipschitz)
+        return np.minimum(plain, _towards_rim(space, curvature, boxes, value, slope, radius, bend, top, hessian))
     degree = float(space.degree or 1)
     tilt = degree * (size ** (degree - 2))[:, None] * boxes.centre
     height = size**degree
@@ -288,6 +289,7 @@ def _one_side(
     known = np.isfinite(bend)
     usable = np.where(known, bend, 0.0)
     t = np.maximum(value, 0.0) / height
+    step = np.zeros_like(t)
     for _ in range(4):
         p = (slope - t[:, None] * tilt) * flat
         new = np.maximum(_least(value, p, boxes.half, radius, usable, top, False, np.inf), 0.0) / height
@@ -301,6 +303,41 @@ def _one_side(
     crude = np.maximum(_least(value, slope * flat, boxes.half, radius, bend, top, False, np.inf), 0.0)
     lipschitz = np.abs(value) + curvature.lipschitz * radius if np.isfinite(curvature.lipschitz) else np.inf
     return np.minimum(np.minimum(fixed, crude), lipschitz)
+
+
+def _towards_rim(
+    space: ParameterSet,
+    curvature: Curvature,
+    boxes: Boxes,
+    value: Array,
+    slope: Array,
+    radius: Array,
+    bend: Array,
+    top: Array,
+    hessian: Array | None,
+) -> Array:
+    """The bound for points with |w| ≤ R_w, by weak duality in that constraint.
+
+    For μ ≥ 0 and c = (c_w, c_b): μ⟨c_w, δ_w⟩ ≤ ½μ(R_w² − |c_w|²) − ½μ|δ_w|², so the slope loses μc_w and the Hessian
+    μI on w; μ = ⟨p_w, c_w⟩₊/|c_w|² takes the outward slope away, and an atom on the rim closes like one inside.
+    """
+    d = curvature.d
+    w = boxes.centre[:, :d]
+    square = np.sum(w**2, axis=1)
+    mu = np.maximum(np.sum(slope[:, :d] * w, axis=1), 0.0) / np.where(square > 0, square, 1.0)
+    inward = slope.copy()
+    inward[:, :d] -= mu[:, None] * w
+    base = value + 0.5 * mu * (space.radius**2 - square)
+    if hessian is not None and np.isfinite(curvature.third):
+        eye = np.zeros(curvature.dim)
+        eye[:d] = 1.0
+        form = hessian - mu[:, None, None] * np.diag(eye)
+        largest = np.linalg.eigvalsh(form)[:, -1]
+        largest += (16 * curvature.dim + 64) * UNIT * np.linalg.norm(form, axis=(1, 2))
+        top = largest + curvature.third * radius / 3
+        bend = np.minimum(bend, 0.5 * np.maximum(top, 0.0) * radius**2)
+        return _least(base, inward, boxes.half, radius, bend, top, True, np.inf)
+    return _least(base, inward, boxes.half, radius, bend, top, False, np.inf)
 
 
 def _least(

@@ -1,13 +1,14 @@
-"""The exact convex program of two-layer networks with a piecewise-linear σ on n data points (Pilanci & Ergen, ICML 2020).
+"""The exact convex program of two-layer networks with a piecewise-linear σ on n data points (Pilanci & Ergen, ICML
+2020).
 
 With patterns D_j = diag(a_j) of the cells K_j = {v : s_ij⟨x_i, v⟩ ≥ 0},
 
     min (1/2n)‖y − Σ_j D_jX(v_j − w_j)‖² + λ Σ_j (|v_j| + |w_j|)   over v_j, w_j ∈ K_j,
 
-whose optimum over *all* patterns is that over all networks with weight decay (½λ)Σ(α_i² + |w_i|²), and over all measures.
-Its dual is max {⟨y, q⟩/n − ½‖q‖²/n : |Σ_i q_i σ(⟨x_i, u⟩)|/n ≤ λ for all |u| ≤ 1}; the residual is rescaled until it is feasible, with
-the supremum bounded by branch and bound (:mod:`.cones`).  So the gap holds for the program over all patterns, whichever
-patterns were given: a missing pattern shows as a gap.
+whose optimum over *all* patterns is that over all networks with weight decay (½λ)Σ(α_i² + |w_i|²), and over all
+measures. Its dual is max {⟨y, q⟩/n − ½‖q‖²/n : |Σ_i q_i σ(⟨x_i, u⟩)|/n ≤ λ for all |u| ≤ 1}; the residual is rescaled
+until it is feasible, with the supremum bounded by branch and bound (:mod:`.cones`).  So the gap holds for the program
+over all patterns, whichever patterns were given: a missing pattern shows as a gap.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemf.activations import Activation
-from sparsemf.certificates.convex.program import assemble
 from sparsemf.certificates.convex.cells import piecewise, solve_cells
 from sparsemf.certificates.convex.data import DataObservation
 from sparsemf.certificates.convex.observation import Atomic
 from sparsemf.certificates.convex.patterns import enumerate_patterns, sample_patterns
 from sparsemf.certificates.convex.polyhedral import bounded_sup
+from sparsemf.certificates.convex.program import assemble
 from sparsemf.certificates.convex.result import BlassoResult, Effort
 from sparsemf.exceptions import InputError
 
@@ -74,7 +75,7 @@ def relu_program(
     variables = 2 * signs.shape[0] * observation.design.shape[1]
     if variables > most_variables:
         raise InputError(
-            f"relu program: expected at most {most_variables} variables, got {variables} for {signs.shape[0]} patterns; "
+            f"relu program: expected ≤ {most_variables} variables, got {variables} for {signs.shape[0]} patterns; "
             "give or sample fewer, or use blasso_on_data, which generates them"
         )
     both = np.concatenate([signs, signs])

@@ -1,6 +1,7 @@
 """The convex program over given activation cells of the data (Pilanci & Ergen, ICML 2020), cvxpy with CLARABEL.
 
-On the closed cell {v : s_i⟨x_i, v⟩ ≥ 0} of a sign pattern s, σ(⟨x_i, v⟩) = a_i⟨x_i, v⟩ with a_i = σ(s_i)·s_i.  For atoms with
+On the closed cell {v : s_i⟨x_i, v⟩ ≥ 0} of a sign pattern s, σ(⟨x_i, v⟩) = a_i⟨x_i, v⟩ with a_i = σ(s_i)·s_i.  For
+atoms with
 a fixed direction of output β ∈ R^m, ‖β‖ = 1, one vector v per cell is at once weight and size (u = v/|v|, α = |v|β):
 
     min (1/2n)‖Y − Σ_j diag(a_j) X v_j β_jᵀ‖²_F + λ Σ_j |v_j|   s.t. v_j in the closed cell j.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -78,7 +80,6 @@ def solve_cells(
     ``start`` (C, D): points whose nearly active rows are constrained from the beginning; ``everything``: all rows are.
     Raises :class:`RuntimeError` when the solver fails.
     """
-    import clarabel
     import cvxpy as cp
 
     count, n = signs.shape
@@ -100,7 +101,7 @@ def solve_cells(
         order = np.argsort(nearness, axis=1)[:, : _NEAR * dim]
         np.put_along_axis(active, order, True, axis=1)
     solution, rounds, converged = np.zeros((count, dim)), 0, False
-    for rounds in range(1, _ROUNDS + 1):
+    for rounds in range(1, _ROUNDS + 1):  # noqa: B007
         v = cp.Variable((count, dim))
         cell, row = np.nonzero(active)
         constraints: list[Any] = []
@@ -126,4 +127,4 @@ def solve_cells(
             converged = True
             break
         active |= violated
-    return CellSolution(solution, rounds, f"CLARABEL {clarabel.__version__}", converged)
+    return CellSolution(solution, rounds, f"CLARABEL {version('clarabel')}", converged)

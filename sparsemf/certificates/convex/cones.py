@@ -1,17 +1,17 @@
 """sup ‖η‖ on the sphere for a piecewise-linear homogeneous σ on data: branch and bound over simplicial cones.
 
-With σ(z) = κ·relu(z) − ν·z the dual function is η(u) = Σ_i c_i relu(⟨x_i, u⟩) + G u, c_i = κ r_i/n ∈ R^m.  It is linear on
-every cell of the arrangement {⟨x_i, u⟩ = 0}.
+With σ(z) = κ·relu(z) − ν·z the dual function is η(u) = Σ_i c_i relu(⟨x_i, u⟩) + G u, c_i = κ r_i/n ∈ R^m.  It is
+linear on every cell of the arrangement {⟨x_i, u⟩ = 0}.
 
-*Bound on a cone* {Σ_k t_k v_k, t ≥ 0}.  Let s_i ∈ {0, 1} be the signs at its centre and e_i(u) = relu(z_i) − s_i z_i, which is
-convex, ≥ 0, positively homogeneous, and 0 for rows that do not change sign on the cone.  Then η = L + Σ c_i e_i with
-L(u) = Σ c_i s_i z_i + G u linear, and
+*Bound on a cone* {Σ_k t_k v_k, t ≥ 0}.  Let s_i ∈ {0, 1} be the signs at its centre and e_i(u) = relu(z_i) − s_i z_i,
+which is convex, ≥ 0, positively homogeneous, and 0 for rows that do not change sign on the cone.  Then η = L + Σ c_i
+e_i with L(u) = Σ c_i s_i z_i + G u linear, and
 
     one output:  ±η(u) ≤ ±L(u) + Σ_{±c_i > 0} |c_i| e_i(u),      several:  ‖η(u)‖ ≤ ‖L(u)‖ + Σ ‖c_i‖ e_i(u).
 
-The right-hand sides are convex and positively homogeneous, so at u = Σ t_k v_k they are at most Σ t_k q_k with q_k their
-value at v_k; and by duality max {Σ t_k q_k : |Σ t_k v_k| ≤ 1, t ≥ 0} ≤ |w| for *every* w with ⟨v_k, w⟩ ≥ q_k.  Inside a
-single cell (one output) the best w gives the exact maximum, so the search ends after finitely many cones.
+The right-hand sides are convex and positively homogeneous, so at u = Σ t_k v_k they are at most Σ t_k q_k with q_k
+their value at v_k; and by duality max {Σ t_k q_k : |Σ t_k v_k| ≤ 1, t ≥ 0} ≤ |w| for *every* w with ⟨v_k, w⟩ ≥ q_k.
+Inside a single cell (one output) the best w gives the exact maximum, so the search ends after finitely many cones.
 
 *No gaps.*  The first cones are the 2^D orthants; a cone is cut at the middle of its longest edge, and the vertices stay
 on |u|₁ = 1 with dyadic coordinates, which float64 holds exactly for 50 cuts of one edge: the cones cover the sphere.
@@ -95,7 +95,8 @@ def sup_on_sphere(
     target: float = 0.0,
     excluded: tuple[Array, float] | None = None,
 ) -> Supremum:
-    """Bounds of sup ‖η‖ on the unit sphere; ends when upper ≤ max(lower, target)·(1 + tolerance) or at ``budget`` cones.
+    """Bounds of sup ‖η‖ on the unit sphere; ends when upper ≤ max(lower, target)·(1 + tolerance) or at ``budget``
+    cones.
 
     ``start`` (k, D): points with which the lower bound begins.  ``excluded`` = (centres (j, D) on the sphere, ρ): caps
     {⟨c, u⟩ ≥ cos ρ|u|} that are left out (a cone whose vertices all lie in one such convex cap is dropped).
@@ -118,7 +119,7 @@ def sup_on_sphere(
             if excluded is not None:
                 unit = part / np.linalg.norm(part, axis=2, keepdims=True)
                 inside = _inside(unit.reshape(-1, dual.dim), excluded).reshape(*unit.shape[:2], -1)
-                part = part[~inside.all(axis=1).any(axis=1)]
+                part = part[~np.any(np.all(inside, axis=1), axis=1)]
             if not part.shape[0]:
                 continue
             examined += part.shape[0]
@@ -147,8 +148,8 @@ def sup_on_sphere(
     upper = max(closed, float(np.max(open_bounds, initial=0.0)), best)
     done = "finished" if not open_bounds.size else "stopped at its budget"
     how = (
-        f"sup over the unit sphere of R^{dual.dim} by branch and bound over simplicial cones with convex upper bounds of "
-        f"the piecewise-linear dual function ({done} after {examined} cones); float64 with a-priori rounding bounds"
+        f"sup over the unit sphere of R^{dual.dim} by branch and bound over simplicial cones with convex upper bounds "
+        f"of the piecewise-linear dual function ({done} after {examined} cones); float64 with a-priori rounding bounds"
     )
     return Supremum(best, upper, how, examined, slack, where)
 

@@ -23,7 +23,8 @@ _RANK = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class DataObservation:
-    """Rows x (n, d), targets y (n, m).  ``basis`` (n, q) spans the free functions (none: q = 0), orthonormal to rounding.
+    """Rows x (n, d), targets y (n, m).  ``basis`` (n, q) spans the free functions (none: q = 0), orthonormal to
+    rounding.
 
     The free affine part is the span of these float64 columns: directions in which the data vary by less than 1e-12
     of their largest singular value are not free.
@@ -105,6 +106,9 @@ class DataObservation:
 
     def jet(self, measure: Atomic, theta: Array, order: int = 1) -> Jet:
         return RowOracle(self.activation, self.design, self.residual(measure)).jet(theta, order)
+
+    def square(self, measure: Atomic) -> float:
+        return float(np.sum(self.residual(measure) ** 2)) / self.n
 
     def residual_energy(self, measure: Atomic) -> tuple[float, float]:
         r = self.residual(measure)

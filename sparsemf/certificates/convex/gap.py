@@ -1,7 +1,7 @@
 """The duality gap of a measure, with rounding allowances.
 
-Primal P(ν) = ½‖f* − Φν‖² + λ|ν|_TV.  Dual: max D(q) = ⟨f*, q⟩ − ½‖q‖² over ‖Φ*q‖_∞ ≤ λ (Fenchel).  With r = f* − Φν and any
-bound B ≥ sup‖Φ*r‖, q = τr is feasible for 0 ≤ τ ≤ min(1, λ/B)·…: precisely for τB ≤ λ, and the best such τ is
+Primal P(ν) = ½‖f* − Φν‖² + λ|ν|_TV.  Dual: max D(q) = ⟨f*, q⟩ − ½‖q‖² over ‖Φ*q‖_∞ ≤ λ (Fenchel).  With r = f* − Φν
+and any bound B ≥ sup‖Φ*r‖, q = τr is feasible for 0 ≤ τ ≤ λ/B, and the best such τ is
 min(λ/B, ⟨f*, r⟩/‖r‖²), clipped at 0.  So
 
     P(ν) − D(τr) ≥ P(ν) − min P ≥ 0.

@@ -110,11 +110,6 @@ class Observation(Protocol):
     @property
     def m(self) -> int: ...
 
-    @property
-    def energy(self) -> float:
-        """‖f*‖² (affine part projected out when it is free)."""
-        ...
-
     def gram(self, first: Array, second: Array) -> Array:
         """(n₁, n₂) inner products of atoms."""
         ...
@@ -129,6 +124,10 @@ class Observation(Protocol):
 
     def curvature(self, measure: Atomic) -> Curvature:
         """The same η in effective coordinates with its bounds."""
+        ...
+
+    def square(self, measure: Atomic) -> float:
+        """‖f* − Φν‖² in float64."""
         ...
 
     def residual_energy(self, measure: Atomic) -> tuple[float, float]:

@@ -38,7 +38,7 @@ class ParameterSet:
         if activation.homogeneous is not None and activation.homogeneous > 0:
             if radius is not None or bias_radius is not None:
                 raise InputError(
-                    f"{activation.name} is homogeneous: expected no radius (its parameters are the unit sphere), got one"
+                    f"{activation.name} is homogeneous: expected no radius (its parameters are the unit sphere)"
                 )
             return ParameterSet(d, bias, activation.homogeneous)
         if radius is None or (bias and bias_radius is None):

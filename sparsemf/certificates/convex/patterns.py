@@ -1,9 +1,10 @@
 """The activation patterns of n data points: the cells of the central arrangement {⟨x̃_i, u⟩ = 0} in R^D.
 
-In the row space every open cell is a pointed cone, hence has an extreme ray: a line orthogonal to rank − 1 rows.  Around
-such a ray v the signs of all other rows are fixed, and those of the rows orthogonal to it are the cells of *their*
-arrangement in v^⊥, of one dimension less.  So all cells are found by recursion, in special position too (rows orthogonal
-up to 1e-9 of their length count as orthogonal).  In general position there are 2 Σ_{k<D} C(n − 1, k) of them (Cover 1965).
+In the row space every open cell is a pointed cone, hence has an extreme ray: a line orthogonal to rank − 1 rows.
+Around such a ray v the signs of all other rows are fixed, and those of the rows orthogonal to it are the cells of
+*their* arrangement in v^⊥, of one dimension less.  So all cells are found by recursion, in special position too (rows
+orthogonal up to 1e-9 of their length count as orthogonal).  In general position there are 2 Σ_{k<D} C(n − 1, k) of
+them (Cover 1965).
 """
 
 from __future__ import annotations

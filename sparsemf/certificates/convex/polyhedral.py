@@ -86,13 +86,15 @@ def solve(observation: DataObservation, lam: float, effort: Effort) -> tuple[Ato
     solver = "none needed"
     supremum: Supremum | None = None
     iteration = 0
-    for iteration in range(1, effort.iterations + 1):
+    for iteration in range(1, effort.iterations + 1):  # noqa: B007
         dual, embed, _ = dual_function(observation, measure)
         begin = np.concatenate([observation.suggestions(effort.starts // 4, rng), measure.theta]) @ embed.T
         begin = begin[np.linalg.norm(begin, axis=1) > 1e-8]
         points, values = ascend(dual, begin)
         theta = points @ embed
         if np.max(values) <= lam * (1 + effort.tolerance):
+            measure, kept = condensed(observation, measure, lam, 0.1 * effort.tolerance)
+            signs = signs[kept]
             supremum = bounded_sup(observation, measure, lam, effort, start=theta)
             if supremum.lower <= lam * (1 + effort.tolerance) or supremum.argmax is None:
                 break
@@ -106,6 +108,38 @@ def solve(observation: DataObservation, lam: float, effort: Effort) -> tuple[Ato
     if supremum is None:
         supremum = bounded_sup(observation, measure, lam, effort)
     return measure, supremum, iteration, solver
+
+
+def condensed(
+    observation: DataObservation, measure: Atomic, lam: float, slack: float
+) -> tuple[Atomic, NDArray[np.intp]]:
+    """(the measure with atoms left out, which remain).
+
+    An atom goes, lightest first, when the others' amplitudes make up for it within ``slack`` of the value:
+    interior-point solutions spread over all of an optimal face, and this walks to a corner of it.
+    """
+    kept = np.arange(measure.size)
+    if not measure.size:
+        return measure, kept
+    limit = _value(observation, measure, lam) * (1 + slack)
+    for i in np.argsort(np.linalg.norm(measure.alpha, axis=1), kind="stable"):
+        rest = kept[kept != i]
+        if not rest.size:
+            break
+        current = measure.take(rest)
+        gram = observation.gram(current.theta, current.theta)
+        alpha = refit(gram, observation.moments(current.theta), lam, current.alpha)
+        trial = Atomic(current.theta, alpha)
+        if _value(observation, trial, lam) <= limit:
+            theta, full = measure.theta, np.zeros_like(measure.alpha)
+            full[rest] = alpha
+            measure = Atomic(theta, full)
+            kept = rest[np.linalg.norm(alpha, axis=1) > 0]
+    return measure.take(kept), kept
+
+
+def _value(observation: DataObservation, measure: Atomic, lam: float) -> float:
+    return 0.5 * observation.square(measure) + lam * measure.variation
 
 
 def _new_cells(

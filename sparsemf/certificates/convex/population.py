@@ -1,4 +1,5 @@
-"""f* another network under N(0, I): inner products in closed form (piecewise-linear σ) or by Hermite series (the others).
+"""f* another network under N(0, I): inner products in closed form (piecewise-linear σ) or by Hermite series (the
+others).
 
 *Series.*  With w = s ŵ, φ(w, b) = Σ_k c_k(s, b) he_k(ŵ), and a residual r = Σ_j β_j ψ_j (atoms of f* and of −Φν) has
 
@@ -9,7 +10,8 @@ differentiated exactly.  η_K is E[r_K σ(z)], r_K the projection on degrees ≤
 
     ‖D²η_K[v, v]‖ ≤ ‖r‖ sup|σ″| √(E⟨v, x̃⟩⁴) ≤ √3 ‖r‖ sup|σ″|,    ‖D³η_K‖ ≤ √15 ‖r‖ sup|σ‴|.
 
-*Closed form.*  For σ = κ relu(z) − νz, E[relu(U)relu(V)] and its derivatives in (w, b) are in Φ₂, Φ, φ (:mod:`.relu_jet`).
+*Closed form.*  For σ = κ relu(z) − νz, E[relu(U)relu(V)] and its derivatives in (w, b) are in Φ₂, Φ, φ
+(:mod:`.relu_jet`).
 
 *Effective coordinates.*  η sees w through ⟨ŵ_j, w⟩ and |w| only: the span of all w_j (and of the affine part), and one
 more coordinate t ≥ 0 for the length of the rest.
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 
 from sparsemf.activations import Activation, get
 from sparsemf.activations.families.relu import PiecewiseLinear
-from sparsemf.certificates.convex.observation import UNIT, Atomic, Curvature, Jet, Oracle
+from sparsemf.certificates.convex.observation import UNIT, Atomic, Curvature, Jet
 from sparsemf.certificates.convex.parameters import ParameterSet
 from sparsemf.certificates.convex.relu_jet import ReluOracle
 from sparsemf.certificates.convex.series_jet import SeriesOracle
@@ -90,13 +92,13 @@ class PopulationObservation:
 
     @cached_property
     def energy(self) -> float:
-        return self._square(Atomic.empty(self.space.dim, self.m))
+        return self.square(Atomic.empty(self.space.dim, self.m))
 
-    def oracle(self, measure: Atomic) -> Oracle:
+    def oracle(self, measure: Atomic) -> ReluOracle | SeriesOracle:
         """η of r = f* − Φν in input coordinates."""
         return self._oracle(measure, np.eye(self.target.d))
 
-    def _oracle(self, measure: Atomic, q: Array, with_target: bool = True) -> Oracle:
+    def _oracle(self, measure: Atomic, q: Array, with_target: bool = True) -> ReluOracle | SeriesOracle:
         """The same in the coordinates wᵀq (columns of ``q`` orthonormal, their span holding all directions)."""
         f = self.target
         parts: list[tuple[Activation, Array, Array, Array]] = []
@@ -116,7 +118,7 @@ class PopulationObservation:
         source = Atomic(first, -np.eye(first.shape[0]))
         return self._single(source).jet(second, 0).value.T
 
-    def _single(self, source: Atomic) -> Oracle:
+    def _single(self, source: Atomic) -> ReluOracle | SeriesOracle:
         w, b = self.space.weights(source.theta), self.space.biases(source.theta)
         parts = [(self.activation, w, b, -source.alpha)]
         zero, none = np.zeros((source.alpha.shape[1], self.target.d)), np.zeros(source.alpha.shape[1])
@@ -130,8 +132,8 @@ class PopulationObservation:
     def jet(self, measure: Atomic, theta: Array, order: int = 1) -> Jet:
         return self.oracle(measure).jet(theta, order)
 
-    def _square(self, measure: Atomic) -> float:
-        return self.oracle(measure).energy()  # type: ignore[attr-defined]
+    def square(self, measure: Atomic) -> float:
+        return self.oracle(measure).energy()
 
     def _mass(self, measure: Atomic) -> float:
         """Σ‖β_j‖‖ψ_j‖ of r, what rounding scales with."""
@@ -173,12 +175,12 @@ class PopulationObservation:
         return (count + 4 * self.target.d + 320) * UNIT * self._mass(measure) ** 2
 
     def residual_energy(self, measure: Atomic) -> tuple[float, float]:
-        return max(self._square(measure), 0.0), self._margin(measure) + self._tail(measure) ** 2
+        return max(self.square(measure), 0.0), self._margin(measure) + self._tail(measure) ** 2
 
     def overlap(self, measure: Atomic) -> tuple[float, float]:
         """⟨f*, r⟩ = ½(‖f*‖² + ‖r‖² − ‖Φν‖²)."""
-        own = self._single(measure).energy() if measure.size else 0.0  # type: ignore[attr-defined]
-        value = 0.5 * (self.energy + self._square(measure) - own)
+        own = self._single(measure).energy() if measure.size else 0.0
+        value = 0.5 * (self.energy + self.square(measure) - own)
         nothing = Atomic.empty(self.space.dim, self.m)
         return value, 2 * self._margin(measure) + self._tail(measure) * (self._tail(measure) + self._tail(nothing))
 

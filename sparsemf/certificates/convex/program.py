@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsemf.activations import Activation
 from sparsemf.activations.families.relu import PiecewiseLinear
-from sparsemf.certificates.convex import polyhedral
+from sparsemf.certificates.convex import polyhedral, sliding
 from sparsemf.certificates.convex.data import DataObservation
 from sparsemf.certificates.convex.gap import duality_gap
 from sparsemf.certificates.convex.observation import Atomic, Observation
@@ -75,7 +75,10 @@ def blasso(observation: Observation, lam: float, effort: Effort) -> BlassoResult
     """The program for any target; raises :class:`InputError` unless λ > 0."""
     if not (np.isfinite(lam) and lam > 0):
         raise InputError(f"lam: expected a positive number, got {lam}")
-    measure, supremum, iterations, solver = _solver(observation)(observation, lam, effort)
+    if isinstance(observation, DataObservation) and isinstance(observation.activation, PiecewiseLinear):
+        measure, supremum, iterations, solver = polyhedral.solve(observation, lam, effort)
+    else:
+        measure, supremum, iterations, solver = sliding.solve(observation, lam, effort)
     return assemble(observation, lam, measure, supremum, iterations, solver, effort)
 
 
@@ -115,11 +118,3 @@ def assemble(
         solver,
         observation.network(measure),
     )
-
-
-def _solver(observation: Observation):
-    if isinstance(observation, DataObservation) and isinstance(observation.activation, PiecewiseLinear):
-        return polyhedral.solve
-    from sparsemf.certificates.convex import sliding
-
-    return sliding.solve

@@ -1,18 +1,21 @@
 """η of a population residual for piecewise-linear σ in closed form (:mod:`.population`).
 
-σ = κ relu − ν·id.  Write r = Σ_j γ_j relu(z_j) + ⟨a, x⟩ + a₀ (the linear parts of all neurons inside a, a₀; with a free affine
+σ = κ relu − ν·id.  Write r = Σ_j γ_j relu(z_j) + ⟨a, x⟩ + a₀ (the linear parts of all neurons inside a, a₀; with a
+free affine
 part, its projection off span{1, x}).  For θ = (w, b), s = |w|, β = b/s:
 
     E[relu(z_j) relu(z)] = K(θ_j, θ),   ∂_θ = E[relu(z_j) 1(z > 0) x̃] = E[1 1] w̃-terms + … by Stein's identity:
     ∂_b K = E[relu(U) 1(V > 0)] = m₁Φ₂ + s₁[φ(α)Φ((β − ρα)/q) + ρ φ(β)Φ((α − ρβ)/q)],
     ∂_w K = Φ₂(α, β; ρ)·w_j + φ(β)/s · E[relu(U) | V = 0]·w,        U | V = 0 ~ N(m₁ − ρ s₁β, s₁²q²),
 
-and E[x̃ relu(z)] = (wΦ(β), bΦ(β) + sφ(β)).  *Second derivatives*: D²η[v, v] = κ φ(β)/s · E[r⟨v, x̃⟩² | z = 0], and on the hyperplane
-E⟨v, x̃⟩⁴ ≤ 3(1 + t²)², t = |β|, for |v| = 1.  With the atoms in groups g of representative u_g, pointwise
+and E[x̃ relu(z)] = (wΦ(β), bΦ(β) + sφ(β)).  *Second derivatives*: D²η[v, v] = κ φ(β)/s · E[r⟨v, x̃⟩² | z = 0], and on
+the hyperplane E⟨v, x̃⟩⁴ ≤ 3(1 + t²)², t = |β|, for |v| = 1.  With the atoms in groups g of representative u_g,
+pointwise
 
     ‖r(x)‖ ≤ Σ_g ‖Σγ_i‖ relu(z_g) + Σ_i ‖γ_i‖ |⟨u_i − u_g, x̃⟩| + ‖⟨a, x⟩ + a₀‖,
 
-and E[⟨u, x̃⟩² | z = 0]^{1/2} ≤ |u|·√(1 + (1 + t²)) ; so ‖D²η‖ ≤ κ·mass·√3·φ(t)(1 + t²)√(2 + t²)/s: linear in the distances.
+and E[⟨u, x̃⟩² | z = 0]^{1/2} ≤ |u|·√(1 + (1 + t²)) ; so ‖D²η‖ ≤ κ·mass·√3·φ(t)(1 + t²)√(2 + t²)/s: linear in the
+distances.
 """
 
 from __future__ import annotations
@@ -155,7 +158,7 @@ class ReluOracle:
         return abs(self.kink) * np.sqrt(3.0) * self._mass() * np.minimum(by_length, by_bias) * (1 + 1e-11)
 
     def _mass(self) -> float:
-        """Σ_g‖Σγ_i‖|u_g| + Σ_i‖γ_i‖|u_i − u_g| + |(a, a₀)| with greedy groups (any groups are valid; the best of a few)."""
+        """Σ_g‖Σγ_i‖|u_g| + Σ_i‖γ_i‖|u_i − u_g| + |(a, a₀)| with greedy groups (any are valid)."""
         u = np.concatenate([self.w, self.b[:, None]], axis=1)
         size = np.linalg.norm(u, axis=1)
         line = float(np.linalg.norm(np.concatenate([self.slope, self.level[:, None]], axis=1)))

@@ -23,8 +23,9 @@ class Status(Enum):
         "the duality gap is certified but larger than the tolerance; allow more iterations or regions, or a larger λ"
     )
     ESTIMATE = (
-        "no violation of ‖η‖ ≤ λ was found by local search, but the sup over the parameter set was not bounded (too many "
-        "effective dimensions, or an activation without curvature bounds): value is an upper bound, optimality an estimate"
+        "no violation of ‖η‖ ≤ λ was found by local search, but the sup over the parameter set was not bounded (too "
+        "many effective dimensions, or an activation without curvature bounds): value is an upper bound, optimality an "
+        "estimate"
     )
     LIMIT = "stopped at the iteration limit with ‖η‖ > λ at a known point; allow more iterations"
 

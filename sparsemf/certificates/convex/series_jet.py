@@ -118,13 +118,6 @@ class SeriesOracle:
 
         value, by_b, radial = summed(c[:, k]), summed(up1), summed(up2)
         along = spread(c[:, k] / s[:, None], 1)
-        if order >= 2:
-            up3 = np.sqrt((k + 1.0) * (k + 2) * (k + 3)) * c[:, k + 3] / s[:, None] ** 2
-            up4 = np.sqrt((k + 1.0) * (k + 2) * (k + 3) * (k + 4)) * c[:, k + 4] / s[:, None] ** 2
-            bb = bump = summed(up2 / s[:, None])
-            rr, rb = summed(up4), summed(up3)
-            mixed_r, mixed_b = spread(up2 / s[:, None], 1), spread(up1 / s[:, None], 1)
-            twice = spread(c[:, k] / s[:, None] ** 2, 2)
         gradient = radial[:, :, None] * unit[:, None, :] + along @ self.unit
         slopes = np.zeros((n, m, self.space.dim))
         slopes[:, :, :d] = gradient
@@ -132,6 +125,12 @@ class SeriesOracle:
             slopes[:, :, d] = by_b
         hessian = None
         if order >= 2:
+            up3 = np.sqrt((k + 1.0) * (k + 2) * (k + 3)) * c[:, k + 3] / s[:, None] ** 2
+            up4 = np.sqrt((k + 1.0) * (k + 2) * (k + 3) * (k + 4)) * c[:, k + 4] / s[:, None] ** 2
+            bb = bump = summed(up2 / s[:, None])
+            rr, rb = summed(up4), summed(up3)
+            mixed_r, mixed_b = spread(up2 / s[:, None], 1), spread(up1 / s[:, None], 1)
+            twice = spread(c[:, k] / s[:, None] ** 2, 2)
             hessian = np.zeros((n, m, self.space.dim, self.space.dim))
             block = (
                 bump[:, :, None, None] * np.eye(d) + rr[:, :, None, None] * np.einsum("nd,ne->nde", unit, unit)[:, None]

@@ -1,8 +1,9 @@
 """Sliding Frank-Wolfe (Denoyelle, Duval, Peyré & Soubies 2020) for any activation.
 
 Repeat: insert the largest maxima of ‖η‖ (multi-start), refit the amplitudes (a convex program), slide weights and
-positions together (L-BFGS on ½‖f* − Φν‖² + λΣ‖α_i‖, smooth while no α_i vanishes), prune, and merge neighbours whenever that
-does not raise the value.  It stops when no point with ‖η‖ > λ is found - by search, then by branch and bound.
+positions together (L-BFGS on ½‖f* − Φν‖² + λΣ‖α_i‖, smooth while no α_i vanishes), prune, and merge neighbours
+whenever that does not raise the value.  It stops when no point with ‖η‖ > λ is found - by search, then by branch and
+bound.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def solve(observation: Observation, lam: float, effort: Effort) -> tuple[Atomic,
     measure = Atomic.empty(space.dim, observation.m)
     supremum: Supremum | None = None
     iteration = 0
-    for iteration in range(1, effort.iterations + 1):
+    for iteration in range(1, effort.iterations + 1):  # noqa: B007
         start = np.concatenate([observation.suggestions(effort.starts, rng), measure.theta])
         theta, height = local_maxima(observation, space, measure, start)
         if _close(observation, measure, lam, height[0], effort):
@@ -78,7 +79,7 @@ def solve(observation: Observation, lam: float, effort: Effort) -> tuple[Atomic,
         new = theta[:_INSERTED][height[:_INSERTED] > lam]
         before = value_of(observation, measure, lam)
         measure = improve(observation, measure.joined(Atomic(new, np.zeros((len(new), observation.m)))), lam)
-        if before - value_of(observation, measure, lam) <= 1e-15 * observation.energy:
+        if before - value_of(observation, measure, lam) <= 1e-15 * before:
             break
     if supremum is None:
         supremum = bounded_sup(observation, measure, lam, effort)
@@ -93,7 +94,7 @@ def _close(observation: Observation, measure: Atomic, lam: float, height: float,
 
 def value_of(observation: Observation, measure: Atomic, lam: float) -> float:
     """P(ν) in float64."""
-    return 0.5 * observation.residual_energy(measure)[0] + lam * measure.variation
+    return 0.5 * observation.square(measure) + lam * measure.variation
 
 
 def improve(observation: Observation, measure: Atomic, lam: float) -> Atomic:
@@ -120,7 +121,7 @@ def refitted(observation: Observation, measure: Atomic, lam: float) -> Atomic:
 
 
 def folded(observation: Observation, measure: Atomic) -> Atomic:
-    """Atoms of an odd or even σ in one half-space of θ (σ(−z) = ±σ(z) at no cost), so that equal ones are neighbours."""
+    """Atoms of an odd or even σ in one half-space of θ (σ(−z) = ±σ(z)), so that equal ones are neighbours."""
     relation = observation.activation.relation
     if relation is None or relation.constant or relation.linear or relation.quadratic:
         return measure
@@ -162,7 +163,7 @@ def _slide_once(observation: Observation, measure: Atomic, lam: float) -> tuple[
         now = Atomic(chart.point(y), alpha)
         jet = observation.jet(now, now.theta, 1)
         size = np.linalg.norm(alpha, axis=1, keepdims=True)
-        value = 0.5 * observation.residual_energy(now)[0] + lam * float(np.sum(size))
+        value = 0.5 * observation.square(now) + lam * float(np.sum(size))
         # the gradient of ½‖r‖² in α is −η, in θ −⟨α, Dη⟩
         by_alpha = (lam * alpha / np.maximum(size, 1e-300) - jet.value) * unit
         by_theta = chart.pull_back(y, -np.einsum("nm,nmd->nd", alpha, jet.jacobian))

@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
 
 _UP = 1.0 + 1e-12
+_ROOT_2PI = float(np.sqrt(2 * np.pi))
 _ROOT_PI = float(np.sqrt(np.pi))
 
 
@@ -58,7 +59,7 @@ def _arctan(z: Array) -> Array:
 
 
 def _gelu(z: Array) -> Array:
-    return (2 - z * z) * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
+    return (2 - z * z) * np.exp(-0.5 * z * z) / _ROOT_2PI
 
 
 def _softplus(z: Array) -> Array:
@@ -91,7 +92,7 @@ def _elu(z: Array) -> Array:
 
 
 def _softsign(z: Array) -> Array:
-    return -2 * np.sign(z) / (1 + np.abs(z)) ** 3
+    return np.asarray(-2 * np.sign(z) / (1 + np.abs(z)) ** 3, dtype=np.float64)
 
 
 def _relu2(z: Array) -> Array:

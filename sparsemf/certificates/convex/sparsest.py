@@ -5,11 +5,11 @@ At the optimum the fitted values Φν and η are unique, and every optimal measu
 
     {t ≥ 0 : Σ_c t_c φ(θ_c) ⊗ η(θ_c) = Φν},     and Σ t_c = |ν|_TV on it.
 
-For m outputs η(θ_c) is a fixed unit vector, so the group norm changes nothing: the unknowns are numbers.  A vertex is found
-by reduction (Carathéodory: at most rank many atoms), the sparsest point by a MILP with HiGHS, t_c ≤ |ν|_TV·z_c.
+For m outputs η(θ_c) is a fixed unit vector, so the group norm changes nothing: the unknowns are numbers.  A vertex is
+found by reduction (Carathéodory: at most rank many atoms), the sparsest point by a MILP with HiGHS, t_c ≤ |ν|_TV·z_c.
 
-Equality is asked to a tolerance, and the count is minimal *among the candidates*; that these are all points with ‖η‖ = 1
-is what :mod:`.stability` may certify.
+Equality is asked to a tolerance, and the count is minimal *among the candidates*; that these are all points with ‖η‖ =
+1 is what :mod:`.stability` may certify.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Sparsest:
-    """``measure`` with the fewest candidates; ``minimal``: whether the MILP proved (to its tolerance) that no fewer of the
-    candidates do; ``vertex``: the size of the basic solution; ``residual``: relative change of the fitted values."""
+    """``measure`` with the fewest candidates; ``minimal``: whether the MILP proved (to its tolerance) that no fewer of
+    the candidates do; ``vertex``: the size of the basic solution; ``residual``: relative change of the fit."""
 
     measure: Atomic
     candidates: int
@@ -88,8 +88,8 @@ def _candidates(result: BlassoResult, observation: DataObservation, extra: Array
 
 
 def basic_solution(columns: Array, weight: Array) -> Array:
-    """t ≥ 0 with the same Σ t_c column_c and independent support: move along a null vector of the support until an entry
-    vanishes, in the direction that does not raise Σ t; repeat."""
+    """t ≥ 0 with the same Σ t_c column_c and independent support: move along a null vector of the support until an
+    entry vanishes, in the direction that does not raise Σ t; repeat."""
     t = weight.copy()
     while True:
         on = np.flatnonzero(t > 0)

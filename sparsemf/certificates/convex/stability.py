@@ -1,23 +1,24 @@
 """Is the optimum unique, and does its number of atoms survive noise?  (Duval & Peyré, Found. Comput. Math. 15 (2015).)
 
-Let ν = Σ α_i δ_{θ_i} solve the program with η = Φ*r/λ.  Every optimal measure has the same r, hence the same η, and lives
-where ‖η‖ = 1.
+Let ν = Σ α_i δ_{θ_i} solve the program with η = Φ*r/λ.  Every optimal measure has the same r, hence the same η, and
+lives where ‖η‖ = 1.
 
-*Unique.*  If ‖η‖ < 1 outside the balls B(θ_i, ρ), if each ball holds one point with ‖η‖ = 1 (strict concavity there), and if
-the features φ(θ_i) are linearly independent, ν is the only optimum.
+*Unique.*  If ‖η‖ < 1 outside the balls B(θ_i, ρ), if each ball holds one point with ‖η‖ = 1 (strict concavity there),
+and if the features φ(θ_i) are linearly independent, ν is the only optimum.
 
-*Stable* (loc. cit., Thm 2, in the form used here).  If moreover the Hessians of ‖η‖ at the θ_i are negative definite and the
-family (φ(θ_i), ∂φ(θ_i)) is linearly independent, then for noise w of small L² norm the solution still has exactly one atom in
-each ball.  What is certified here is the first step of it: another target f* + w has, by the non-expansiveness of the
-projection r ↦ proj{‖Φ*q‖_∞ ≤ λ}(f* + w), a residual within ‖w‖ of r, so ‖η_w − η‖_∞ ≤ ‖w‖ sup‖φ‖/λ and
+*Stable* (loc. cit., Thm 2, in the form used here).  If moreover the Hessians of ‖η‖ at the θ_i are negative definite
+and the family (φ(θ_i), ∂φ(θ_i)) is linearly independent, then for noise w of small L² norm the solution still has
+exactly one atom in each ball.  What is certified here is the first step of it: another target f* + w has, by the
+non-expansiveness of the projection r ↦ proj{‖Φ*q‖_∞ ≤ λ}(f* + w), a residual within ‖w‖ of r, so ‖η_w − η‖_∞ ≤ ‖w‖
+sup‖φ‖/λ and
 
     ‖w‖ < λ·margin / sup_Θ‖φ‖,   margin = 1 − sup_{outside the balls} ‖η‖,
 
-leaves ‖η_w‖ < 1 outside the balls: **no atom appears elsewhere**.  And where ‖w‖ sup‖Hess φ‖/λ is below the least curvature
-on the balls, ‖η_w‖ stays strictly concave there, so each ball holds **at most one** atom: S(f* + w) ≤ S.
+leaves ‖η_w‖ < 1 outside the balls: **no atom appears elsewhere**.  And where ‖w‖ sup‖Hess φ‖/λ is below the least
+curvature on the balls, ‖η_w‖ stays strictly concave there, so each ball holds **at most one** atom: S(f* + w) ≤ S.
 
-Both need the exact solution.  The computed one has a gap; ½‖r − r*‖² ≤ gap (strong concavity of the dual), so its distance
-√(2·gap)·sup‖φ‖/λ is taken off the margin, and with it the statement holds for the true optimum.
+Both need the exact solution.  The computed one has a gap; ½‖r − r*‖² ≤ gap (strong concavity of the dual), so its
+distance √(2·gap)·sup‖φ‖/λ is taken off the margin, and with it the statement holds for the true optimum.
 
 *Piecewise linear σ on data.*  η is linear on cells; the Hessian does not exist on walls, and the report says "not
 applicable" for curvature; the margin outside the caps and the independence of the features are as above.
@@ -95,12 +96,14 @@ def nondegeneracy(result: BlassoResult, radius: float, effort: Effort | None = N
         raise InputError("non-degeneracy: expected a measure with atoms, got the zero measure")
     effort = effort or Effort(tolerance=1e-4)
     piecewise = isinstance(observation.activation, PiecewiseLinear) and isinstance(observation, DataObservation)
-    bound = polyhedral.bounded_sup if piecewise else sliding.bounded_sup
     centres = measure.theta
     relation = observation.activation.relation
     if relation and not (relation.constant or relation.linear or relation.quadratic):
         centres = np.concatenate([centres, -centres])  # ‖η‖ is even
-    raw = bound(observation, measure, 0.0 if piecewise else 1e-3 * lam, effort, (centres, radius))
+    if isinstance(observation, DataObservation) and piecewise:
+        raw = polyhedral.bounded_sup(observation, measure, 0.0, effort, (centres, radius))
+    else:
+        raw = sliding.bounded_sup(observation, measure, 1e-3 * lam, effort, (centres, radius))
     outside = Supremum(
         raw.lower / lam,
         None if raw.upper is None else raw.upper / lam,
@@ -143,7 +146,7 @@ def _message(margin: float | None, separated: bool, single: float | None, indepe
         return "no certificate: sup‖η‖ outside the balls, or the duality gap, was not bounded"
     if margin <= 0:
         return "no certificate: ‖η‖ may reach 1 outside the balls; larger balls or a smaller gap may help"
-    words = f"certified: every optimum lives in the balls, and none appears elsewhere under small noise (margin {margin:.3g})"
+    words = f"certified: every optimum lives in the balls, also under small noise (margin {margin:.3g})"
     if separated and single is not None:
         words += (
             "; ‖η‖ is strictly concave on each ball, so each holds at most one atom, also under noise below the limit"
@@ -166,8 +169,8 @@ def _largest_atom(result: BlassoResult) -> float:
 
 
 def _largest_bend(result: BlassoResult) -> float:
-    """sup_Θ ‖D²φ(θ)[v, v]‖_{L²(ρ)} for |v| = 1: sup|σ″|·√(E⟨v, x̃⟩⁴), at most sup|σ″|·√(E|x̃|⁴) on data and √3·sup|σ″| under
-    N(0, I)."""
+    """sup_Θ ‖D²φ(θ)[v, v]‖_{L²(ρ)} for |v| = 1: sup|σ″|·√(E⟨v, x̃⟩⁴), at most sup|σ″|·√(E|x̃|⁴) on data and √3·sup|σ″|
+    under N(0, I)."""
     observation = result.observation
     sup2 = smoothness(observation.activation).sup2
     if isinstance(observation, DataObservation):

@@ -28,7 +28,7 @@ from sparsemf.measures import Network
 
 
 def test_one_atom_is_a_soft_threshold():
-    """relu, d = 1, no bias, positive inputs, y = a·x: Θ = {±1}, the atom −1 is dead, and α = (⟨y, x⟩/n − λ)₊/(|x|²/n)."""
+    """relu, d = 1, no bias, positive inputs, y = a·x: Θ = {±1}, −1 is dead, α = (⟨y, x⟩/n − λ)₊/(|x|²/n)."""
     x = np.array([[0.5], [1.0], [2.0]])
     second = float(np.mean(x**2))
     for a, lam in ((1.5, 0.2), (-0.7, 0.3), (0.1, 1.0)):

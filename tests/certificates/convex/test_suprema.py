@@ -158,8 +158,11 @@ def test_smooth_bound_on_data_against_a_grid(name, m, bias):
     assert found.upper <= truth * (1 + 2e-3)
 
 
-@pytest.mark.parametrize("name", ["tanh", "relu", "abs", "softplus", "relu2"])
-@pytest.mark.parametrize("target", ["data", "population"])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [(name, target) for name in ("tanh", "relu", "abs", "softplus") for target in ("data", "population")]
+    + [("relu2", "data")],
+)
 def test_bound_of_one_box_is_never_below_its_points(name, target):
     """Random boxes of every size, random points in them (projected to the sphere where Θ is one)."""
     rng = np.random.default_rng(11)
@@ -169,8 +172,6 @@ def test_bound_of_one_box_is_never_below_its_points(name, target):
         observation = DataObservation.of(
             rng.standard_normal((15, 2)), rng.standard_normal((15, 1)), name, True, False, *limits
         )
-    elif name == "relu2":
-        pytest.skip("no closed dual function of relu2 under a Gaussian law is bounded here")
     else:
         teacher = Network(rng.standard_normal((2, 1)), rng.standard_normal((2, 2)), rng.standard_normal(2), name)
         observation = PopulationObservation.of(teacher, None, True, False, *limits)
@@ -187,7 +188,11 @@ def test_bound_of_one_box_is_never_below_its_points(name, target):
         if sphere:
             points /= np.linalg.norm(points, axis=1, keepdims=True)
         value = np.linalg.norm(curvature.oracle.jet(points, 0).value, axis=1).reshape(60, -1)
-        assert np.all(value <= bound + 1e-12)
+        inside = np.ones(value.shape, dtype=bool)
+        if not sphere:  # boxes reach beyond Θ, and the bounds use |w| ≤ R
+            inside = (np.linalg.norm(points[:, :2], axis=1) <= 1.5).reshape(60, -1)
+        assert inside.any()
+        assert np.all((value <= bound + 1e-12) | ~inside)
 
 
 def test_first_boxes_cover_the_set():
