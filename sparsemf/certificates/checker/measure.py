@@ -123,7 +123,7 @@ class Polynomial:
         """
         if not b.size or not any(p):
             return
-        steps = 0
+        steps, d = 0, w.shape[1]
         for j in range(len(p)):
             inner = sum(c * math.comb(k, j) * b ** (k - j) for k, c in enumerate(p) if k >= j and c)
             if np.any(inner):
@@ -133,7 +133,7 @@ class Polynomial:
                     self.put(total[0] if j == 0 else None, total.T if j == 1 else None, 0.0)
                 else:
                     self.powers.setdefault(j, []).append((beta, w))
-                    block = _block(*w.shape, j)
+                    block = _block(w.shape[0], d, j)
                     steps = block - (-b.size // block) + 8  # as in _tensor, for a few networks and cores
         weight, reach = _FLOAT.norms(alpha), _FLOAT.norms(w) + np.abs(b) + 1.5 * moved
         for k, c in enumerate(p):
@@ -167,7 +167,7 @@ class Polynomial:
         if degree == 2 and self.quadratic is not None:
             out += self.quadratic.reshape(m, -1)
         for beta, w in self.powers.get(degree, []):
-            rows = _block(*w.shape, degree)
+            rows = _block(w.shape[0], d, degree)
             for start in range(0, w.shape[0], rows):
                 part = product = w[start : start + rows]
                 for _ in range(degree - 1):
@@ -299,10 +299,9 @@ def gates(a: Raw, b: Raw) -> tuple[Expanded, Array]:
         parts.append(expanded(_FLOAT, (gate, sign), constants=False))
         terms = len(image(f.activation).terms)
         values.append(np.tile(np.concatenate([f.w, f.b[:, None]], axis=1), (terms, 1)).reshape(terms * f.b.size, d + 1))
-    joined = [np.concatenate([getattr(p, x) for p in parts]) for x in ("alpha", "w", "b", "core")]
-    errors = [np.concatenate([getattr(p, x) for p in parts]) for x in ("point_error", "alpha_error")]
-    h = Expanded(*joined, np.zeros((m, d)), np.zeros(m), *errors, 0.0)
-    return h, np.concatenate(values)
+    names = ("alpha", "w", "b", "core", "point_error", "alpha_error")
+    alpha, w, bias, core, moved, lost = (np.concatenate([getattr(p, x) for p in parts]) for x in names)
+    return Expanded(alpha, w, bias, core, np.zeros((m, d)), np.zeros(m), moved, lost, 0.0), np.concatenate(values)
 
 
 def _gated(a: Raw, b: Raw) -> tuple[list[Family], Polynomial, int]:
