@@ -4,7 +4,7 @@ Relative errors (‖f − f_S‖/‖f‖, affine part free), certified, at log-s
 
 - ours: `sparsemf.recovery.upper_curve`;
 - magnitude: the S atoms of largest ‖α_i‖‖φ_i‖, refitted;
-- k-means: the centres of weighted k-means (scikit-learn, 3 starts) on the flip-aligned points of the section, refitted;
+- k-means: the centres of weighted k-means++ (scikit-learn) on the flip-aligned points of the section, refitted;
 - agglomerative: Ward clusters of the same points (scikit-learn), weighted means, refitted;
 - OMP: greedy matching pursuit (largest |correlation| of the normalised atoms, refit after every step).
 
@@ -111,7 +111,7 @@ def kmeans(problem: Problem, sizes: list[int]) -> dict[int, float]:
     points, weight = _points(problem)
     found = {}
     for size in sizes:
-        fit = KMeans(size, n_init=3, random_state=0, max_iter=100).fit(points, sample_weight=weight)
+        fit = KMeans(size, random_state=0, max_iter=100).fit(points, sample_weight=weight)
         found[size] = _refitted(problem, fit.cluster_centers_)
     return found
 

@@ -21,6 +21,7 @@ from scipy import linalg
 from sparsemf.measures import Atoms, Network
 from sparsemf.recovery.cluster import MergePath
 from sparsemf.recovery.geometry import GaussianGeometry
+from sparsemf.recovery.nested import Nested
 from sparsemf.recovery.population import Target, settle
 from sparsemf.recovery.problem import Dictionary, Problem
 from sparsemf.recovery.refine import Sample, refine
@@ -33,6 +34,7 @@ Array = NDArray[np.float64]
 _MEANINGFUL_DROP = 3.0
 _MERGED_PAIRS = 3
 _ROUNDS = 4
+_MOST_SELECTED = 0.7
 _WORTH_A_TRY = 1.5
 _DEGREES = (8, 12, 16, 24, 32, 48, 96)
 #: The cut tail of the search's series, as a share of the error at hand.
@@ -46,10 +48,12 @@ _CHEAP = 1e10
 class Refiner:
     """Local search over all atoms: in the population under a Gaussian law, on data rows under an empirical one.
 
+    ``selected`` is the greedy path: a beginning of it that is close enough stands for f in the search.
     ``sample`` inputs and ``parameters`` free parameters at most in the latter case.
     """
 
     problem: Problem
+    selected: Nested
     sample: int
     parameters: int
 
@@ -70,19 +74,25 @@ class Refiner:
         return self.problem.n - 1 if self.population else min(self.problem.n - 1, self.parameters // per_atom)
 
     @cached_property
-    def _targets(self) -> dict[int, Target]:
+    def _targets(self) -> dict[tuple[int, int], Target]:
         return {}
 
     def _target(self, error: float) -> Target:
-        """f cut at the least degree whose tail is small beside ``error``."""
+        """f, or the least selection of its atoms, at the least degree whose rest is small beside ``error``."""
         problem = self.problem
+        close = self.selected.errors <= _TAIL * error
+        size = int(np.argmax(close)) if close.any() else problem.n
         degree = _DEGREES[-1]
         for degree in _DEGREES:
             if float(np.linalg.norm(problem.weight * problem.atoms.tail(degree))) <= _TAIL * error:
                 break
-        if degree not in self._targets:
-            self._targets[degree] = Target.of(problem.atoms, problem.network.alpha, degree)
-        return self._targets[degree]
+        if size > _MOST_SELECTED * problem.n:
+            size = problem.n
+        if (degree, size) not in self._targets:
+            whole = Dictionary(problem.atoms, problem.network.alpha, 0.0)
+            used = whole if size == problem.n else self.selected.dictionary(problem, size)
+            self._targets[degree, size] = Target.of(used.atoms, used.beta, degree)
+        return self._targets[degree, size]
 
     @cached_property
     def _sample(self) -> Sample:
@@ -189,7 +199,7 @@ def best_new_atom(problem: Problem, current: Dictionary) -> Atoms:
 
 
 def smaller(problem: Problem, current: Dictionary) -> list[Atoms]:
-    """Dictionaries of one atom less: the cheapest one left out, or one of the pairs that move least mass least merged."""
+    """Dictionaries of one atom less: the cheapest one left out, or a pair merged whose mass moves least."""
     atoms, n = current.atoms, current.atoms.n
     rows = np.arange(n)
     gram = problem.geometry.gram(atoms, atoms)

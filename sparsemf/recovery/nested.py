@@ -7,8 +7,8 @@ first S atoms with the coefficients β_S = M[:S, :S] Y[:S] have exactly
 
 so the sums over leading blocks of two arrays give every S; M ≈ L^{−T}, Y ≈ L⁻¹C for G ≈ LLᵀ make β_S the best
 coefficients, but nothing depends on how well they do.  The rounding of γᵀKγ, γ = (α, −β_S), is bounded by the
-geometry's stated margin at |γ|ᵀ|K||γ| ≤ mass², where Σ‖γ_i‖‖φ_i‖ ≤ mass_S = Σ‖α_i‖‖φ_i‖ + Σ_{t ≤ S} ‖y_t‖ Σ_i |M_it|‖φ_i‖,
-three times over for the products with M.
+geometry's stated margin at |γ|ᵀ|K||γ| ≤ mass², three times over for the products with M, where
+mass_S = Σ‖α_i‖‖φ_i‖ + Σ_{t ≤ S} ‖y_t‖ Σ_i |M_it|‖φ_i‖ ≥ Σ‖γ_i‖‖φ_i‖.
 """
 
 from __future__ import annotations

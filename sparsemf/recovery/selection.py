@@ -18,7 +18,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-from scipy.linalg import blas
 
 from sparsemf.measures import Atoms
 from sparsemf.recovery.problem import Problem
@@ -41,6 +40,7 @@ def _pivots(matrix: Array, vectors: Array, count: int, largest: bool, least: Arr
     Rows whose diagonal has fallen to ``least`` are out.  Forwards (``largest``) the path ends when ‖C_⊥‖-explained
     energy reaches ``floor`` (the energy to be explained, as a sum of the gains).
     """
+    (gemm,) = linalg.get_blas_funcs(("gemm",), (matrix,))
     names = np.arange(matrix.shape[0])
     order: list[int] = []
     explained = 0.0
@@ -79,7 +79,7 @@ def _pivots(matrix: Array, vectors: Array, count: int, largest: bool, least: Arr
             matrix, vectors, v = matrix[np.ix_(kept, kept)], vectors[kept], np.asfortranarray(v[kept])
         else:
             least = np.where(live, least, np.inf)
-        matrix = blas.dgemm(-1.0, v, v, 1.0, matrix.T, trans_b=True, overwrite_c=True).T
+        matrix = gemm(-1.0, v, v, 1.0, matrix.T, trans_b=True, overwrite_c=True).T
         vectors -= v @ y
     return np.array(order, dtype=np.int64)
 

@@ -1,9 +1,9 @@
 """The upper curve U(S): for every S an explicit S-atom dictionary and a certified bound of ‖f − f_S‖.
 
 The best of several *paths* counts at each S, and U is made monotone, as fewer atoms are allowed: the greedy selection
-path and backward elimination (:mod:`sparsemf.recovery.selection`); jointly refined dictionaries, their elimination paths
-downwards and their extensions upwards (:mod:`sparsemf.recovery.joint`); clusters' means where particles are alike.
-Every beginning of every path is certified (:mod:`sparsemf.recovery.nested`).
+path and backward elimination (:mod:`sparsemf.recovery.selection`); jointly refined dictionaries, their elimination
+paths downwards and their extensions upwards (:mod:`sparsemf.recovery.joint`); clusters' means where particles are
+alike.  Every beginning of every path is certified (:mod:`sparsemf.recovery.nested`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Effort:
         Under an empirical law: rows that steer the search, and free parameters of a refined dictionary.
     """
 
-    few: int = 12
+    few: int = 8
     drops: int = 3
     joint: int = 10
     steps: int = 2
@@ -166,7 +166,7 @@ def upper_curve(
         _eliminate(curve, order)
     if n > 1:
         target = resolution * norm
-        refiner = Refiner(problem, effort.sample, effort.parameters)
+        refiner = Refiner(problem, selected, effort.sample, effort.parameters)
         _few(curve, refiner, selected.atoms, effort, target, progress)
         _means(curve, selected.errors, effort, target)
         if refiner.population:
