@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 PINNED = ("pyscnn==0.0.10", "celer==0.7.4", "torch==2.14.1", "numpy==2.4.6", "scikit-learn==1.9.1")
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+ONE_THREAD: dict[str, str] = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def peer_scnn(x, y, lam: float, gates: int) -> dict[str, object]:

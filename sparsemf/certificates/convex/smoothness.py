@@ -96,7 +96,7 @@ def _softsign(z: Array) -> Array:
 
 
 def _relu2(z: Array) -> Array:
-    return 2.0 * (z > 0)
+    return np.where(z > 0, 2.0, 0.0)
 
 
 _CORES: dict[str, Smoothness] = {
