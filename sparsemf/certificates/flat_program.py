@@ -93,7 +93,7 @@ def incidence(edges: Edges, n: int) -> csr_array:
 
 
 @cache
-def _greeted() -> None:
+def greeted() -> None:
     """HiGHS greets once per process on the C library's standard output, whatever its options: where nobody reads it."""
     import highspy
 
@@ -123,7 +123,7 @@ def _program(mass: Array, cost: Array, edges: Edges) -> tuple[Array, Array] | No
     matrix = incidence(edges, n)
     options: dict[str, Any]
     if r == 1:
-        _greeted()
+        greeted()
         potential = cp.Variable(n)
         steps: list[Any] = [matrix @ potential <= edges.length, -(matrix @ potential) <= edges.length] if k else []
         limits: list[Any] = [potential <= cost, -potential <= cost]

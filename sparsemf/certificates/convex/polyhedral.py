@@ -106,6 +106,7 @@ def solve(observation: DataObservation, lam: float, effort: Effort) -> tuple[Ato
             break  # the maxima lie in cells that are already there: the accuracy of the solver is reached
         measure, signs, solver = _corrected(observation, measure, signs, theta, lam)
     if supremum is None:
+        measure, _ = condensed(observation, measure, lam, 0.1 * effort.tolerance)
         supremum = bounded_sup(observation, measure, lam, effort)
     return measure, supremum, iteration, solver
 

@@ -25,7 +25,7 @@ from sparsemf.certificates.convex.data import DataObservation
 from sparsemf.certificates.convex.observation import Atomic
 from sparsemf.certificates.convex.polyhedral import dual_function
 from sparsemf.certificates.convex.result import BlassoResult
-from sparsemf.certificates.flat_program import _greeted
+from sparsemf.certificates.flat_program import greeted
 from sparsemf.exceptions import InputError
 
 Array = NDArray[np.float64]
@@ -115,7 +115,7 @@ def _milp(
     import cvxpy as cp
     import highspy
 
-    _greeted()
+    greeted()
     # equality in the coordinates of the column space, entry by entry to tolerance/√rank
     u, s, _ = np.linalg.svd(columns, full_matrices=False)
     u = u[:, s > 1e-12 * s[0]]
