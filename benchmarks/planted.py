@@ -46,7 +46,7 @@ def run(seed: int, first: int, count: int) -> dict[str, Any]:
         case = random_case(rng)
         start = time.perf_counter()
         try:
-            found = sparsemf.analyze(case.network, effort=Effort(refine_up_to=1, drops=1, sample=1024))
+            found = sparsemf.analyze(case.network, effort=Effort(few=1, drops=1, joint=0))
         except InputError as error:
             counts["refused"] += 1
             missed.append(f"case {number}: {case.label}: {error}")

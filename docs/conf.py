@@ -19,6 +19,8 @@ autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 autodoc_class_signature = "separated"
 napoleon_google_docstring = False
+# shapes such as (n, d) in docstrings look like names that several classes have
+suppress_warnings = ["ref.python"]
 
 
 def _escape(_app, _what, _name, _obj, _options, lines) -> None:

@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 
 _ATOM_NUMBERS = 400_000
 _PROJECTED = 3000
+_WIDTH_SEARCHED = 64
+"""Up to this width the least width of a relu network is searched for: a mixed-integer program may take seconds."""
 
 
 def _silent(_stage: str, _fraction: float) -> None:
@@ -297,7 +299,7 @@ def analyze(
         threshold = s_up(canonical, 1e-2 * norm.upper)
     coefficients = coefficient_bounds(upper, lower, stairs, found, floor)
     clock("atoms")
-    exact = exact_count(network, law)
+    exact = exact_count(network, law, width=network.width <= _WIDTH_SEARCHED)
     clock("exact count")
     return Analysis(
         source=network,

@@ -49,6 +49,9 @@ class Effort:
     ----------
     few :
         Joint refinement to a local optimum for every S ≤ ``few`` …
+    fine :
+        Where these come within ``fine``·‖f‖_⊥ already - a cloud around few atoms - the larger S describe its dust, and
+        get no means of clusters and no joint refinement; nor does any S at which the greedy path is that close.
     drops :
         … and at so many more S after which merging becomes cheap.
     joint :
@@ -61,6 +64,7 @@ class Effort:
     """
 
     few: int = 8
+    fine: float = 0.02
     drops: int = 3
     joint: int = 10
     steps: int = 2
@@ -168,9 +172,11 @@ def upper_curve(
         target = resolution * norm
         refiner = Refiner(problem, selected, effort.sample, effort.parameters)
         _few(curve, refiner, selected.atoms, effort, target, progress)
-        _means(curve, selected.errors, effort, target)
-        if refiner.population:
-            _many(curve, refiner, selected.errors, effort, target, progress)
+        fine = max(target, effort.fine * norm)
+        if curve.upper[: effort.few + 1].min() > fine:
+            _means(curve, selected.errors, effort, fine)
+            if refiner.population:
+                _many(curve, refiner, selected.errors, effort, fine, progress)
     source = np.arange(n + 1)
     for size in range(1, n + 1):
         if curve.upper[size] >= curve.upper[size - 1]:

@@ -421,7 +421,7 @@ def test_a_failing_solver_leaves_honest_bounds(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_solvers_are_silent(capfd: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(44)
-    flat_program._greeted.cache_clear()
+    flat_program.greeted.cache_clear()
     for m in (1, 2):
         orbit_distance(random_network(rng, "elu", 4, m=m), random_network(rng, "elu", 4, m=m))
     os.write(1, b"end")
