@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsemf.activations.quadrature import normalised_hermite
 from sparsemf.identifiability.flattenings import Flattening, Spectrum, feature_count, symmetric_features
+from sparsemf.identifiability.verified import ROUNDOFF, Eigenvalues
 from sparsemf.measures import Atoms, Network
 from sparsemf.measures.gaussian import ENTRY_ULPS, UNIT
 
@@ -190,11 +191,12 @@ class HermiteTarget:
             matrix[row, column] = value
         flat = matrix.reshape(len(rows), -1)
         sigma = np.linalg.svd(flat, compute_uv=False)
-        total = float(np.sum(flat**2))
+        total = float(np.sum(flat**2)) * (1 + flat.size * ROUNDOFF)
         # backward error of the SVD, then |Σσ̂² − Σσ²| over any set of at most min(shape) values
         slip = (8 * sum(flat.shape) + ENTRY_ULPS) * UNIT * np.sqrt(total)
         margin = 2 * slip * np.sqrt(sigma.size * total) + sigma.size * slip**2
-        return Spectrum(flattening, np.asarray(sigma**2, dtype=np.float64), total, float(margin))
+        energy = np.asarray(sigma**2, dtype=np.float64)
+        return Spectrum(flattening, Eigenvalues(energy, 1.0 - (energy.size + 16) * ROUNDOFF, float(margin)))
 
 
 def few_enough(rank: int, degree: int) -> bool:

@@ -74,7 +74,12 @@ class Analysis:
     coefficients: CoefficientBounds | None = None
 
     def dictionary_of(self, size: int) -> Network:
-        """The explicit network of at most ``size`` atoms behind U(size), in input coordinates."""
+        """The explicit network of at most ``size`` atoms behind U(size), in input coordinates.
+
+        Raises :class:`InputError` where there is no such curve (S* is an exact count).
+        """
+        if self.upper is None:
+            raise InputError("dictionary: expected a network with a staircase, got one whose S* is an exact count")
         return _input_coordinates(self.upper.network(min(size, self.upper.upper.size - 1)), self.law)
 
     def document(self) -> dict[str, Any]:

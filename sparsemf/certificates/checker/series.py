@@ -298,7 +298,8 @@ def gram(
         bent = 0.5 * np.bincount(label, weights=mass * chi**2, minlength=starts.size)
         z = np.minimum(direct[present], along) / (degree + 1) + bent
         y = np.bincount(label, weights=mass * chi, minlength=starts.size)
-        dipole = (z * (1 + 1e-12), y * (1 + 1e-12), np.maximum.reduceat(chi, starts))
+        widest = np.asarray(np.maximum.reduceat(chi, starts), dtype=np.float64)
+        dipole = (z * (1 + 1e-12), np.asarray(y * (1 + 1e-12), dtype=np.float64), widest)
         cross = min(cross, tails.between(arith, unit, starts, mass, tau, degree + 1, dipole=dipole))
     head = np.hypot(np.sqrt(arith.norm(f.t0) ** 2 + arith.norm(f.t1) ** 2) + f.low_error, second[1]) * (1 + 1e-15)
     upper = np.sqrt(head**2 + arith.up(form) + margin + inside + cross) * (1 + 1e-14) + f.drift
