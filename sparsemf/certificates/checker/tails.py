@@ -49,7 +49,7 @@ _PANELS = 64
 _FLOOR = 0.25
 """ρ⁺ is at least this, so that χ/ρ⁺ stays small."""
 _BLOCK = 20_000_000
-MOST_PAIRS = 4_000_000
+MOST_PAIRS = 400_000
 """Pairs inside groups beyond this are not looked at (in balls a hundredth of it)."""
 
 
