@@ -1,7 +1,7 @@
 """Verdicts against known truths: random pairs of all activations, group elements composed at random, perturbations at
 10^[−14, −1], near-equalities on the threshold; every certificate checked, and a lie of the prover told about each.
 
-    python benchmarks/fuzz.py [--pairs 20000] [--seed 0] [--jobs 2]
+    python benchmarks/fuzz.py [--pairs 20000] [--seed 0] [--jobs 2] [--keep FILE]
 
 Prints counts; a wrong verdict, a bound that misses the truth, a refused certificate or an accepted lie is printed in
 full and makes the exit code 1.
@@ -14,13 +14,14 @@ import json
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent / "tests")]
+
+from sweep import sweep  # noqa: E402
 
 
 def run(seed: int, first: int, count: int) -> dict[str, Any]:
@@ -78,29 +79,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="file of finished parts; given again, they are not run again")
     options = parser.parse_args()
-    start, step = time.perf_counter(), 100
-    tasks = [(options.seed, first, min(step, options.pairs - first)) for first in range(0, options.pairs, step)]
-    counts: Counter[str] = Counter()
-    failures, undecided, seconds, checking = [], [], [], []
-    looked_at = 0
-    with ProcessPoolExecutor(options.jobs) as pool:
-        try:
-            for task, part in zip(tasks, pool.map(run, *zip(*tasks, strict=True)), strict=True):
-                counts.update(part["counts"])
-                failures += part["failures"]
-                undecided += part["undecided"]
-                seconds += part["seconds"]
-                checking += part["checking"]
-                looked_at += task[2]
-                for line in part["failures"]:
-                    sys.stdout.write(f"{line}\n")
-                    sys.stdout.flush()
-                sys.stderr.write(f"\r{looked_at} pairs, {time.perf_counter() - start:.0f} s")
-        except KeyboardInterrupt:  # what is known by then is said
-            pool.shutdown(wait=False, cancel_futures=True)
-    sys.stderr.write("\n")
-    for line in undecided[:20]:
+    start = time.perf_counter()
+    counts, lists = sweep(run, options.seed, options.pairs, 25, options.jobs, options.keep)
+    for line in lists.get("undecided", [])[:20]:
         sys.stdout.write(line + "\n")
     names = (
         "equivalent",
@@ -115,11 +98,12 @@ def main() -> None:
         sys.stdout.write(f"{name:28s} {counts[name]}\n")
     share = counts["clear but undecided"] / max(counts["clear"], 1)
     sys.stdout.write(f"undecided among the clear    {100 * share:.3f} %\n")
-    for name, values in (("certify", seconds), ("verify", checking)):
-        q = np.quantile(values, [0.5, 0.9, 1.0])
+    for name, key in (("certify", "seconds"), ("verify", "checking")):
+        q = np.quantile(lists.get(key) or [0.0], [0.5, 0.9, 1.0])
         sys.stdout.write(f"{name}: median {q[0] * 1e3:.1f} ms, 90 % {q[1] * 1e3:.1f} ms, longest {q[2]:.2f} s\n")
-    sys.stdout.write(f"{looked_at} pairs in {time.perf_counter() - start:.0f} s on {options.jobs} processes\n")
-    sys.exit(1 if failures else 0)
+    elapsed = time.perf_counter() - start
+    sys.stdout.write(f"{counts['looked at']} pairs in {elapsed:.0f} s on {options.jobs} processes\n")
+    sys.exit(1 if lists.get("failures") else 0)
 
 
 if __name__ == "__main__":

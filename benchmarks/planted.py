@@ -9,7 +9,7 @@ atoms (the heaviest atoms, or merged pairs, refitted) is closer than hi.  Every 
 refinement is limited to two sizes: what is tested are the certificates, not how low U(S) can be brought for S below
 the planted one.
 
-    python benchmarks/planted.py [--cases 5000] [--seed 0] [--jobs 2]
+    python benchmarks/planted.py [--cases 5000] [--seed 0] [--jobs 2] [--keep FILE]
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import json
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent / "tests")]
+
+from sweep import sweep  # noqa: E402
 
 
 def run(seed: int, first: int, count: int) -> dict[str, Any]:
@@ -90,37 +91,19 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="file of finished parts; given again, they are not run again")
     options = parser.parse_args()
-    start, step = time.perf_counter(), 20
-    tasks = [(options.seed, first, min(step, options.cases - first)) for first in range(0, options.cases, step)]
-    counts: Counter[str] = Counter()
-    failures: list[str] = []
-    missed: list[str] = []
-    seconds: list[float] = []
-    with ProcessPoolExecutor(options.jobs) as pool:
-        try:
-            for part in pool.map(run, *zip(*tasks, strict=True)):
-                counts.update(part["counts"])
-                failures += part["failures"]
-                missed += part["missed"]
-                seconds += part["seconds"]
-                for line in part["failures"]:
-                    sys.stdout.write(f"{line}\n")
-                    sys.stdout.flush()
-                sys.stderr.write(f"\r{counts['cases']} cases, {time.perf_counter() - start:.0f} s")
-        except KeyboardInterrupt:  # what is known by then is said
-            pool.shutdown(wait=False, cancel_futures=True)
-    sys.stderr.write("\n")
-    for line in missed[:40]:
+    counts, lists = sweep(run, options.seed, options.cases, 20, options.jobs, options.keep)
+    for line in lists.get("missed", [])[:40]:
         sys.stdout.write(f"not certified: {line}\n")
     for name in sorted(counts):
         sys.stdout.write(f"{name:44s} {counts[name]}\n")
     for name in ("wrong", "not verified"):
         sys.stdout.write(f"{name:44s} {counts[name]}\n")
-    if seconds:
-        q = np.quantile(seconds, [0.5, 0.9, 1.0])
+    if lists.get("seconds"):
+        q = np.quantile(lists["seconds"], [0.5, 0.9, 1.0])
         sys.stdout.write(f"analyze and certificate: median {q[0]:.2f} s, 90 % {q[1]:.2f} s, longest {q[2]:.1f} s\n")
-    sys.exit(1 if failures else 0)
+    sys.exit(1 if lists.get("failures") else 0)
 
 
 if __name__ == "__main__":
