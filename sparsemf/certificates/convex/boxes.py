@@ -1,7 +1,8 @@
 """sup ‖η‖ over Θ for general σ: branch and bound over boxes with Taylor bounds.
 
 On a box with centre c and half-lengths h, ρ = |h|, write A = ‖η(c)‖, e = η(c)/A, p = Dη(c)ᵀe, and P for the projection
-off e.  For |δ_i| ≤ h_i and any S ≥ ‖D²η[v, v]‖, T ≥ ‖D³η[v, v, v]‖ (|v| = 1):
+off e.  For |δ_i| ≤ h_i and any S ≥ ‖D²η[v, v]‖, T ≥ ‖D³η[v, v, v]‖ (|v| = 1) on the box - or T ≥ ‖D³η(c)‖ +
+ρ·sup‖D⁴η‖/4, in whose first term the rows' signs cancel (:meth:`.Curvature.third_from`):
 
     (1)  ‖η(c + δ)‖ ≤ A + M|δ|,                                      M = the Lipschitz bound of η,
     (2)  ‖η(c + δ)‖ ≤ √((A + ⟨p, δ⟩)² + ‖P Dη δ‖²) + ½S|δ|²,
@@ -65,11 +66,11 @@ class Boxes:
 
 
 def first_boxes(space: ParameterSet, curvature: Curvature) -> Boxes:
-    """A cover of Θ in effective coordinates (of its half θ_half ≥ 0 where η is even in that coordinate).
+    """A cover of Θ in effective coordinates (of a half of it where ‖η‖ is even in a coordinate, or in θ).
 
     Lengths are rounded up to powers of two, so that all later centres are exact.
     """
-    dim, even = curvature.dim, curvature.half
+    dim, even = curvature.dim, 0 if curvature.half is None and curvature.central else curvature.half
     if not space.sphere:
         half = np.full(dim, _power_of_two(space.radius))
         if space.bias:
@@ -159,6 +160,7 @@ def sup_over_boxes(
             ("Lipschitz", curvature.lipschitz),
             ("second", curvature.second),
             ("third", curvature.third),
+            ("fourth", curvature.fourth),
         )
         if np.isfinite(known)
     ]
@@ -227,9 +229,10 @@ def box_bounds(space: ParameterSet, curvature: Curvature, boxes: Boxes) -> Array
     second = np.minimum(
         curvature.second, curvature.oracle.second_on(boxes.centre - boxes.half, boxes.centre + boxes.half)
     )
+    third = curvature.third_from(boxes.centre, radius)
     if jet.value.shape[1] == 1:
         sides = [
-            _one_side(space, curvature, boxes, radius, second, sign * jet.value[:, 0], sign * jet.jacobian[:, 0],
+            _one_side(space, curvature, boxes, radius, second, third, sign * jet.value[:, 0], sign * jet.jacobian[:, 0],
                       None if jet.hessian is None else sign * jet.hessian[:, 0])
             for sign in (1.0, -1.0)
         ]  # fmt: skip
@@ -245,7 +248,7 @@ def box_bounds(space: ParameterSet, curvature: Curvature, boxes: Boxes) -> Array
             # √(a² + b²) ≤ a + b²/(2a) for a ≥ low, and ≤ |a| + b
             extra = np.where(low > 0, np.minimum(0.5 * wide * radius**2 / low, np.sqrt(wide) * radius), np.inf)
         extra = np.where(size > 0, np.minimum(extra, np.sqrt(wide) * radius), np.sqrt(wide) * radius)
-        bound = _one_side(space, curvature, boxes, radius, second, size, slope, None, extra)
+        bound = _one_side(space, curvature, boxes, radius, second, third, size, slope, None, extra)
         # where A + ⟨p, δ⟩ may be negative: the plain triangle inequality (and |u| ≥ 1 on the cube's surface)
         with np.errstate(invalid="ignore"):
             plain = size + np.linalg.norm(jet.jacobian, axis=(1, 2)) * radius + 0.5 * second * radius**2
@@ -260,6 +263,7 @@ def _one_side(
     boxes: Boxes,
     radius: Array,
     second: Array,
+    third: Array,
     value: Array,
     slope: Array,
     hessian: Array | None,
@@ -275,13 +279,13 @@ def _one_side(
         # rounding of LAPACK's eigenvalue: (16 D + 64) units of the norm
         largest = np.linalg.eigvalsh(hessian)[:, -1]
         largest += (16 * curvature.dim + 64) * UNIT * np.linalg.norm(hessian, axis=(1, 2))
-        top = np.minimum(second, largest + curvature.third * radius / 3)
+        top = np.minimum(second, largest + third * radius / 3)
         bend = np.minimum(bend, 0.5 * np.maximum(top, 0.0) * radius**2)
     if extra is not None:
         bend = bend + extra
     if not space.sphere:
         plain = _least(value, slope, boxes.half, radius, bend, top, extra is None, curvature.lipschitz)
-        return np.minimum(plain, _towards_rim(space, curvature, boxes, value, slope, radius, bend, top, hessian))
+        return np.minimum(plain, _towards_rim(space, curvature, boxes, value, slope, radius, bend, top, third, hessian))
     degree = float(space.degree or 1)
     tilt = degree * (size ** (degree - 2))[:, None] * boxes.centre
     height = size**degree
@@ -314,6 +318,7 @@ def _towards_rim(
     radius: Array,
     bend: Array,
     top: Array,
+    third: Array,
     hessian: Array | None,
 ) -> Array:
     """The bound for points with |w| ≤ R_w, by weak duality in that constraint.
@@ -334,7 +339,7 @@ def _towards_rim(
         form = hessian - mu[:, None, None] * np.diag(eye)
         largest = np.linalg.eigvalsh(form)[:, -1]
         largest += (16 * curvature.dim + 64) * UNIT * np.linalg.norm(form, axis=(1, 2))
-        top = largest + curvature.third * radius / 3
+        top = largest + third * radius / 3
         bend = np.minimum(bend, 0.5 * np.maximum(top, 0.0) * radius**2)
         return _least(base, inward, boxes.half, radius, bend, top, True, np.inf)
     return _least(base, inward, boxes.half, radius, bend, top, False, np.inf)

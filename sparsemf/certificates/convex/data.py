@@ -170,6 +170,7 @@ class DataObservation:
         length = np.linalg.norm(reduced, axis=1)
         second = _largest(reduced, weight) * smooth.sup2
         third = _largest(reduced, weight * length) * smooth.sup3
+        fourth = _largest(reduced, weight * length**2) * smooth.sup4
         slope = self.slope_bound
         reach = self.row_reach()
         # γ-type rounding of Σ r_i σ(z_i), the rounding of z and of libm (≤ 32 ulp), r's own error
@@ -180,7 +181,9 @@ class DataObservation:
         error += self.residual_error(measure) * self.atom_size()
         lipschitz = self.activation.lipschitz * float(weight @ length) * (1 + 1e-12)
         oracle = RowOracle(self.activation, reduced, r)
-        return Curvature(oracle, second, third, lipschitz, error, reduced.shape[1], None, w_dim, embed)
+        relation = self.activation.relation
+        central = relation is not None and not (relation.constant or relation.linear or relation.quadratic)
+        return Curvature(oracle, second, third, lipschitz, error, reduced.shape[1], None, w_dim, embed, fourth, central)
 
     def _effective(self) -> tuple[Array, Array, Array]:
         """(design in effective coordinates, embedding, what each row loses): the row space of the design (of X alone
@@ -262,6 +265,29 @@ class RowOracle:
 
     def second_on(self, low: Array, high: Array) -> Array:
         return np.full(low.shape[0], np.inf)
+
+    def third_at(self, theta: Array) -> Array:
+        """‖D³η‖ as a D×D² matrix, which bounds the trilinear form: (1/n) Σ_i r_i σ‴(z_i) x_i ⊗ (x_i ⊗ x_i)."""
+        third = smoothness(self.activation).third
+        if third is None:
+            return np.full(theta.shape[0], np.inf)
+        n, dim = self.design.shape
+        outer = np.einsum("na,nb,nc->nabc", self.design, self.design, self.design).reshape(n, -1)
+        found = np.zeros(theta.shape[0])
+        block = max(1, 2_000_000 // n)
+        for start in range(0, theta.shape[0], block):
+            rows = slice(start, start + block)
+            bend = third(theta[rows] @ self.design.T)
+            for o in range(self.residual.shape[1]):
+                form = (bend @ (self.residual[:, o, None] * outer) / n).reshape(-1, dim, dim * dim)
+                gram = form @ form.transpose(0, 2, 1)
+                size = np.trace(gram, axis1=1, axis2=2)
+                largest = np.linalg.eigvalsh(gram)[:, -1] + (16 * dim + dim**2 + 64) * UNIT * size
+                found[rows] += np.maximum(largest, 0.0)
+        # γ-type rounding of the sums, in the Frobenius norm
+        weight = np.linalg.norm(self.residual, axis=1) * np.linalg.norm(self.design, axis=1) ** 3
+        slack = 4 * (n + 64) * UNIT * float(np.mean(weight)) * smoothness(self.activation).sup3
+        return np.sqrt(found) * (1 + 1e-12) + slack
 
 
 def _ops():

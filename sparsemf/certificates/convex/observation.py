@@ -68,8 +68,9 @@ class Curvature:
     """η of one residual r on Θ, in few coordinates, with what bounds it between points.
 
     For every unit v and θ in the convex hull of Θ: ‖D²η(θ)[v, v]‖ ≤ ``second`` (∞ when unknown), and the same for
-    D³ with ``third``; ‖η(θ) − η(θ′)‖ ≤ ``lipschitz``·|θ − θ′|.  ``error`` bounds ‖η − computed η‖ on Θ: rounding,
-    what the effective coordinates leave out and the truncation of a series.  ``jet(θ, order)`` evaluates.
+    D³ with ``third`` and D⁴ with ``fourth``; ‖η(θ) − η(θ′)‖ ≤ ``lipschitz``·|θ − θ′|.  ``error`` bounds ‖η − computed
+    η‖ on Θ: rounding, what the effective coordinates leave out and the truncation of a series.  ``jet(θ, order)``
+    evaluates.
     """
 
     oracle: Oracle
@@ -84,6 +85,17 @@ class Curvature:
     """How many of the coordinates are w."""
     embed: Array
     """(dim, D): a point of the original Θ is (effective point) @ embed."""
+    fourth: float = np.inf
+    """Finite only where the oracle's :meth:`Oracle.third_at` is."""
+    central: bool = False
+    """‖η(−θ)‖ = ‖η(θ)‖ (odd or even σ), so that θ₀ ≥ 0 suffices."""
+
+    def third_from(self, centre: Array, radius: Array) -> Array:
+        """T with |η(c + δ) − (Taylor's polynomial of degree 2)| ≤ T|δ|³/6 for |δ| ≤ ``radius``: the smaller of
+        ``third`` and ‖D³η(c)‖ + ``fourth``·radius/4, as the remainder of degree 3 is at most ``fourth``·|δ|⁴/24."""
+        if not np.isfinite(self.fourth):
+            return np.full(radius.shape, self.third)
+        return np.minimum(self.third, (self.oracle.third_at(centre) + 0.25 * self.fourth * radius) * (1 + 1e-12))
 
 
 class Oracle(Protocol):
@@ -95,6 +107,10 @@ class Oracle(Protocol):
 
     def second_on(self, low: Array, high: Array) -> Array:
         """Bounds of ‖D²η‖ on each box [low, high] (n, dim), used beside ``Curvature.second``."""
+        ...
+
+    def third_at(self, theta: Array) -> Array:
+        """Bounds of ‖D³η(θ)[v, v, v]‖, |v| = 1, at points (n, dim); ∞ where σ‴ is not known."""
         ...
 
 

@@ -157,6 +157,9 @@ class ReluOracle:
             by_bias = np.where(b_low > 0, steep / b_low, np.inf)
         return abs(self.kink) * np.sqrt(3.0) * self._mass() * np.minimum(by_length, by_bias) * (1 + 1e-11)
 
+    def third_at(self, theta: Array) -> Array:
+        return np.full(theta.shape[0], np.inf)
+
     def _mass(self) -> float:
         """Σ_g‖Σγ_i‖|u_g| + Σ_i‖γ_i‖|u_i − u_g| + |(a, a₀)| with greedy groups (any are valid)."""
         u = np.concatenate([self.w, self.b[:, None]], axis=1)

@@ -76,6 +76,9 @@ class SeriesOracle:
     def second_on(self, low: Array, high: Array) -> Array:
         return np.full(low.shape[0], np.inf)
 
+    def third_at(self, theta: Array) -> Array:
+        return np.full(theta.shape[0], np.inf)
+
     def jet(self, theta: Array, order: int) -> Jet:
         parts = [self._jet(theta[i : i + _BLOCK], order) for i in range(0, theta.shape[0], _BLOCK)]
         if not parts:

@@ -1,4 +1,4 @@
-"""σ″ and bounds of sup|σ″|, sup|σ‴|, from which Taylor remainders of η follow.
+"""σ″, σ‴ and bounds of sup|σ″|, sup|σ‴|, sup|σ⁗|, from which Taylor remainders of η follow.
 
 Proofs of the constants (each is compared with dense grids in the tests):
 
@@ -14,7 +14,17 @@ Proofs of the constants (each is compared with dense grids in the tests):
 | sin, cos | 1 | 1 | |
 | elu, softsign, relu² | 1, 2, 2 | ∞ | σ′ is Lipschitz; σ″ jumps at 0 |
 
-Rounded up in the last digit.  Images (sigmoid, Φ, quick_gelu, …) inherit Σ|c|s², Σ|c||s|³ times their cores' constants.
+| core | sup\\|σ⁗\\| | why |
+|---|---|---|
+| tanh | 4.0860 | 8t(2 − 3t²)(1 − t²), extremal at 15t⁴ − 15t² + 2 = 0 |
+| erf | 4.4048 | (12z − 8z³)σ′, extremal at 4z⁴ − 12z² + 3 = 0 |
+| arctan | 4.6687 | 24z(1 − z²)/(1 + z²)⁴, extremal at 5z⁴ − 10z² + 1 = 0 |
+| gelu | 4φ(0) | (−z⁴ + 7z² − 4)φ, extremal at z² = 0, 2, 9 |
+| softplus | 1/8 | q − 6q² with q = s(1 − s) ∈ [0, 1/4] |
+| silu | 0.5001 | 4s‴ + zs⁗; one variable, decreasing for \\|z\\| > 4 |
+| sin, cos | 1 | |
+
+Rounded up in the last digit.  Images (sigmoid, Φ, quick_gelu, …) inherit Σ|c||s|^k times their cores' constants.
 """
 
 from __future__ import annotations
@@ -38,11 +48,14 @@ _ROOT_PI = float(np.sqrt(np.pi))
 
 @dataclass(frozen=True)
 class Smoothness:
-    """``second`` evaluates σ″ (None where it is not known); ``sup2`` ≥ sup|σ″| and ``sup3`` ≥ sup|σ‴|, or ∞."""
+    """``second`` and ``third`` evaluate σ″ and σ‴ (None where not known); ``sup2`` ≥ sup|σ″|, ``sup3`` ≥ sup|σ‴| and
+    ``sup4`` ≥ sup|σ⁗|, or ∞."""
 
     second: Function | None
     sup2: float
     sup3: float
+    third: Function | None = None
+    sup4: float = np.inf
 
 
 def _tanh(z: Array) -> Array:
@@ -99,17 +112,45 @@ def _relu2(z: Array) -> Array:
     return np.where(z > 0, 2.0, 0.0)
 
 
+def _tanh_third(z: Array) -> Array:
+    t = np.square(np.tanh(z))
+    return -2 * (1 - t) * (1 - 3 * t)
+
+
+def _erf_third(z: Array) -> Array:
+    return (4 * z * z - 2) * (2 / _ROOT_PI) * np.exp(-z * z)
+
+
+def _arctan_third(z: Array) -> Array:
+    return (6 * z * z - 2) / (1 + z * z) ** 3
+
+
+def _gelu_third(z: Array) -> Array:
+    return (z * z - 4) * z * np.exp(-0.5 * z * z) / _ROOT_2PI
+
+
+def _softplus_third(z: Array) -> Array:
+    s = special.expit(z)
+    return s * (1 - s) * (1 - 2 * s)
+
+
+def _silu_third(z: Array) -> Array:
+    s = special.expit(z)
+    first = s * (1 - s)
+    return first * (3 * (1 - 2 * s) + z * (1 - 6 * first))
+
+
 _CORES: dict[str, Smoothness] = {
-    "tanh": Smoothness(_tanh, 4 / (3 * np.sqrt(3)) * _UP, 2.0),
-    "erf": Smoothness(_erf, 2 * np.sqrt(2) * np.exp(-0.5) / _ROOT_PI * _UP, 4 / _ROOT_PI * _UP),
-    "arctan": Smoothness(_arctan, 3 * np.sqrt(3) / 8 * _UP, 2.0),
-    "gelu": Smoothness(_gelu, 2 / np.sqrt(2 * np.pi) * _UP, 0.7788),
-    "softplus": Smoothness(_softplus, 0.25, 1 / (6 * np.sqrt(3)) * _UP),
-    "silu": Smoothness(_silu, 0.5, 0.3082),
+    "tanh": Smoothness(_tanh, 4 / (3 * np.sqrt(3)) * _UP, 2.0, _tanh_third, 4.0860),
+    "erf": Smoothness(_erf, 2 * np.sqrt(2) * np.exp(-0.5) / _ROOT_PI * _UP, 4 / _ROOT_PI * _UP, _erf_third, 4.4048),
+    "arctan": Smoothness(_arctan, 3 * np.sqrt(3) / 8 * _UP, 2.0, _arctan_third, 4.6687),
+    "gelu": Smoothness(_gelu, 2 / np.sqrt(2 * np.pi) * _UP, 0.7788, _gelu_third, 4 / _ROOT_2PI * _UP),
+    "softplus": Smoothness(_softplus, 0.25, 1 / (6 * np.sqrt(3)) * _UP, _softplus_third, 0.125),
+    "silu": Smoothness(_silu, 0.5, 0.3082, _silu_third, 0.5001),
     "gelu_tanh": Smoothness(_gelu_tanh, 0.7979, 0.7768),
     "mish": Smoothness(_mish, 0.6443, 0.5885),
-    "sin": Smoothness(lambda z: -np.sin(z), 1.0, 1.0),
-    "cos": Smoothness(lambda z: -np.cos(z), 1.0, 1.0),
+    "sin": Smoothness(lambda z: -np.sin(z), 1.0, 1.0, lambda z: -np.cos(z), 1.0),
+    "cos": Smoothness(lambda z: -np.cos(z), 1.0, 1.0, np.sin, 1.0),
     "elu": Smoothness(_elu, 1.0, np.inf),
     "softsign": Smoothness(_softsign, 2.0, np.inf),
     "relu2": Smoothness(_relu2, 2.0, np.inf),
@@ -124,15 +165,22 @@ def smoothness(activation: Activation) -> Smoothness:
     if not parts or any(core.second is None for _, core in parts):
         return _NONE
 
-    def second(z: Array) -> Array:
-        return sum(
-            (t.coefficient * t.scale**2 * core.second(t.scale * z + t.shift) for t, core in parts if core.second),
-            np.zeros(np.shape(z)),
-        )
+    def summed(order: int) -> Function:
+        def derivative(z: Array) -> Array:
+            total = np.zeros(np.shape(z))
+            for t, core in parts:
+                function = core.second if order == 2 else core.third
+                assert function is not None
+                total = total + t.coefficient * t.scale**order * function(t.scale * z + t.shift)
+            return total
+
+        return derivative
 
     sup2 = sum(abs(t.coefficient) * t.scale**2 * core.sup2 for t, core in parts)
     sup3 = sum(abs(t.coefficient) * abs(t.scale) ** 3 * core.sup3 for t, core in parts)
-    return Smoothness(second, float(sup2) * _UP, float(sup3) * _UP)
+    sup4 = sum(abs(t.coefficient) * t.scale**4 * core.sup4 for t, core in parts)
+    third = summed(3) if all(core.third is not None for _, core in parts) else None
+    return Smoothness(summed(2), float(sup2) * _UP, float(sup3) * _UP, third, float(sup4) * _UP)
 
 
 def core_names() -> tuple[str, ...]:

@@ -197,7 +197,12 @@ def _curvature(result: BlassoResult, radius: float) -> Array:
         inside &= np.abs(space.biases(measure.theta)) + radius <= space.bias_radius
     # directions outside the effective coordinates leave η unchanged only on data; there it is not strictly concave
     inside &= constants.embed.shape[0] >= space.dim or constants.half is not None
-    return np.where(inside, (largest + constants.third * radius) / result.lam, np.nan)
+    # D³ on the ball: the global bound, or that at the atom and how far it may move
+    third = np.full(measure.size, constants.third)
+    if np.isfinite(constants.fourth):
+        at_atom = constants.oracle.third_at(measure.theta @ constants.embed.T)
+        third = np.minimum(third, at_atom + constants.fourth * radius)
+    return np.where(inside, (largest + third * radius) / result.lam, np.nan)
 
 
 def _hessian(result: BlassoResult) -> Array:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sparsemf.activations import get
+from sparsemf.certificates.convex import blasso_on_data
 from sparsemf.certificates.convex.boxes import Boxes, box_bounds, first_boxes, sup_over_boxes
 from sparsemf.certificates.convex.cones import PiecewiseLinearDual, _bound, _cone_maximum, sup_on_sphere
 from sparsemf.certificates.convex.data import DataObservation
@@ -136,6 +137,52 @@ def test_constants_of_the_cores(name):
         third = (smooth.second(z + h) - smooth.second(z - h)) / (2 * h)
         assert np.max(np.abs(third)) <= smooth.sup3 * (1 + 1e-6)
         assert np.max(np.abs(third)) >= 0.98 * smooth.sup3
+    if smooth.third is not None:
+        assert np.max(np.abs(third - smooth.third(z))) < 1e-6
+        fourth = (smooth.third(z + h) - smooth.third(z - h)) / (2 * h)
+        assert 0.98 * smooth.sup4 <= np.max(np.abs(fourth)) <= smooth.sup4 * (1 + 1e-6)
+    else:
+        assert smooth.sup4 == np.inf
+
+
+@pytest.mark.parametrize(("name", "m"), [("tanh", 1), ("gelu", 2), ("sigmoid", 1)])
+def test_remainder_of_the_second_order(name, m):
+    """|η(c + δ) − Taylor's polynomial of degree 2| against the bound, at random points and radii."""
+    rng = np.random.default_rng(11)
+    x, y = rng.standard_normal((40, 3)), rng.standard_normal((40, m))
+    observation = DataObservation.of(x, y, name, False, False, 4.0, None)
+    measure = Atomic(observation.space.sample(2, rng), 0.3 * rng.standard_normal((2, m)))
+    curvature = observation.curvature(measure)
+    centre = observation.space.sample(200, rng)
+    radius = 10 ** rng.uniform(-2, 0, 200)
+    bound = curvature.third_from(centre, radius)
+    assert np.all(bound <= curvature.third)
+    assert np.min(bound) < 0.7 * curvature.third  # the cancellation is worth something
+    step = rng.standard_normal((200, 3))
+    step *= (radius / np.linalg.norm(step, axis=1))[:, None]
+    jet, moved = observation.jet(measure, centre, 2), observation.jet(measure, centre + step).value
+    assert jet.hessian is not None
+    taylor = jet.value + np.einsum("nmd,nd->nm", jet.jacobian, step)
+    taylor += 0.5 * np.einsum("nmde,nd,ne->nm", jet.hessian, step, step)
+    gap = np.linalg.norm(moved - taylor, axis=1)
+    assert np.all(gap <= bound * radius**3 / 6 + 1e-13)
+    assert np.max(gap / (bound * radius**3 / 6 + 1e-13)) > 0.05
+
+
+def test_bound_closes_in_five_dimensions():
+    """tanh teacher on the rim, 200 rows: sup‖η‖ to 1e-6 over the ball, by half of it (η is odd)."""
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((200, 5)), rng.standard_normal((2, 5))
+    w /= np.linalg.norm(w, axis=1, keepdims=True)
+    y = np.tanh(x @ w.T) @ np.array([1.0, -0.8])
+    found = blasso_on_data(x, y, 0.05, "tanh", bias=False, radius=1.0, effort=Effort(tolerance=1e-6, regions=200_000))
+    assert found.supremum.upper is not None
+    assert 1 - 1e-6 <= found.supremum.upper <= 1 + 1e-6
+    assert found.size <= 4
+    assert "fourth" in found.supremum.how
+    theta = found.observation.space.sample(20_000, rng)
+    eta = found.observation.jet(found.measure, theta).value / found.lam
+    assert np.max(np.abs(eta)) <= found.supremum.upper
 
 
 @pytest.mark.parametrize(
@@ -195,13 +242,17 @@ def test_bound_of_one_box_is_never_below_its_points(name, target):
         assert np.all((value <= bound + 1e-12) | ~inside)
 
 
-def test_first_boxes_cover_the_set():
+@pytest.mark.parametrize("name", ["tanh", "gelu"])
+def test_first_boxes_cover_the_set(name):
     rng = np.random.default_rng(0)
-    observation = DataObservation.of(rng.standard_normal((9, 2)), rng.standard_normal(9), "tanh", True, False, 1.3, 0.7)
+    observation = DataObservation.of(rng.standard_normal((9, 2)), rng.standard_normal(9), name, True, False, 1.3, 0.7)
     curvature = observation.curvature(Atomic.empty(3, 1))
     boxes: Boxes = first_boxes(observation.space, curvature).cut().cut()
     theta = observation.space.sample(500, rng)
     inside = np.all(np.abs(theta[:, None] - boxes.centre) <= boxes.half, axis=2)
+    if name == "tanh":  # odd: θ or −θ
+        assert not inside.any(axis=1).all()
+        inside |= np.all(np.abs(-theta[:, None] - boxes.centre) <= boxes.half, axis=2)
     assert inside.any(axis=1).all()
 
 
