@@ -269,8 +269,12 @@ def _many(curve: _Curve, refiner: Refiner, selected: Array, effort: Effort, targ
     if effort.joint < 1 or last < first:
         return
     sizes = np.unique(np.geomspace(first, last, effort.joint).astype(int)).tolist()
-    for done, size in enumerate(sizes):
-        progress("refining many atoms", 0.6 + 0.4 * done / len(sizes))
+    turns = list(zip(sizes, [1, *sizes[:-1]], [*sizes[1:], end], strict=True))
+    if end <= _SMALL:  # how few can be left out: down from all of them, each time from what the last one left
+        near = (end - np.unique(np.geomspace(1, end - first, effort.joint).astype(int))).tolist()
+        turns += zip(near, [*near[1:], first], [end, *near[:-1]], strict=True)
+    for done, (size, below, above) in enumerate(turns):
+        progress("refining many atoms", 0.6 + 0.4 * done / len(turns))
         start = curve.best(size)
         if start is None:
             continue
@@ -278,8 +282,7 @@ def _many(curve: _Curve, refiner: Refiner, selected: Array, effort: Effort, targ
         moved = refiner.many(known, effort.steps, effort.inner, effort.work)
         if moved is None:
             continue
-        below, above = sizes[done - 1] if done else 1, sizes[done + 1] if done + 1 < len(sizes) else end
         curve.offer(_downwards(problem, refit(problem, moved), below))
-        if problem.gram is not None:
+        if problem.gram is not None and above > size:
             added = forward(problem, above - size, 0.0, moved)
             curve.offer(nested(problem, Atoms.joined(moved, problem.atoms.take(added))))
