@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,3 +97,14 @@ class BlassoResult:
     def eta(self, theta: Array) -> Array:
         """The dual function Φ*(f* − Φν)/λ at points of Θ, (n, m)."""
         return self.observation.jet(self.measure, theta, 1).value / self.lam
+
+    def certificate(self, data: str | None = None, tolerance: float = 5e-8) -> dict[str, Any]:
+        """The certificate of optimality (``sparsemf/optimality/1``), which :func:`sparsemf.verify` checks.
+
+        It holds the data, or with ``data`` (the name of an .npz with arrays ``X`` and ``y``) only their hash.  Its leaves
+        are cut until the checker bounds ‖η‖ by max(1, ``supremum.lower``)(1 + ``tolerance``).  Raises :class:`InputError`
+        for population targets, where sup‖η‖ was not bounded, and where the checker knows no bound.
+        """
+        from sparsemf.certificates.convex.certificate import certificate
+
+        return certificate(self, data, tolerance)
