@@ -56,5 +56,5 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArra
     ) as error:
         return Check(False, f"malformed certificate: {type(error).__name__} {error}")
     beside = f" ({' and '.join(estimates)} beside it not checked)" if estimates else ""
-    source = "data" if schema == SCHEMAS[2] else "networks"
+    source = "data: no measure on the parameter set is better by more than the gap" if schema == SCHEMAS[2] else "networks"
     return Check(True, f"the claim follows from the {source}{beside}", facts)

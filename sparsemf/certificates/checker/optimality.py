@@ -331,10 +331,6 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Any], data: Array 
     atoms = int(np.count_nonzero(decode(document["measure"]["alpha"]).any(axis=1)))
     if type(claim["atoms"]) is not int or claim["atoms"] != atoms:
         raise Refused("the measure has another number of atoms than claimed")
-    return {
-        "value": proved.value,
-        "dual_value": proved.dual_value,
-        "gap": proved.value - proved.dual_value,
-        "sup": proved.sup,
-        "atoms": atoms,
-    }
+    gap = float(np.nextafter(proved.value - proved.dual_value, np.inf))
+    facts = {"value": proved.value, "dual_value": proved.dual_value, "gap": gap}
+    return {**facts, "sup_minus_1": float(np.nextafter(proved.sup - 1, np.inf)), "atoms": atoms}
