@@ -33,13 +33,14 @@ _SHORTER = 1 - 2.0**-40
 """Coordinates are shortened so that they provably stretch nothing."""
 
 
-def certificate(result: BlassoResult, data: str | None = None, tolerance: float = 5e-8) -> dict[str, Any]:
+def certificate(result: BlassoResult, data: str | None = None, tolerance: float | None = None) -> dict[str, Any]:
     """See :meth:`.BlassoResult.certificate`."""
     observation = result.observation
     if not isinstance(observation, DataObservation):
         raise InputError("a population target has no certificate that can be checked: its inner products are not finite sums")
-    if result.supremum.upper is None:
-        raise InputError(f"no certificate: sup‖η‖ was not bounded ({result.supremum.how})")
+    supremum = result.supremum
+    if supremum.upper is None:
+        raise InputError(f"no certificate: sup‖η‖ was not bounded ({supremum.how})")
     program, measure, coordinates = _described(result, observation)
     document = {
         **header("optimality", 1),
@@ -61,13 +62,14 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
             "offset": encode(measure.offset) if program.affine else None,
         },
     }
-    enough = program.lam * max(1.0, result.supremum.lower) * (1 + tolerance)
+    aim = supremum.upper if tolerance is None else supremum.lower * (1 + tolerance)
+    enough = program.lam * max(1.0 + (tolerance or 0.0), aim)
     try:
         with Arithmetic(128).precision():
             _, left = checked.residual(program, measure)
             dual = checked.dual_function(program, checked.orthogonal(program, left), coordinates)
         # for several outputs the checker's boxes (of ‖η‖²) need far fewer nodes than the search's
-        known = result.supremum.tree if program.radius is None or program.y.shape[1] == 1 else None
+        known = supremum.tree if program.radius is None or program.y.shape[1] == 1 else None
         bits = refined(dual, known, enough)
         document["evidence"] = {
             "coordinates": None if coordinates is None else encode(coordinates),

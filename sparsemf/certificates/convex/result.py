@@ -98,11 +98,12 @@ class BlassoResult:
         """The dual function Φ*(f* − Φν)/λ at points of Θ, (n, m)."""
         return self.observation.jet(self.measure, theta, 1).value / self.lam
 
-    def certificate(self, data: str | None = None, tolerance: float = 5e-8) -> dict[str, Any]:
+    def certificate(self, data: str | None = None, tolerance: float | None = None) -> dict[str, Any]:
         """The certificate of optimality (``sparsemf/optimality/1``), which :func:`sparsemf.verify` checks.
 
         It holds the data, or with ``data`` (the name of an .npz with arrays ``X`` and ``y``) only their hash.  Its leaves
-        are cut until the checker bounds ‖η‖ by max(1, ``supremum.lower``)(1 + ``tolerance``).  Raises :class:`InputError`
+        are cut until the checker bounds ‖η‖ by ``supremum.upper``, or by max(1, ``supremum.lower``)(1 + ``tolerance``) where
+        that is given, as far as some 1.5 times the search's nodes reach.  Raises :class:`InputError`
         for population targets, where sup‖η‖ was not bounded, and where the checker knows no bound.
         """
         from sparsemf.certificates.convex.certificate import certificate
