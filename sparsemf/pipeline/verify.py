@@ -22,10 +22,16 @@ def verify(
     data: Empirical | NDArray[np.float64] | None = None,
 ) -> Verification:
     """Check a certificate: from ``certify`` or ``Analysis.certificate`` against networks ``a`` (and ``b``), from
-    ``BlassoResult.certificate`` alone, or against ``data`` (n, d + m), inputs beside outputs, if it does not hold them."""
+    ``BlassoResult.certificate`` alone, or against ``data`` (n, d + m), inputs beside outputs, if it does not hold
+    them."""
     raw = {name: raw_of(network) for name, network in (networks or {}).items()}
     found = check.check(document, raw, data.x if isinstance(data, Empirical) else data)
-    if networks and found.valid and document["law"]["name"] == "layernorm" and not _is_its_layernorm(document, networks["a"]):
+    if (
+        networks
+        and found.valid
+        and document["law"]["name"] == "layernorm"
+        and not _is_its_layernorm(document, networks["a"])
+    ):
         return Verification(False, "the law is not that of the LayerNorm in front of block a")
     return found
 

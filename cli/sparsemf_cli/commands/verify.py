@@ -12,9 +12,8 @@ import rich_click as click
 from sparsemf_cli.common import OutputOptions, emit, output_options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from numpy.typing import NDArray
+    from rich.console import Console
 
     from sparsemf.measures import Empirical, Network
 
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
 @click.argument("certificate", metavar="CERT.json")
 @click.option("--a", "path_a", metavar="A", help="The first checkpoint, when it is not beside the certificate.")
 @click.option("--b", "path_b", metavar="B", help="The second checkpoint, likewise.")
-@click.option("--data", "path_data", metavar="DATA.npz", help="The data of an empirical law or a convex program, likewise.")
+@click.option(
+    "--data", "path_data", metavar="DATA.npz", help="The data of an empirical law or a convex program, likewise."
+)
 @output_options()
 def verify(
     certificate: str, path_a: str | None, path_b: str | None, path_data: str | None, output: OutputOptions
@@ -184,7 +185,9 @@ def _data(document: dict[str, Any], folder: Path, given: str | None) -> Empirica
     return law
 
 
-def _rows(about: dict[str, Any], document: dict[str, Any], folder: Path, given: str | None) -> NDArray[Any] | str | None:
+def _rows(
+    about: dict[str, Any], document: dict[str, Any], folder: Path, given: str | None
+) -> NDArray[Any] | str | None:
     """The data (X, y) of a convex program side by side, where the certificate only names them."""
     import zipfile
 

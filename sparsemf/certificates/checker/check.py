@@ -5,8 +5,8 @@
 :mod:`~sparsemf.certificates.checker.sparsity` and ``sparsemf/optimality/1`` in
 :mod:`~sparsemf.certificates.checker.optimality`.  A claim is valid when this program's own bounds imply it.
 
-Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32 units
-in the last place, python-flint.
+Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32
+units in the last place, python-flint.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _KINDS = dict(zip(SCHEMAS, (equivalence.check, sparsity.check, optimality.check)
 
 
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArray[np.float64] | None = None) -> Check:
-    """Check a certificate against its input networks (``"a"`` and ``"b"``, or ``"a"`` alone, or none) and data rows (of
-    a certificate of optimality that does not hold its own: inputs, then outputs)."""
+    """Check a certificate against its input networks (``"a"`` and ``"b"``, or ``"a"`` alone, or none) and data rows
+    (of a certificate of optimality that does not hold its own: inputs, then outputs)."""
     try:
         schema = document.get("schema")
         if schema not in SCHEMAS:
@@ -56,5 +56,7 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArra
     ) as error:
         return Check(False, f"malformed certificate: {type(error).__name__} {error}")
     beside = f" ({' and '.join(estimates)} beside it not checked)" if estimates else ""
-    source = "data: no measure on the parameter set is better by more than the gap" if schema == SCHEMAS[2] else "networks"
+    source = (
+        "data: no measure on the parameter set is better by more than the gap" if schema == SCHEMAS[2] else "networks"
+    )
     return Check(True, f"the claim follows from the {source}{beside}", facts)

@@ -1,7 +1,8 @@
 """Smooth activations with their first derivatives: float64 at points, and sup|σ″|, sup|σ‴|, sup|σ⁗| over the line.
 
-Each core's derivatives are elementary formulas (:data:`_SMOOTH`).  The suprema are enclosed here, in ball arithmetic: the
-formulas are evaluated on a partition of a compact set into small cells, and beyond it a stated majorant decreases.
+Each core's derivatives are elementary formulas (:data:`_SMOOTH`).  The suprema are enclosed here, in ball
+arithmetic: the formulas are evaluated on a partition of a compact set into small cells, and beyond it a stated
+majorant decreases.
 
 | core | variable | partition | beyond it |
 |---|---|---|---|
@@ -33,7 +34,8 @@ Derivatives = Callable[[Array], tuple[Array, ...]]
 
 EVALUATION = 2.0**-40
 """σ, σ′, σ″, σ‴ of a core as computed from a float z are within EVALUATION·(1 + |z|): the formulas have at most 16
-operations with terms of at most 2⁶(1 + |z|) (a Gaussian's relative error z² units included), and libm errs by 32 units."""
+operations with terms of at most 2⁶(1 + |z|) (a Gaussian's relative error z² units included), and libm errs by 32
+units."""
 _CELLS = 2048
 _ERFC = np.frompyfunc(math.erfc, 1, 1)
 _ROOT_2PI = math.sqrt(2 * math.pi)
@@ -141,7 +143,7 @@ def _arctan_tail(z: float) -> tuple[arb, arb, arb]:
 
 
 def _erf_tail(z: float) -> tuple[arb, arb, arb]:
-    slope = 2 * (-arb(z) ** 2).exp() / arb.pi().sqrt()
+    slope = 2 * (-(arb(z) ** 2)).exp() / arb.pi().sqrt()
     return 2 * z * slope, (4 * arb(z) ** 2 + 2) * slope, (12 * z + 8 * arb(z) ** 3) * slope
 
 
@@ -157,8 +159,8 @@ def _silu_tail(z: float) -> tuple[arb, arb, arb]:
 
 @dataclass(frozen=True)
 class Smooth:
-    """``at``: (σ, σ′, σ″, σ‴) in float64; ``balls``: σ″, σ‴, σ⁗ (up to sign) on a cell of [0, reach]; ``tail``: bounds
-    beyond it."""
+    """``at``: (σ, σ′, σ″, σ‴) in float64; ``balls``: σ″, σ‴, σ⁗ (up to sign) on a cell of [0, reach]; ``tail``:
+    bounds beyond it."""
 
     at: Derivatives
     balls: Callable[[arb], tuple[arb, arb, arb]] | None = None
@@ -198,8 +200,8 @@ def suprema(core: str) -> tuple[float, float, float, float]:
 class Profile:
     """A smooth σ(z) = Σ_j c_j core_j(s_j z) + p₀ in float64.
 
-    ``sup`` (5,): |σ(0)| and sup|σ′| … sup|σ⁗|; ``amplitude`` (4,): Σ|c||s|^k; ``steepest``: max(1, |s_j|); ``parity``: ±1
-    where σ(−z) = ±σ(z), else 0.  The float constants are within 2⁻⁵² of the true ones, relatively.
+    ``sup`` (5,): |σ(0)| and sup|σ′| … sup|σ⁗|; ``amplitude`` (4,): Σ|c||s|^k; ``steepest``: max(1, |s_j|);
+    ``parity``: ±1 where σ(−z) = ±σ(z), else 0.  The float constants are within 2⁻⁵² of the true ones, relatively.
     """
 
     terms: tuple[tuple[str, float, float], ...]

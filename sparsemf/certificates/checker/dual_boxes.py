@@ -5,14 +5,14 @@ On a box with centre c, half-lengths h and ρ = |h|, a scalar function g with gr
 
     g(c + δ) ≤ g(c) + Σ_i (p_i δ_i + ½κ δ_i²),   κ ≥ λ_max(H) + ρt₃/3 + ρ²t₄/12,
 
-and the sum is maximised coordinate by coordinate.  One output: g = ±η.  Several: g = ‖η‖², whose derivatives are those
-of ⟨η, η⟩, t₄ = 6N₂² + 8N₁N₃ + 2N₀N₄ with N_k ≥ ‖D^kη‖ on the box.
+and the sum is maximised coordinate by coordinate.  One output: g = ±η.  Several: g = ‖η‖², whose derivatives are
+those of ⟨η, η⟩, t₄ = 6N₂² + 8N₁N₃ + 2N₀N₄ with N_k ≥ ‖D^kη‖ on the box.
 
-*Constraints.*  Where |w| ≤ R and |b| ≤ R_b, g may be enlarged by ½μ(R² − |w|²) or by μ(R_b ∓ b), μ ≥ 0: the multiplier
-that takes an outward slope away makes a maximum on the rim look like one inside.
+*Constraints.*  Where |w| ≤ R and |b| ≤ R_b, g may be enlarged by ½μ(R² − |w|²) or by μ(R_b ∓ b), μ ≥ 0: the
+multiplier that takes an outward slope away makes a maximum on the rim look like one inside.
 
-*Rounding.*  The computed derivatives of η at c are those of a function η̃ with ‖η − η̃‖ ≤ e₀ + e₁ρ + e₂ρ²/2 + e₃ρ³/6 on
-the box, and the bound of ‖η̃‖ is increased by that.
+*Rounding.*  The computed derivatives of η at c are those of a function η̃ with ‖η − η̃‖ ≤ e₀ + e₁ρ + e₂ρ²/2 +
+e₃ρ³/6 on the box, and the bound of ‖η̃‖ is increased by that.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ class BoxDual:
 
     @cached_property
     def monomials(self) -> list[tuple[Array, NDArray[np.intp]]]:
-        """For k = 1, 2, 3: the distinct products of k coordinates of each row, (n, ·), and where each entry of x^{⊗k}
-        stands among them."""
+        """For k = 1, 2, 3: the distinct products of k coordinates of each row, (n, ·), and where each entry of
+        x^{⊗k} stands among them."""
         out = []
         for k in (1, 2, 3):
             tuples = list(combinations_with_replacement(range(self.dim), k))
@@ -173,7 +173,9 @@ class BoxDual:
         if eta.shape[1] == 1:
             t3, t4 = (_operator(third[0][:, 0]), most4 + 0 * rho) if third else (n3, 0 * rho)
             sides = [
-                self._top(_Local(s * eta[:, 0], s * first[:, 0], s * second[:, 0], n2, t3, t4, centre, half, rho), enough)
+                self._top(
+                    _Local(s * eta[:, 0], s * first[:, 0], s * second[:, 0], n2, t3, t4, centre, half, rho), enough
+                )
                 for s in (1.0, -1.0)
             ]
             return np.maximum(np.maximum(sides[0], sides[1]), 0.0) + error
@@ -231,8 +233,7 @@ class BoxDual:
                 gap = self.bias_radius - np.abs(g.centre[:, -1])
                 at = np.flatnonzero((gap <= g.half[:, -1]) & ~(best <= enough) & (on_rim | (not rim)))
                 held = p[at].copy()
-                held[:, -1] = 0.0
-                held[:, -1] = np.where(nu[at] > 0, 0.0, p[at, -1])
+                held[:, -1] = np.where(nu[at] > 0, 0.0, p[at, -1])  # p − sν, exactly
                 lifted = v[at] + nu[at] * gap[at] + 8 * UNIT * nu[at] * (2 * self.bias_radius + np.abs(gap[at]))
                 best[at] = np.minimum(best[at], _separable(lifted, held, g.half[at], k[at], g.rho[at], size[at]))
         found[rows] = best

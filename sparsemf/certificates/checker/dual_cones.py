@@ -1,12 +1,14 @@
-"""‖η‖ on cones, for a piecewise-linear σ: η(u) = Σ_i c_i relu(⟨x_i, u⟩) + G u ∈ R^m, from the leaves of a proof tree.
+"""‖η‖ on cones, for a piecewise-linear σ: η(u) = Σ_i c_i relu(⟨x_i, u⟩) + G u ∈ R^m, from the leaves of a proof
+tree.
 
-On the cone {Σ_k t_k v_k, t ≥ 0} let a_i ∈ {0, 1} be any choice (the sign of ⟨x_i, ·⟩ in the middle).  relu(z) ≥ a_i z, so
+On the cone {Σ_k t_k v_k, t ≥ 0} let a_i ∈ {0, 1} be any choice (the sign of ⟨x_i, ·⟩ in the middle).  relu(z) ≥ a_i
+z, so
 
     one output:  ±η(u) ≤ h(u) = Σ_{±c_i > 0} |c_i| relu(z_i) − Σ_{±c_i < 0} |c_i| a_i z_i ± G u,
     several:     ‖η(u)‖ ≤ h(u) = ‖Σ c_i a_i z_i + G u‖ + Σ ‖c_i‖ (relu(z_i) − a_i z_i).
 
-h is convex and positively homogeneous: h(Σ t_k v_k) ≤ Σ t_k h(v_k) ≤ Σ t_k ⟨v_k, w⟩ = ⟨u, w⟩ ≤ |w||u| for *any* w with
-⟨v_k, w⟩ ≥ h(v_k).  How w was found does not matter: that it obeys these inequalities is looked at.
+h is convex and positively homogeneous: h(Σ t_k v_k) ≤ Σ t_k h(v_k) ≤ Σ t_k ⟨v_k, w⟩ = ⟨u, w⟩ ≤ |w||u| for *any* w
+with ⟨v_k, w⟩ ≥ h(v_k).  How w was found does not matter: that it obeys these inequalities is looked at.
 """
 
 from __future__ import annotations
@@ -71,8 +73,8 @@ class ConeDual:
 def least_norm(cones: Array, height: Array) -> Array:
     """Upper bounds of min {|w| : ⟨v_k, w⟩ ≥ height_k} for each cone, from w that are looked at.
 
-    Candidates: w with equality everywhere, and Hildreth's w = Σ t_k v_k, t ≥ 0; each is lifted along the middle of the
-    cone (all of whose generators lie in one orthant) until it obeys.
+    Candidates: w with equality everywhere, and Hildreth's w = Σ t_k v_k, t ≥ 0; each is lifted along the middle of
+    the cone (all of whose generators lie in one orthant) until it obeys.
     """
     gram = cones @ cones.transpose(0, 2, 1)
     t = np.zeros_like(height)

@@ -2,14 +2,14 @@
 
     P(ν) = (1/2n)‖Y − Φν − (X Aᵀ + c)‖² + λ|ν|_TV,   (Φν)_i = Σ_j α_j σ(⟨w_j, x_i⟩ + b_j),   |ν|_TV = Σ_j ‖α_j‖,
 
-over all measures on Θ: the unit sphere of (w, b) for σ of degree 1, else |w| ≤ R, |b| ≤ R_b; with A, c = 0 unless the
-affine part is free.  (On the sphere an atom of any length is one of length 1 with α times it.)
+over all measures on Θ: the unit sphere of (w, b) for σ of degree 1, else |w| ≤ R, |b| ≤ R_b; with A, c = 0 unless
+the affine part is free.  (On the sphere an atom of any length is one of length 1 with α times it.)
 
-*Proof.*  For every q (n, m), orthogonal to 1 and to X's columns where the affine part is free, with
-‖η_q(θ)‖ ≤ B on Θ, η_q(θ) = (1/n)Σ_i q_i σ(⟨x_i, θ⟩), and every 0 ≤ τ ≤ λ/B: ½|v|² ≥ ⟨v, τq⟩ − ½|τq|² gives
-P ≥ τ⟨Y, q⟩ − ½τ²‖q‖² + (λ − τB)|ν|_TV (inner products are means over the rows).  Here q is the residual of the
-document's own measure, in balls, made orthogonal; its float64 neighbour is bounded over Θ by the leaves of a proof tree
-(:mod:`tree`, :mod:`dual_boxes`, :mod:`dual_cones`), and the difference is charged.  Any tree gives a valid B.
+*Proof.*  For every q (n, m), orthogonal to 1 and to X's columns where the affine part is free, with ‖η_q(θ)‖ ≤ B on
+Θ, η_q(θ) = (1/n)Σ_i q_i σ(⟨x_i, θ⟩), and every 0 ≤ τ ≤ λ/B: ½|v|² ≥ ⟨v, τq⟩ − ½|τq|² gives P ≥ τ⟨Y, q⟩ − ½τ²‖q‖² +
+(λ − τB)|ν|_TV (inner products are means over the rows).  Here q is the residual of the document's own measure, in
+balls, made orthogonal; its float64 neighbour is bounded over Θ by the leaves of a proof tree (:mod:`tree`,
+:mod:`dual_boxes`, :mod:`dual_cones`), and the difference is charged.  Any tree gives a valid B.
 """
 
 from __future__ import annotations
@@ -110,14 +110,14 @@ def program_of(document: Mapping[str, Any], data: Array | None) -> Program:
     bias, affine, lam = entry["bias"], entry["affine"], number(entry["lam"], "λ", positive=True)
     if type(bias) is not bool or type(affine) is not bool or entry["set"] not in ("sphere", "ball"):
         raise Refused("the program is not described")
-    radius, bias_radius = None, 0.0
-    if entry["set"] == "ball":
-        radius = number(entry["radius"], "the radius", positive=True)
-        bias_radius = number(entry["bias_radius"], "the radius of the biases", positive=True) if bias else 0.0
+    ball, radius, bias_radius = entry["set"] == "ball", None, 0.0
+    if (entry["radius"] is not None) != ball or (entry["bias_radius"] is not None) != (ball and bias):
+        raise Refused("a ball has a radius and biases have one, the unit sphere has none")
+    if ball:
+        radius = number(entry["radius"], "the radius")
+        bias_radius = number(entry["bias_radius"], "the radius of the biases") if bias else 0.0
         if not all(1e-50 < r < 1e50 for r in ([radius, bias_radius] if bias else [radius])):
             raise Refused("a radius is out of range")
-    elif entry["radius"] is not None or entry["bias_radius"] is not None:
-        raise Refused("the unit sphere has no other radius")
     return Program(x, y, entry["activation"], bias, affine, lam, radius, bias_radius)
 
 
@@ -186,7 +186,9 @@ def orthogonal(program: Program, left: arb_mat) -> arb_mat:
     try:
         return left - columns * (turned * columns).solve(turned * left)
     except ZeroDivisionError:
-        raise Refused("1 and the columns of X are not linearly independent, so no free affine part is checked") from None
+        raise Refused(
+            "1 and the columns of X are not linearly independent, so no free affine part is checked"
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +204,8 @@ class DualFunction:
         return tree.cut_boxes(nodes) if isinstance(self.of, BoxDual) else tree.cut_cones(nodes)
 
     def bounds(self, nodes: Array, enough: float) -> Array:
-        """Upper bounds of ‖η‖ on each node, with ``error``; less care is taken where they are at most ``enough``."""
+        """Upper bounds of ‖η‖ on each node, with ``error``; less care is taken where they are at most
+        ``enough``."""
         near = enough * (1 - 1e-14) - self.error
         found = self.of.bounds(nodes, near) if isinstance(self.of, BoxDual) else self.of.bounds(nodes)
         return (found + self.error) * (1 + 1e-14)
@@ -221,7 +224,8 @@ class DualFunction:
 
 
 def dual_function(program: Program, q: arb_mat, coordinates: Array | None) -> DualFunction:
-    """η of q, which is a float64 array near q; ``coordinates`` E (k, ·), ‖E‖ ≤ 1, are those in which the tree lives."""
+    """η of q, which is a float64 array near q; ``coordinates`` E (k, ·), ‖E‖ ≤ 1, are those in which the tree
+    lives."""
     n, m = program.y.shape
     near = np.array([float(v.mid()) for v in q.entries()]).reshape(n, m)
     far = np.array([float(abs(v - f).upper()) for v, f in zip(q.entries(), near.ravel().tolist(), strict=True)])
@@ -297,7 +301,8 @@ def dual_value(program: Program, q: arb_mat, sup: float) -> float:
 def prove(
     document: Mapping[str, Any], program: Program, enough: float, most: tuple[float, float] = (np.inf, np.inf)
 ) -> Proved:
-    """What follows from the document's measure and tree; refused at once where P(ν) or sup‖η_q‖ is above ``most``."""
+    """What follows from the document's measure and tree; refused at once where P(ν) or sup‖η_q‖ is above
+    ``most``."""
     evidence = document["evidence"]
     measure, coordinates = measure_of(document, program), evidence["coordinates"]
     with _BALLS.precision():

@@ -1,12 +1,13 @@
 """Proof trees of branch and bound: a fixed root, a fixed rule of splitting, and one bit per node.
 
-The bits stand in the order of levels (1: split; 0: leaf); the children of a level are all first halves, then all second
-halves, of its split nodes in their order.  Every node is the union of its two halves *exactly*: where a float64 sum would
-round, the tree is refused.  So the leaves of any tree cover its root, and nothing need be believed of who wrote it.
+The bits stand in the order of levels (1: split; 0: leaf); the children of a level are all first halves, then all
+second halves, of its split nodes in their order.  Every node is the union of its two halves *exactly*: where a
+float64 sum would round, the tree is refused.  So the leaves of any tree cover its root, and nothing need be
+believed of who wrote it.
 
 - A *box* is (centre, half-lengths) and is cut across its longest side, the first of equal ones.
-- A *cone* is the D×D matrix of its generators and is cut at the middle of its longest edge (Euclidean length as computed
-  coordinate by coordinate, the first of equal ones).
+- A *cone* is the D×D matrix of its generators and is cut at the middle of its longest edge (Euclidean length as
+  computed coordinate by coordinate, the first of equal ones).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def leaves(nodes: Array, bits: NDArray[np.bool_], halves: Callable[[Array], Arra
 
 
 def root_boxes(half: Array, fold: bool) -> Array:
-    """Boxes (1, 2, D), centre and half-lengths: [−half, half], or its half θ₀ ≥ 0; half-lengths are rounded up to powers of two."""
+    """Boxes (1, 2, D), centre and half-lengths: [−half, half], or its half θ₀ ≥ 0; half-lengths are rounded up to
+    powers of two."""
     half = np.array([power_of_two(x) for x in half])
     centre = np.zeros_like(half)
     if fold:

@@ -1,7 +1,7 @@
 """The certificate of optimality of a result on data: ``sparsemf/optimality/1``, which ``sparsemf verify`` checks.
 
-The tree of the search is cut further where the *checker's* bound of a leaf is above the target; the published numbers are
-the checker's own.
+The tree of the search is cut further where the *checker's* bound of a leaf is above the target; the published
+numbers are the checker's own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from sparsemf.exceptions import InputError
 Array = NDArray[np.float64]
 
 _WIDER = 1e-11
-"""Published numbers are widened by this, relative to the value, so that another machine's rounding cannot refute them."""
+"""Published numbers are widened by this, relative to the value, so that another machine's rounding cannot refute
+them."""
 _MORE = 100_000
 """Nodes that may be added to the search's tree (or half of those it has)."""
 _SHORTER = 1 - 2.0**-40
@@ -37,7 +38,9 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
     """See :meth:`.BlassoResult.certificate`."""
     observation = result.observation
     if not isinstance(observation, DataObservation):
-        raise InputError("a population target has no certificate that can be checked: its inner products are not finite sums")
+        raise InputError(
+            "a population target has no certificate that can be checked: its inner products are not finite sums"
+        )
     supremum = result.supremum
     if supremum.upper is None:
         raise InputError(f"no certificate: sup‖η‖ was not bounded ({supremum.how})")
@@ -122,7 +125,9 @@ def _described(
     if not space.sphere:  # into the ball, exactly
         w = theta[:, : space.d]
         size = np.linalg.norm(w, axis=1, keepdims=True)
-        w *= np.where(size > space.radius * (1 - 1e-14), space.radius * (1 - 1e-14) / np.where(size > 0, size, 1.0), 1.0)
+        w *= np.where(
+            size > space.radius * (1 - 1e-14), space.radius * (1 - 1e-14) / np.where(size > 0, size, 1.0), 1.0
+        )
         theta[:, space.d :] = np.clip(theta[:, space.d :], -space.bias_radius, space.bias_radius)
     measure = checked.Measure(theta, result.measure.alpha, network.affine, network.offset)
     embed = observation._effective()[1]

@@ -12,8 +12,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """A search as a tree: regions are numbered, the first ``roots`` of them cover Θ, and ``children`` holds the number of
-    the first half of each region (the second half's is the next), −1 for a region that was not cut."""
+    """A search as a tree: regions are numbered, the first ``roots`` of them cover Θ, and ``children`` holds the
+    number of the first half of each region (the second half's is the next), −1 for a region that was not cut."""
 
     roots: int
     children: NDArray[np.int32]

@@ -89,7 +89,8 @@ def test_eigenvalues_with_any_lapack(dim: int, monkeypatch: pytest.MonkeyPatch) 
     truth = np.linalg.eigvalsh(form)[:, -1]
     size = np.linalg.norm(form, axis=(1, 2))
     found = largest_eigenvalue(form)
-    assert np.all(found >= truth) and np.all(found <= truth + 1e-11 * size)
+    assert np.all(found >= truth)
+    assert np.all(found <= truth + 1e-11 * size)
     honest = np.linalg.eigh
     for lie in (1.0, 1e-3, 1e-7, np.nan):
         monkeypatch.setattr(
@@ -107,7 +108,8 @@ def _box_dual(rng: np.random.Generator, name: str, d: int, m: int, bias: bool) -
 @pytest.mark.parametrize("name", [*NAMES, "sigmoid", "quick_gelu"])
 @pytest.mark.parametrize("m", [1, 2])
 def test_boxes_against_points(name: str, m: int) -> None:
-    """Random boxes of all sizes, near the rim too, third derivatives looked at or not; and the bound closes like ρ³."""
+    """Random boxes of all sizes, near the rim too, third derivatives looked at or not; and the bound closes like
+    ρ³."""
     rng = np.random.default_rng([m, *name.encode()])
     for bias in (False, True):
         dual = _box_dual(rng, name, 2, m, bias)
@@ -206,15 +208,17 @@ def test_trees_that_are_no_trees() -> None:
             tree.bits_of({**entry, **change})
 
 
+def _descend(nodes: Any, cut: Any) -> None:
+    for _ in range(80):
+        nodes = cut(nodes)[1:]
+
+
 def test_halves_are_exact_or_refused() -> None:
     node = tree.root_boxes(np.array([1.0]), False)
     with pytest.raises(Refused, match="deeper"):
-        for _ in range(80):
-            node = tree.cut_boxes(node)[1:]
-    cone = tree.root_cones(2)[:1]
+        _descend(node, tree.cut_boxes)
     with pytest.raises(Refused, match="deeper"):
-        for _ in range(80):
-            cone = tree.cut_cones(cone)[1:]
+        _descend(tree.root_cones(2)[:1], tree.cut_cones)
     with pytest.raises(Refused, match="ray"):
         tree.cut_cones(tree.root_cones(1))
     for x in (1.0, 1.5, 0.3, 2.0**-40, 1e30):
@@ -231,7 +235,8 @@ def test_honest_certificates(name: str) -> None:
     found = sparsemf.verify(json.loads(json.dumps(doc)))
     assert found.valid, found.reason
     claim = doc["claim"]
-    assert result.gap is not None and result.supremum.upper is not None
+    assert result.gap is not None
+    assert result.supremum.upper is not None
     assert claim["atoms"] == result.size
     assert claim["value"] == pytest.approx(result.value, rel=1e-9)
     assert claim["gap"] <= 1.2 * result.gap + 1e-9 * result.value
@@ -244,7 +249,8 @@ def test_data_by_reference() -> None:
     result, doc = solved("tanh d=2")
     named = result.certificate(data="folder/D.npz")
     x, y = result.observation.x, result.observation.raw  # type: ignore[attr-defined]
-    assert named["inputs"]["data"]["path"] == "D.npz" and named["data"] is None
+    assert named["inputs"]["data"]["path"] == "D.npz"
+    assert named["data"] is None
     assert len(json.dumps(named)) < len(json.dumps(doc))
     both = np.concatenate([x, y], axis=1)
     assert sparsemf.verify(named, data=both).valid

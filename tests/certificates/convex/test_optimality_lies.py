@@ -205,7 +205,8 @@ def true(doc: Document, rng: np.random.Generator) -> bool:
 def test_changes(name: str) -> None:
     rng, refused = np.random.default_rng([3, *name.encode()]), 0
     _, honest = solved(name)
-    assert sparsemf.verify(honest).valid and true(honest, rng)
+    assert sparsemf.verify(honest).valid
+    assert true(honest, rng)
     for _ in range(ROUNDS):
         doc = _changed(honest, rng)
         if doc == honest:
@@ -226,12 +227,14 @@ def test_changes(name: str) -> None:
 @pytest.mark.parametrize("name", ["relu d=2, bias", "relu d=3, two outputs", "tanh d=2, bias", "tanh d=3, two outputs"])
 def test_an_unresolved_leaf_called_closed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prover whose own bounds are too small closes the leaves with the maxima; the checker bounds them itself."""
-    result, honest = solved(name)
+    _result, honest = solved(name)
     for factor in (0.0, 0.5, 0.9, 0.99):
         bound = optimality.DualFunction.bounds
         with monkeypatch.context() as patch:
             patch.setattr(
-                optimality.DualFunction, "bounds", lambda self, nodes, enough, b=bound, f=factor: f * b(self, nodes, 0.0)
+                optimality.DualFunction,
+                "bounds",
+                lambda self, nodes, enough, b=bound, f=factor: f * b(self, nodes, 0.0),
             )
             dual = _dual(honest)
             bits = refined(dual, None, honest["program"]["lam"])
