@@ -26,6 +26,7 @@ CEILINGS = {
     "orbit distance": 1345,
     "matching": 1295,
     "sparsity": 2485,
+    "exact counts": 700,
 }
 ALONE = {"transport": 250, "measure": 260, "matching": 200}
 """Code lines of the modules that only one of the informative numbers needs."""
@@ -76,11 +77,12 @@ def needed(*roots: str, without: tuple[str, ...] = ()) -> set[str]:
 
 
 KINDS = {
-    "equivalence": needed("check", without=("sparsity", "gated", "gated_series", *BESIDE)),
-    "equivalence of gated blocks": needed("check", without=("sparsity", *BESIDE)),
+    "equivalence": needed("check", without=("exact", "sparsity", "gated", "gated_series", *BESIDE)),
+    "equivalence of gated blocks": needed("check", without=("exact", "sparsity", *BESIDE)),
     "orbit distance": needed("transport"),
     "matching": needed("matching"),
     "sparsity": needed("sparsity", without=("gated", "gated_series", *BESIDE)) | {"check"},
+    "exact counts": needed("exact") | {"check"},
 }
 """What stands beside a verdict is counted apart.  Sparsity asks :mod:`equivalence` for the distance to its dictionary,
 and refuses gated blocks."""
