@@ -14,7 +14,7 @@ from sparsemf.certificates.checker.document import seal
 from sparsemf.certificates.equivalence import raw_of
 from sparsemf.certificates.exact import ExactCount, exact_count
 from sparsemf.certificates.sparsity import RESOLUTION, SStar, Staircase, staircase
-from sparsemf.certificates.witnesses import sparsity_claim
+from sparsemf.certificates.witnesses import exact_claim, sparsity_claim
 from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
 from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
@@ -191,13 +191,10 @@ class Analysis:
     def certificate(self) -> dict[str, Any]:
         """The sparsity certificate, sealed; its numbers are those the independent checker proves.
 
-        Raises :class:`InputError` where S* is an exact count, which the checker does not know.
+        Where S* is an exact count: :meth:`exact_certificate`.
         """
         if self.upper is None:
-            raise InputError(
-                f"certificate: expected a network with a certified staircase, got {self.source.activation.name}"
-                f"{' gates' if self.source.gated else ''}, whose S* is an exact count, which `verify` cannot check"
-            )
+            return self.exact_certificate()
         body = sparsity_claim(
             self.source,
             self.law,
@@ -205,8 +202,18 @@ class Analysis:
             self.dictionary,
             self.lower.groups if self.lower is not None else (),
         )
+        return self._sealed("sparsity", 3, body)
+
+    def exact_certificate(self) -> dict[str, Any]:
+        """The certificate of S* at ε = 0, sealed.
+
+        Raises :class:`InputError` where the checker knows no theorem for this network's count.
+        """
+        return self._sealed("exact", 1, exact_claim(self.source, self.law, self.exact))
+
+    def _sealed(self, name: str, version: int, body: dict[str, Any]) -> dict[str, Any]:
         document = {
-            **header("sparsity", 3, config=self.config),
+            **header(name, version, config=self.config),
             "inputs": {"a": {**input_record(self.source), "arrays_sha256": raw_of(self.source).sha256}},
             "arithmetic": ARITHMETIC,
             **body,

@@ -1,8 +1,9 @@
 """Does a certificate's claim follow from its networks?  Everything is recomputed from raw arrays.
 
-``check(document, networks, data)`` knows three kinds of claims, each in a module of its own:
+``check(document, networks, data)`` knows four kinds of claims, each in a module of its own:
 ``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` in
-:mod:`~sparsemf.certificates.checker.sparsity` and ``sparsemf/optimality/1`` in
+:mod:`~sparsemf.certificates.checker.sparsity`, ``sparsemf/exact/1`` in
+:mod:`~sparsemf.certificates.checker.exact` and ``sparsemf/optimality/1`` in
 :mod:`~sparsemf.certificates.checker.optimality`.  A claim is valid when this program's own bounds imply it.
 
 Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32
@@ -17,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import equivalence, optimality, sparsity
+from sparsemf.certificates.checker import equivalence, exact, optimality, sparsity
 from sparsemf.certificates.checker.catalogue import image
 from sparsemf.certificates.checker.document import Check, Refused, seal
 from sparsemf.certificates.checker.raw import Raw, Unreadable
 
-SCHEMAS = ("sparsemf/certify/2", "sparsemf/sparsity/3", "sparsemf/optimality/1")
-_KINDS = dict(zip(SCHEMAS, (equivalence.check, sparsity.check, optimality.check), strict=True))
+SCHEMAS = ("sparsemf/certify/2", "sparsemf/sparsity/3", "sparsemf/exact/1", "sparsemf/optimality/1")
+_KINDS = dict(zip(SCHEMAS, (equivalence.check, sparsity.check, exact.check, optimality.check), strict=True))
 
 
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArray[np.float64] | None = None) -> Check:
@@ -57,6 +58,6 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArra
         return Check(False, f"malformed certificate: {type(error).__name__} {error}")
     beside = f" ({' and '.join(estimates)} beside it not checked)" if estimates else ""
     source = (
-        "data: no measure on the parameter set is better by more than the gap" if schema == SCHEMAS[2] else "networks"
+        "data: no measure on the parameter set is better by more than the gap" if schema == SCHEMAS[3] else "networks"
     )
     return Check(True, f"the claim follows from the {source}{beside}", facts)
