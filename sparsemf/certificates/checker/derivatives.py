@@ -226,9 +226,9 @@ def profile(name: str) -> Profile:
     found = Image((Term(name),)) if name in ("sin", "cos") else image(name)
     if not found.terms or found.linear() != 0 or any(t.core not in _SMOOTH or t.shift() != 0 for t in found.terms):
         raise KeyError(name)
-    constant = found.constant()
+    constant = arb(found.constant())
     size, amplitude = [abs(constant)] + [arb(0)] * 4, [arb(0)] * 4
-    parities = set() if constant == 0 else {1}
+    parities: set[int] = set() if constant.is_zero() else {1}
     for term in found.terms:
         core, c, s = CORES[term.core], abs(term.coefficient()), abs(term.scale())
         for k, bound in enumerate((core.at_zero, *suprema(term.core))):

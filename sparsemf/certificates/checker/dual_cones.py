@@ -101,4 +101,4 @@ def least_norm(cones: Array, height: Array) -> Array:
 
 def _through(cones: Array, height: Array) -> Array:
     """w with ⟨v_k, w⟩ = height_k, to rounding."""
-    return np.linalg.solve(cones, height[:, :, None])[:, :, 0]
+    return np.asarray(np.linalg.solve(cones, height[:, :, None])[:, :, 0], dtype=np.float64)

@@ -22,7 +22,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from flint import arb, arb_mat
+from flint import arb, arb_mat, fmpq, fmpq_mat
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import tree
@@ -181,14 +181,20 @@ def orthogonal(program: Program, left: arb_mat) -> arb_mat:
     """The residual less its projection on span{1, X}, where the affine part is free."""
     if not program.affine:
         return left
-    columns = _mat(np.concatenate([np.ones((len(program.x), 1)), program.x], axis=1))
+    basis = np.concatenate([np.ones((len(program.x), 1)), program.x], axis=1)
+    columns = _mat(basis[:, _spanning(basis)])
     turned = columns.transpose()
     try:
         return left - columns * (turned * columns).solve(turned * left)
     except ZeroDivisionError:
-        raise Refused(
-            "1 and the columns of X are not linearly independent, so no free affine part is checked"
-        ) from None
+        raise Refused("1 and the columns of X are too nearly dependent for a free affine part") from None
+
+
+def _spanning(columns: Array) -> list[int]:
+    """Linearly independent columns that span the others: the pivots of the Gram matrix in rational numbers."""
+    exact = fmpq_mat(*columns.shape, [fmpq(*v.as_integer_ratio()) for v in columns.ravel().tolist()])
+    reduced, rank = (exact.transpose() * exact).rref()
+    return [next(j for j in range(columns.shape[1]) if reduced[i, j] != 0) for i in range(rank)]
 
 
 @dataclass(frozen=True, eq=False)

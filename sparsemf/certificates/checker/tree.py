@@ -107,6 +107,8 @@ def cut_boxes(nodes: Array) -> Array:
 def cut_cones(nodes: Array) -> Array:
     """Both halves of each cone."""
     dim = nodes.shape[1]
+    if not nodes.shape[0]:
+        return nodes
     if dim == 1:
         raise Refused("a ray has no halves")
     pairs = np.array(list(combinations(range(dim), 2)))

@@ -71,9 +71,9 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
         with Arithmetic(128).precision():
             _, left = checked.residual(program, measure)
             dual = checked.dual_function(program, checked.orthogonal(program, left), coordinates)
-        # for several outputs the checker's boxes (of ‖η‖²) need far fewer nodes than the search's
-        known = supremum.tree if program.radius is None or program.y.shape[1] == 1 else None
-        bits = refined(dual, known, enough)
+        bits, closed = refined(dual, None if _own_boxes(program) else supremum.tree, enough)
+        if not closed and _own_boxes(program):
+            bits, _ = refined(dual, supremum.tree, enough)
         document["evidence"] = {
             "coordinates": None if coordinates is None else encode(coordinates),
             "tree": tree.packed(bits),
@@ -136,30 +136,34 @@ def _described(
     return program, measure, None if rank == block else embed[:rank, :block] * _SHORTER
 
 
-def refined(dual: checked.DualFunction, known: Tree | None, enough: float) -> NDArray[np.bool_]:
-    """The bits of a tree whose leaves the checker bounds by ``enough``, as far as its nodes reach: the search's
-    tree, with leaves cut where needed."""
+def _own_boxes(program: checked.Program) -> bool:
+    """Whether the checker's boxes need far fewer nodes than the search's: those of ‖η‖², for several outputs."""
+    return program.radius is not None and program.y.shape[1] > 1
+
+
+def refined(dual: checked.DualFunction, known: Tree | None, enough: float) -> tuple[NDArray[np.bool_], bool]:
+    """The bits of a tree, and whether the checker bounds all of its leaves by ``enough``: the search's tree (or the
+    roots), with leaves cut where needed, as far as its nodes reach."""
     most = _MORE if known is None else known.children.size + max(_MORE, known.children.size // 2)
-    nodes, names = dual.roots, None if known is None else np.arange(dual.roots.shape[0])
-    if known is not None and known.roots != dual.roots.shape[0]:
-        names = None
+    nodes, count, closed = dual.roots, dual.roots.shape[0], True
+    if known is None or known.roots != nodes.shape[0]:
+        known = Tree(count, np.full(count, -1, dtype=np.int32))
+    names = np.arange(count)
     bits: list[NDArray[np.bool_]] = []
-    count = nodes.shape[0]
     while nodes.shape[0]:
-        split = np.zeros(nodes.shape[0], dtype=bool)
-        if names is not None and known is not None:
-            split = np.where(names >= 0, known.children[np.maximum(names, 0)] >= 0, False)
+        first = np.where(names >= 0, known.children[np.maximum(names, 0)], -1)
+        split = first >= 0
         rest = np.flatnonzero(~split)
-        if count + 2 * nodes.shape[0] <= most:
-            split[rest] = dual.bounds(nodes[rest], enough) > enough
-        bits.append(split)
+        wide = dual.bounds(nodes[rest], enough) > enough
+        if wide.any() and count + 2 * (np.sum(split) + np.sum(wide)) <= most:
+            split[rest] = wide
+        else:
+            closed = closed and not wide.any()
         try:
-            nodes = dual.halves(nodes[split]) if split.any() else nodes[:0]
+            halves = dual.halves(nodes[split])
         except Refused:  # as deep as float64 goes
-            bits[-1] = np.zeros(split.size, dtype=bool)
-            break
-        if names is not None and known is not None:
-            first = np.where(names[split] >= 0, known.children[np.maximum(names[split], 0)], -1)
-            names = np.concatenate([first, np.where(first >= 0, first + 1, -1)])
-        count += nodes.shape[0]
-    return np.concatenate(bits)
+            return np.concatenate([*bits, np.zeros(split.size, dtype=bool)]), False
+        bits.append(split)
+        nodes, count = halves, count + halves.shape[0]
+        names = np.concatenate([first[split], np.where(first[split] >= 0, first[split] + 1, -1)])
+    return np.concatenate(bits), closed

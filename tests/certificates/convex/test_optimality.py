@@ -252,11 +252,11 @@ def test_data_by_reference() -> None:
     assert named["inputs"]["data"]["path"] == "D.npz"
     assert named["data"] is None
     assert len(json.dumps(named)) < len(json.dumps(doc))
-    both = np.concatenate([x, y], axis=1)
+    both = np.concatenate([x, y], axis=1, dtype=np.float64)
     assert sparsemf.verify(named, data=both).valid
     assert not sparsemf.verify(named).valid
     assert not sparsemf.verify(named, data=both[::-1]).valid
-    assert not sparsemf.verify(named, data=both * (1 + 1e-16 * (both > 1) + 2e-16)).valid
+    assert not sparsemf.verify(named, data=np.nextafter(both, np.inf)).valid
     assert not sparsemf.verify(named, data=both[:, :2]).valid
 
 
@@ -264,11 +264,12 @@ def test_what_has_no_certificate() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((20, 2)), rng.standard_normal(20)
     few = Effort(regions=500)
-    for activation, options, reason in (
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("relu2", {}, "relu2 on the sphere"),
         ("hardtanh", {"radius": 1.0}, "hardtanh on a ball"),
         ("mish", {"radius": 1.0}, "mish on a ball"),
-    ):
+    )
+    for activation, options, reason in cases:
         found = blasso_on_data(x, y, 0.3, activation, bias=False, effort=few, **options)
         with pytest.raises(InputError, match=f"no certificate of optimality for {reason}"):
             found.certificate()
@@ -277,9 +278,25 @@ def test_what_has_no_certificate() -> None:
     target = Network([[1.0]], [[1.0, 0.0]], [0.0], "relu")
     with pytest.raises(InputError, match="population target"):
         blasso_on_network(target, 0.1, bias=False, effort=few).certificate()
-    flat = np.concatenate([x, x[:, :1]], axis=1)
-    with pytest.raises(InputError, match="linearly independent"):
-        blasso_on_data(flat, y, 0.3, affine=True, effort=few).certificate()
+
+
+def test_dependent_columns() -> None:
+    """A free affine part where columns are combinations of others, exactly or to rounding."""
+    rng = np.random.default_rng(4)
+    x, y = rng.standard_normal((15, 2)), rng.standard_normal(15)
+    constant = np.full((15, 1), 3.0)
+    plain = blasso_on_data(x, y, 0.05, bias=False, affine=True).certificate()
+    exact = blasso_on_data(np.concatenate([x, 0.5 * x[:, :1], constant], axis=1), y, 0.05, bias=False, affine=True)
+    assert sparsemf.verify(plain).valid
+    found = exact.certificate()
+    assert sparsemf.verify(found).valid
+    assert found["claim"]["gap"] <= 1e-6 * found["claim"]["value"]
+    # all directions of the float64 columns are free, also those that rounding made
+    nearly = blasso_on_data(np.concatenate([x, x @ [[0.3], [0.7]]], axis=1), y, 0.05, bias=False, affine=True)
+    assert nearly.gap is not None
+    weaker = nearly.certificate()
+    assert sparsemf.verify(weaker).valid
+    assert weaker["claim"]["gap"] > nearly.gap
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])

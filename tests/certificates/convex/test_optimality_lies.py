@@ -237,7 +237,7 @@ def test_an_unresolved_leaf_called_closed(name: str, monkeypatch: pytest.MonkeyP
                 lambda self, nodes, enough, b=bound, f=factor: f * b(self, nodes, 0.0),
             )
             dual = _dual(honest)
-            bits = refined(dual, None, honest["program"]["lam"])
+            bits, _ = refined(dual, None, honest["program"]["lam"])
         lie = put(honest, ("evidence", "tree"), tree.packed(bits))
         found = sparsemf.verify(sealed(lie))
         assert not found.valid
@@ -256,7 +256,7 @@ def test_coordinates_that_hide_something() -> None:
     e = decode(honest["evidence"]["coordinates"])
     half = put(honest, ("evidence", "coordinates"), encode(e[:1]))
     program = optimality.program_of(honest, None)
-    bits = refined(_dual_in(half, program), None, 1.0)
+    bits, _ = refined(_dual_in(half, program), None, 1.0)
     assert not sparsemf.verify(sealed(put(half, ("evidence", "tree"), tree.packed(bits)))).valid
     for wrong in (e * (1 + 1e-9), e * 2, np.concatenate([e, e[:1]]), e[:, :4], e[:0]):
         assert not sparsemf.verify(sealed(put(honest, ("evidence", "coordinates"), encode(wrong)))).valid
