@@ -192,9 +192,10 @@ def orthogonal(program: Program, left: arb_mat) -> arb_mat:
 
 def _spanning(columns: Array) -> list[int]:
     """Linearly independent columns that span the others: the pivots of the Gram matrix in rational numbers."""
-    exact = fmpq_mat(*columns.shape, [fmpq(*v.as_integer_ratio()) for v in columns.ravel().tolist()])
+    n, k = columns.shape
+    exact = fmpq_mat(n, k, [fmpq(*v.as_integer_ratio()) for v in columns.ravel().tolist()])
     reduced, rank = (exact.transpose() * exact).rref()
-    return [next(j for j in range(columns.shape[1]) if reduced[i, j] != 0) for i in range(rank)]
+    return [next(j for j in range(k) if reduced[i, j] != 0) for i in range(rank)]
 
 
 @dataclass(frozen=True, eq=False)
