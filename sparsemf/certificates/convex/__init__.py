@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from sparsemf.certificates.convex.data import DataObservation as DataObservation
     from sparsemf.certificates.convex.observation import Atomic as Atomic
     from sparsemf.certificates.convex.population import PopulationObservation as PopulationObservation
+    from sparsemf.certificates.convex.precertificate import PreCertificate as PreCertificate
+    from sparsemf.certificates.convex.precertificate import precertificate as precertificate
     from sparsemf.certificates.convex.program import blasso as blasso
     from sparsemf.certificates.convex.program import blasso_on_data as blasso_on_data
     from sparsemf.certificates.convex.program import blasso_on_network as blasso_on_network
     from sparsemf.certificates.convex.result import BlassoResult as BlassoResult
     from sparsemf.certificates.convex.result import Effort as Effort
     from sparsemf.certificates.convex.result import Status as Status
+    from sparsemf.certificates.convex.slices import Slices as Slices
+    from sparsemf.certificates.convex.slices import slices as slices
     from sparsemf.certificates.convex.sparsest import Sparsest as Sparsest
     from sparsemf.certificates.convex.sparsest import sparsest_optimum as sparsest_optimum
     from sparsemf.certificates.convex.stability import Nondegeneracy as Nondegeneracy
@@ -33,7 +37,9 @@ __all__ = [
     "Effort",
     "Nondegeneracy",
     "PopulationObservation",
+    "PreCertificate",
     "ReluProgram",
+    "Slices",
     "Sparsest",
     "Status",
     "Supremum",
@@ -41,7 +47,9 @@ __all__ = [
     "blasso_on_data",
     "blasso_on_network",
     "nondegeneracy",
+    "precertificate",
     "relu_program",
+    "slices",
     "sparsest_optimum",
 ]
 
@@ -54,6 +62,10 @@ _HOME = {
     "nondegeneracy": "stability",
     "Atomic": "observation",
     "PopulationObservation": "population",
+    "PreCertificate": "precertificate",
+    "precertificate": "precertificate",
+    "Slices": "slices",
+    "slices": "slices",
     "ReluProgram": "cell_program",
     "relu_program": "cell_program",
     "BlassoResult": "result",
