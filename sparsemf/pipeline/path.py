@@ -23,22 +23,20 @@ _AXES = 6
 def path_document(curve: UpperCurve | None, chosen: int, dictionary: Network) -> dict[str, Any]:
     """The field ``path``; ``dictionary``: the reported one, of ``chosen`` atoms, in the curve's coordinates.
 
-    Sizes run from 1 to 1.5·chosen + 3, at most 24 of them around the chosen one.  An atom's ``row`` is that of the
-    reported atom it is matched to through the stages between.
+    Sizes run from 1 to 1.5·chosen + 3, at most to 24.  An atom's ``row`` is that of the reported atom it is matched to
+    through the stages between (none where the chosen size is beyond 24).
     """
     if curve is None:
         return {"reason": "S* is an exact count: there are no dictionaries of other sizes"}
-    last = min(int(1.5 * chosen + 3), curve.upper.size - 1)
-    if last < 1:
-        return {"reason": "no atoms"}
-    if last > MOST_SIZES:
-        return {"reason": f"{last} sizes: the path of atoms is followed for at most {MOST_SIZES}"}
+    last = min(int(1.5 * chosen + 3), MOST_SIZES, curve.upper.size - 1)
+    if last < 1 or not chosen:
+        return {"reason": "the dictionary has no atoms"}
     sizes = list(range(1, last + 1))
     if work(curve, sizes) > _MOST_WORK:
         return {"reason": f"{curve.problem.n} neurons: the path of atoms is followed for fewer"}
     stages = evolution(curve, sizes)
     rows = _rows(stages, chosen, dictionary)
-    axis, number = _axis(next(s for s in stages if s.size == max(chosen, 1)))
+    axis, number = _axis(next((stage for stage in stages if stage.size == chosen), stages[-1]))
     sphere = bool(curve.problem.network.activation.homogeneous)
     folded = curve.problem.network.activation.relation is not None
     return {

@@ -56,7 +56,7 @@ class Line:
 class Surface:
     """η (k, k, m) at (x, y) = (``at``[column], ``at``[row]): degrees, or parameter distances, from the middle.
 
-    ``points`` (·, d + 1) are those ``inside`` (k, k) the disc of 90 degrees, row by row; η is NaN elsewhere.
+    ``points`` (·, d + 1) are those ``inside`` (k, k) the disc of 90 degrees and a cell around it, row by row; η is NaN elsewhere.
     """
 
     through: tuple[int, ...]
@@ -227,7 +227,7 @@ class _View:
             at = np.linspace(-90.0, 90.0, count)
             x, y = np.meshgrid(at, at)
             radius = np.hypot(x, y)
-            inside = radius <= 90.0 + 1e-9
+            inside = radius <= 90.0 + 1.5 * (at[1] - at[0])  # a little more: cells on the rim
             angle, r = np.radians(radius[inside]), np.maximum(radius[inside], 1e-12)
             where = np.stack([np.sin(angle) * x[inside] / r, np.sin(angle) * y[inside] / r, np.cos(angle)], axis=1)
             points, marks = where @ axes, self._disc_marks(axes)
