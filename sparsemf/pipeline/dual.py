@@ -1,4 +1,5 @@
-"""The dual certificate of an analysis' dictionary, as the document holds it: slices of η_V over the parameter set."""
+"""The dual certificate of an analysis' dictionary, as the document holds it: slices of η_V over the parameter
+set."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.convex.precertificate import PreCertificate, precertificate
-from sparsemf.certificates.convex.slices import Line, Mark, Slices, Surface, slices
+from sparsemf.certificates.convex.dual_slices import Line, Mark, Slices, Surface, slices
+from sparsemf.certificates.convex.vanishing import PreCertificate, precertificate
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Atoms, InputLaw, Network
 from sparsemf.measures.gaussian import beyond_affine
@@ -21,8 +22,8 @@ ROUNDING = 1e-6
 """‖η‖ up to 1 + this counts as not above 1."""
 _DEGREES = (48, 384)
 _DEFINITION = (
-    "vanishing-derivative pre-certificate (Duval & Peyré 2015): eta(theta) = <p, phi_theta>, p of least norm in L2(rho), "
-    "orthogonal to affine functions, with eta = alpha/|alpha| and no slope of its component along alpha at every atom"
+    "vanishing-derivative pre-certificate (Duval & Peyré 2015): η(θ) = ⟨p, φ_θ⟩, p of least norm, orthogonal to "
+    "affine functions, with η = α/‖α‖ and no slope of ⟨α, η⟩ at every atom"
 )
 
 

@@ -1,4 +1,5 @@
-"""The path of atoms of an analysis, as the document holds it: the dictionaries of S = 1, 2, … matched one by one."""
+"""The path of atoms of an analysis, as the document holds it: the dictionaries of S = 1, 2, … matched one by
+one."""
 
 from __future__ import annotations
 
@@ -23,14 +24,14 @@ _AXES = 6
 def path_document(curve: UpperCurve | None, chosen: int, dictionary: Network) -> dict[str, Any]:
     """The field ``path``; ``dictionary``: the reported one, of ``chosen`` atoms, in the curve's coordinates.
 
-    Sizes run from 1 to 1.5·chosen + 3, at most to 24.  An atom's ``row`` is that of the reported atom it is matched to
-    through the stages between (none where the chosen size is beyond 24).
+    Sizes run from 1 to 1.5·chosen + 3, at most to 24.  An atom's ``row`` is that of the reported atom it is
+    matched to through the stages between (none where the chosen size is beyond 24).
     """
     if curve is None:
         return {"reason": "S* is an exact count: there are no dictionaries of other sizes"}
     last = min(int(1.5 * chosen + 3), MOST_SIZES, curve.upper.size - 1)
-    if last < 1 or not chosen:
-        return {"reason": "the dictionary has no atoms"}
+    if last < 2 or not chosen:
+        return {"reason": "there is no dictionary to compare with" if chosen else "the dictionary has no atoms"}
     sizes = list(range(1, last + 1))
     if work(curve, sizes) > _MOST_WORK:
         return {"reason": f"{curve.problem.n} neurons: the path of atoms is followed for fewer"}
@@ -84,7 +85,8 @@ def _positions(atoms: Atoms, axis: Array, sphere: bool, folded: bool) -> Array:
 
 
 def _axis(stage: Stage) -> tuple[Array, int]:
-    """The principal axis (of the lines through the atoms, so that flips do not matter) with the widest least gap."""
+    """The principal axis (of the lines through the atoms, so that flips do not matter) with the widest least
+    gap."""
     points = _points(stage.atoms)
     sphere = bool(stage.atoms.activation.homogeneous)
     folded = stage.atoms.activation.relation is not None

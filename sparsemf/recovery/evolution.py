@@ -1,7 +1,8 @@
 """How the atoms of the upper curve's dictionaries move, split and are born as S grows.
 
-Each dictionary is matched to the one before it in the quotient metric (:func:`sparsemf.symmetry.assignment.assign`); an
-atom without a partner is born, and the nearest atom of the dictionary before is where it may have split off.
+Each dictionary is matched to the one before it in the quotient metric
+(:func:`sparsemf.symmetry.assignment.assign`); an atom without a partner is born, and the nearest atom of the
+dictionary before is where it may have split off.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ SAME = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """The dictionary behind U(``size``): atoms, coefficients (n, m) with n ≤ size, ‖β_i‖‖φ_i‖ beyond the affine part,
-    U(size); for each atom the one it continues in the stage before (−1: none) and the nearest there (−1: no stage)."""
+    """The dictionary behind U(``size``): atoms, coefficients (n, m) with n ≤ size, ‖β_i‖‖φ_i‖ beyond the affine
+    part, U(size); for each atom the one it continues in the stage before (−1: none) and the nearest there (−1: no
+    stage)."""
 
     size: int
     atoms: Atoms
@@ -64,7 +66,9 @@ def evolution(curve: UpperCurve, sizes: Sequence[int]) -> list[Stage]:
     problem, geometry = curve.problem, curve.problem.geometry
     image = {}
     for owner, most in _longest(curve, sizes).items():
-        image[owner] = geometry.gram(problem.atoms, curve.paths[owner].atoms.take(slice(most))).T @ problem.network.alpha
+        image[owner] = (
+            geometry.gram(problem.atoms, curve.paths[owner].atoms.take(slice(most))).T @ problem.network.alpha
+        )
     stages: list[Stage] = []
     for size in sizes:
         used = int(curve.source[size])

@@ -1,14 +1,14 @@
 """Inner products of relu atoms and of their derivatives under N(0, I), in closed form, affine functions free.
 
-For z_i = ⟨w_i, x⟩ + b_i, s = ‖w‖, h_i = b_i/s_i, ρ = ⟨û_i, û_j⟩, q = √(1 − ρ²), Φ₂ = Φ₂(h_i, h_j; ρ), Stein's identity
-turns every E[1(z_i > 0) 1(z_j > 0)·(polynomial)] into Φ₂, the half-lines D_i = φ(h_i)Φ((h_j − ρh_i)/q) and the density
-p₂ = φ(h_i)φ((h_j − ρh_i)/q)/q of both boundaries at once:
+For z_i = ⟨w_i, x⟩ + b_i, s = ‖w‖, h_i = b_i/s_i, ρ = ⟨û_i, û_j⟩, q = √(1 − ρ²), Φ₂ = Φ₂(h_i, h_j; ρ), Stein's
+identity turns every E[1(z_i > 0) 1(z_j > 0)·(polynomial)] into Φ₂, the half-lines D_i = φ(h_i)Φ((h_j − ρh_i)/q)
+and the density p₂ = φ(h_i)φ((h_j − ρh_i)/q)/q of both boundaries at once:
 
     E[11] = Φ₂,   E[11·x] = D_i û_i + D_j û_j,
     E[11·xxᵀ] = Φ₂ I − (h_iD_i + ρp₂) û_iû_iᵀ − (h_jD_j + ρp₂) û_jû_jᵀ + p₂(û_iû_jᵀ + û_jû_iᵀ).
 
-From these the degrees 0 and 1 are taken off.  A Hermite series would converge like 1/√K here: a derivative has a jump.
-The arrays are those of :mod:`sparsemf.recovery.derivatives`, for σ = κ·relu + linear.
+From these the degrees 0 and 1 are taken off.  A Hermite series would converge like 1/√K here: a derivative has a
+jump. The arrays are those of :mod:`sparsemf.recovery.derivatives`, for σ = κ·relu + linear.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ ABOVE = 1.0005
 
 @dataclass(frozen=True)
 class Bands:
-    """|η| in bands of ``step`` from ``low`` to 1; ``both``: whether η takes both signs, else ``sign`` is its sign."""
+    """|η| in bands of ``step`` from ``low`` to 1; ``both``: whether η takes both signs, else ``sign`` is its
+    sign."""
 
     low: float
     step: float
@@ -49,13 +50,15 @@ class Bands:
         if abs(value) > ABOVE:
             return int(math.copysign(self.count + 1, value))
         k = min(max(math.floor((abs(value) - self.low) / self.step), 0), self.count - 1) + 1
-        return int(math.copysign(k, value))
+        return int(math.copysign(k, value)) if self.both else self.sign * k
 
     def colour(self, band: int) -> tuple[str, float]:
         """CSS class and opacity."""
         if abs(band) > self.count:
             return "heat over", 1.0
-        return ("heat above" if band > 0 else "heat below"), round(0.06 + 0.9 * (abs(band) - 1) / (self.count - 1 or 1), 3)
+        return ("heat above" if band > 0 else "heat below"), round(
+            0.06 + 0.9 * (abs(band) - 1) / (self.count - 1 or 1), 3
+        )
 
 
 def dual_lines(view: AnalysisView) -> list[tuple[str, Markup]]:
@@ -133,7 +136,9 @@ def _atom(drawing: Drawing, x: float, y: float, mark: MarkView, right: float, *,
     data = f"M{x - 4.5:.1f} {y - 4.5:.1f}l9 9m-9 0l9 -9"
     drawing.add('<path class="halo" d="{0}"/><path class="cross" d="{0}"/>', data)
     near = x > right - 22
-    drawing.text(x - 8 if near else x + 8, y + 15 if down else y - 6, str(mark.index), "label", anchor="end" if near else "start")
+    drawing.text(
+        x - 8 if near else x + 8, y + 15 if down else y - 6, str(mark.index), "label", anchor="end" if near else "start"
+    )
 
 
 def dual_plane(view: AnalysisView) -> Markup | None:
@@ -185,7 +190,9 @@ def _cells(drawing: Drawing, plane: PlaneView, bands: Bands, x: Scale, y: Scale)
             if c < count and row[c] == level:
                 continue
             if level is not None:
-                boxes.setdefault(level, []).append(f"M{across[start]} {down[r]}H{across[c]}V{down[r + 1]}H{across[start]}Z")
+                boxes.setdefault(level, []).append(
+                    f"M{across[start]} {down[r]}H{across[c]}V{down[r + 1]}H{across[start]}Z"
+                )
             start = c
     # the outer cells reach beyond the frame or the rim
     name = f"{drawing.name}-clip"
@@ -193,7 +200,11 @@ def _cells(drawing: Drawing, plane: PlaneView, bands: Bands, x: Scale, y: Scale)
     for level in sorted(boxes):
         css, strength = bands.colour(level)
         drawing.add(
-            '<path clip-path="url(#{})" class="{}" fill-opacity="{}" d="{}"/>', name, css, strength, "".join(boxes[level])
+            '<path clip-path="url(#{})" class="{}" fill-opacity="{}" d="{}"/>',
+            name,
+            css,
+            strength,
+            "".join(boxes[level]),
         )
 
 
@@ -223,7 +234,7 @@ def _key(drawing: Drawing, bands: Bands, left: float, top: float, height: float,
     every = 5 if bands.both else max(1, math.ceil(len(labels) / 7))
     for i, value in enumerate(labels):
         if i % every == 0 or i == len(labels) - 1:
-            drawing.text(left + 24, top + i * step + 4, f"{value:.3g}".replace("-", "−"), "tick")
+            drawing.text(left + 24, top + i * step + 4, f"{value + 0.0:.3g}".replace("-", "−"), "tick")
     drawing.add('<path class="rim" d="M{0} {1}h18v{2}h-18Z"/>', left, top, height)
     if above:
         drawing.add('<path class="heat over" d="M{} {}h18v14h-18Z"/>', left, top + height + 17)

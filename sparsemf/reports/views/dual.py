@@ -92,7 +92,8 @@ class DualView:
 
 @dataclass(frozen=True)
 class AtomOnPath:
-    """An atom of one stage: ``origin`` and ``nearest`` are places in the stage before, ``index`` a row of the page."""
+    """An atom of one stage: ``origin`` and ``nearest`` are places in the stage before, ``index`` a row of the
+    page."""
 
     position: float
     size: float
@@ -149,7 +150,8 @@ def _numbers(fields: Fields, key: str) -> list[int]:
 
 def _marks(fields: Fields) -> list[MarkView]:
     return [
-        MarkView((row.count("atom") or 0) + 1, row.vector("at"), row.number("eta") or 0.0) for row in fields.rows("marks")
+        MarkView((row.count("atom") or 0) + 1, row.vector("at"), row.number("eta") or 0.0)
+        for row in fields.rows("marks")
     ]
 
 

@@ -2,32 +2,39 @@
 
 (Duval & Peyré, Found. Comput. Math. 15 (2015), Def. 6; here for measures with values in R^m.)
 
-Atoms θ_i = (w_i, b_i) with coefficients α_i, u_i = α_i/‖α_i‖; φ_θ(x) = σ(⟨w, x⟩ + b) with its projection on span{1, x}
-taken off.  Features are ψ_θ = φ_θ/n(θ), n(θ) = |θ| for positively homogeneous σ (the sphere of (w, b), as in
-:mod:`.parameters`), n(θ) = ‖φ_θ‖ for all others.  Among all p ∈ L²(N(0, I); R^m) orthogonal to the affine functions with
+Atoms θ_i = (w_i, b_i) with coefficients α_i, u_i = α_i/‖α_i‖; φ_θ(x) = σ(⟨w, x⟩ + b) less its projection on
+span{1, x}. Features are ψ_θ = φ_θ/n(θ), n(θ) = |θ| for positively homogeneous σ (the sphere of (w, b), as in
+:mod:`.parameters`), n(θ) = ‖φ_θ‖ for all others.  Among all p ∈ L²(N(0, I); R^m) orthogonal to affine functions
+with
 
     η(θ_i) = u_i,   ∂_v ⟨u_i, η⟩(θ_i) = 0 for every direction v,      η(θ) = ⟨p, ψ_θ⟩ ∈ R^m,
 
-η_V is the η of the one of least norm.  Every solution of the program for small λ has an η near that of least norm with
-‖η‖ ≤ 1; if ‖η_V‖ < 1 off the atoms, that is η_V itself, and where moreover its Hessians at the atoms are negative
-definite, small λ and small noise leave exactly one atom near each θ_i (loc. cit., Thm 2; their σ is a convolution, the
-argument is that of any C² family of features).  η_V exists whether or not it stays below 1: that is what is looked at.
+η_V is the η of the one of least norm.  As λ → 0 the η of the program tends to that of least norm with ‖η‖ ≤ 1.
 
-*The system.*  p = Σ φ_j A_j + Σ (∂_{c_j}φ_j) u_j.  With K = ⟨φ_i, φ_j⟩ the conditions on the values give A, and what is
-left for the moves c is the matrix of the Gauss–Newton step of recovery with Kaufman's projection (same S(d + 1) unknowns
-whatever m is),
+- ‖η_V‖ < 1 off the atoms: that is η_V, and (features independent) Σ α_i δ_{θ_i} the only solution in the limit.
+- Features C², Hessians at the atoms negative definite too: small λ and noise leave exactly one atom near each θ_i
+  (loc. cit., Thm 2; features there are translates, the argument is that of any C² family).
+- ‖η_V‖ > 1 somewhere: small λ does not.  (If it did, (f − Φν)/λ would tend to a p in span{φ_i, ∂φ_i} that meets the
+  conditions - features differentiable in L² are enough, relu's are - so to that of η_V, and ‖η‖ ≤ 1 in the limit.)
 
-    [⟨P⊥∂_vφ_i, P⊥∂_wφ_j⟩⟨u_i, u_j⟩] c = −∂⟨u_i, η₀⟩ (θ_i),   P⊥ off span{φ_k},  η₀ of the least p with the values alone.
+η_V exists in every case; which one it is, is what is looked at.
+
+*The system.*  p = Σ φ_j A_j + Σ (∂_{c_j}φ_j) u_j.  With K = ⟨φ_i, φ_j⟩ the conditions on the values give A; the
+matrix of what is left for the moves c is that of recovery's Gauss–Newton step (S(d + 1) unknowns whatever m is),
+
+    [⟨P⊥∂_vφ_i, P⊥∂_wφ_j⟩⟨u_i, u_j⟩] c = −∂_v⟨u_i, η₀⟩(θ_i),   P⊥ off span{φ_k},   η₀ of the values alone.
 
 Directions orthogonal to all w_i decouple and need no move; they are left out.
 
-*Arithmetic.*  Closed forms for piecewise-linear σ.  Others: φ stands for its Hermite series up to a degree K; p then has
-degrees ≤ K, so that ⟨p, φ_θ⟩ is the same for the full φ.  Float64 without error bounds: an **estimate**.
+*Arithmetic.*  Closed forms for piecewise-linear σ.  Others: φ stands for its Hermite series up to a degree K;
+then p has degrees ≤ K, so that ⟨p, φ_θ⟩ is the same for the full φ.  Float64 without error bounds: an
+**estimate**.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +45,8 @@ from sparsemf.exceptions import InputError
 from sparsemf.measures import Atoms
 from sparsemf.recovery import derivatives, relu_derivatives
 from sparsemf.recovery.derivatives import Expansion, Products, Slopes
-from sparsemf.recovery.relu_derivatives import Ramps
 from sparsemf.recovery.refit import factorised
+from sparsemf.recovery.relu_derivatives import Ramps
 
 Array = NDArray[np.float64]
 
@@ -51,34 +58,73 @@ _RESIDUAL = 1e-6
 _BLOCK = 1024
 
 _RANK = 1e-9
+_DEGREE = 96
 
-_Known = Expansion | Ramps
+
+class _Kernels(Protocol):
+    """Inner products of features and derivatives beyond the affine part; ``of`` makes what the others take."""
+
+    @property
+    def degree(self) -> int | None:
+        """K of the series; None for closed forms."""
+        ...
+
+    def of(self, atoms: Atoms) -> Any: ...
+
+    def values(self, a: Any, b: Any) -> Array: ...
+
+    def slopes(self, a: Any, b: Any) -> Slopes: ...
+
+    def products(self, a: Any) -> Products: ...
+
+    def sizes(self, atoms: Atoms, known: Any) -> Array:
+        """n(θ)."""
+        ...
 
 
-@dataclass(frozen=True, eq=False)
-class _Kernels:
-    """Inner products of features and derivatives: closed for σ = κ relu + linear, else up to ``degree``."""
+@dataclass(frozen=True)
+class _Series:
+    """By Hermite series; features of norm 1."""
+
+    degree: int
+
+    def of(self, atoms: Atoms) -> Expansion:
+        return Expansion.of(atoms, self.degree)
+
+    def values(self, a: Expansion, b: Expansion) -> Array:
+        return derivatives.values(a, b)
+
+    def slopes(self, a: Expansion, b: Expansion) -> Slopes:
+        return Slopes.of(a, b)
+
+    def products(self, a: Expansion) -> Products:
+        return Products.of(a)
+
+    def sizes(self, atoms: Atoms, known: Expansion) -> Array:
+        return np.maximum(np.linalg.norm(known.value, axis=1), 1e-300)
+
+
+@dataclass(frozen=True)
+class _Closed:
+    """σ = κ relu + linear, on the sphere."""
 
     kink: float
-    degree: int | None
+    degree: None = None
 
-    def of(self, atoms: Atoms) -> _Known:
-        return Ramps.of(atoms) if self.degree is None else Expansion.of(atoms, self.degree)
+    def of(self, atoms: Atoms) -> Ramps:
+        return Ramps.of(atoms)
 
-    def values(self, a: _Known, b: _Known) -> Array:
-        if isinstance(a, Expansion) and isinstance(b, Expansion):
-            return derivatives.values(a, b)
-        assert not isinstance(a, Expansion) and not isinstance(b, Expansion)
+    def values(self, a: Ramps, b: Ramps) -> Array:
         return relu_derivatives.values(a, b, self.kink)
 
-    def slopes(self, a: _Known, b: _Known) -> Slopes:
-        if isinstance(a, Expansion) and isinstance(b, Expansion):
-            return Slopes.of(a, b)
-        assert not isinstance(a, Expansion) and not isinstance(b, Expansion)
+    def slopes(self, a: Ramps, b: Ramps) -> Slopes:
         return relu_derivatives.slopes(a, b, self.kink)
 
-    def products(self, a: _Known) -> Products:
-        return Products.of(a) if isinstance(a, Expansion) else relu_derivatives.products(a, self.kink)
+    def products(self, a: Ramps) -> Products:
+        return relu_derivatives.products(a, self.kink)
+
+    def sizes(self, atoms: Atoms, known: Ramps) -> Array:
+        return np.hypot(atoms.norm, atoms.bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,25 +177,18 @@ class PreCertificate:
             moved = along[:, None] * slopes.radial + self.moves[:, -1:] * slopes.shift
             moved += slopes.turn * (turn @ there.unit.T)
             value = kernels.values(own, other).T @ self.values + moved.T @ self.target
-            found[start : start + _BLOCK] = value / _sizes(there, other, self.normalised)[:, None]
+            found[start : start + _BLOCK] = value / kernels.sizes(there, other)[:, None]
         return found
 
 
 def _kernels(atoms: Atoms, degree: int | None) -> _Kernels:
     sigma = atoms.activation
-    kink = sigma.positive + sigma.negative if isinstance(sigma, PiecewiseLinear) else 0.0
-    return _Kernels(kink, degree)
+    if isinstance(sigma, PiecewiseLinear):
+        return _Closed(sigma.positive + sigma.negative)
+    return _Series(degree or _DEGREE)
 
 
-def _sizes(atoms: Atoms, known: _Known, normalised: bool) -> Array:
-    """n(θ)."""
-    if not normalised:
-        return np.hypot(atoms.norm, atoms.bias)
-    assert isinstance(known, Expansion)
-    return np.maximum(np.linalg.norm(known.value, axis=1), 1e-300)
-
-
-def precertificate(atoms: Atoms, alpha: Array, degree: int = 96) -> PreCertificate:
+def precertificate(atoms: Atoms, alpha: Array, degree: int = _DEGREE) -> PreCertificate:
     """η_V of the measure Σ α_i δ_{θ_i} in whitened coordinates; ``degree`` is not used by closed forms.
 
     Raises :class:`InputError` without atoms, for a zero coefficient or a w = 0, for more unknowns than
@@ -171,10 +210,10 @@ def precertificate(atoms: Atoms, alpha: Array, degree: int = 96) -> PreCertifica
     if not normalised:  # φ of the point on the sphere
         length = np.hypot(atoms.norm, atoms.bias)
         atoms = Atoms(sigma, atoms.inner / length[:, None], atoms.bias / length)
-    kernels = _kernels(atoms, None if isinstance(sigma, PiecewiseLinear) else degree)
+    kernels = _kernels(atoms, degree)
     flat = Atoms(sigma, atoms.inner @ basis, atoms.bias)
     known, frames = kernels.of(flat), _Frames.of(flat, normalised)
-    sizes = _sizes(flat, known, normalised)
+    sizes = kernels.sizes(flat, known)
     gram = kernels.values(known, known)
     rows = frames.first(kernels.slopes(known, known))  # ⟨∂_vφ_i, φ_j⟩, one row for each (i, v)
     second = frames.second(kernels.products(known))

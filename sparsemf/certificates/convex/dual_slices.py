@@ -1,24 +1,25 @@
 """η of a pre-certificate on lines and on a surface of the parameter set: samples to look at, no bound of sup‖η‖.
 
-The parameter set is the sphere of (w, b) for homogeneous σ, else R^{d+1} with features of norm 1 beyond the affine part.
-Under a flip σ(z) = s·σ(−z) + polynomial, θ and −θ are one neuron and η(−θ) = s·η(θ) once affine functions are free; atoms
-are turned to the side that is nearest to their partners on a slice.
+The parameter set is the sphere of (w, b) for homogeneous σ, else R^{d+1} with features of norm 1 beyond the
+affine part.  Under a flip σ(z) = s·σ(−z) + polynomial, θ and −θ are one neuron and η(−θ) = s·η(θ) once affine
+functions are free; atoms are turned to the side that is nearest to their partners on a slice.
 
 - *Line*: the great circle through two atoms (half of it, where flips make it all), or the straight line.
-- *Surface*: the sphere in the span of three atoms in the equidistant projection around their middle (distance and direction
-  from the middle are true), or the plane through three atoms, on the principal axes of the three.  With fewer atoms the
-  bias axis, then coordinate axes take their place.
+- *Surface*: the sphere in the span of three atoms in the equidistant projection around their middle (distance and
+  direction from the middle are true), or the plane through three atoms, on the principal axes of the three.  With
+  fewer atoms the bias axis, then coordinate axes take their place.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.activations.families.relu import PiecewiseLinear
-from sparsemf.certificates.convex.precertificate import PreCertificate
+from sparsemf.certificates.convex.vanishing import PreCertificate
 from sparsemf.symmetry import point_distances
 
 Array = NDArray[np.float64]
@@ -43,7 +44,8 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """η (n, m) at ``points`` (n, d + 1), which lie at ``at``: degrees, or parameter distance, from the first atom."""
+    """η (n, m) at ``points`` (n, d + 1), which lie at ``at``: degrees, or parameter distance, from the first
+    atom."""
 
     through: tuple[int, ...]
     at: Array
@@ -56,7 +58,8 @@ class Line:
 class Surface:
     """η (k, k, m) at (x, y) = (``at``[column], ``at``[row]): degrees, or parameter distances, from the middle.
 
-    ``points`` (·, d + 1) are those ``inside`` (k, k) the disc of 90 degrees and a cell around it, row by row; η is NaN elsewhere.
+    ``points`` (·, d + 1) are those ``inside`` (k, k) the disc of 90 degrees and a cell around it, row by row; η
+    is NaN elsewhere.
     """
 
     through: tuple[int, ...]
@@ -85,8 +88,8 @@ class Slices:
 
 
 def slices(found: PreCertificate, size: Array, most: int = 4) -> Slices:
-    """Lines through the two nearest atoms and through consecutive ones in the order of ``size`` (heaviest first), at most
-    ``most``; the surface through the three heaviest (none where the parameter set is a circle)."""
+    """At most ``most`` lines, through the two nearest atoms and through consecutive ones in the order of ``size``
+    (heaviest first); the surface through the three heaviest (none where the parameter set is a circle)."""
     view = _View.of(found)
     order = np.argsort(-size, kind="stable")
     lines = [view.line(pair) for pair in view.pairs(order, most)]
@@ -151,7 +154,7 @@ class _View:
         nearest = (int(first[at]), int(second[at]))
         rank = {atom: k for k, atom in enumerate(heavy)}
         found: list[tuple[int, ...]] = [tuple(sorted(nearest, key=rank.__getitem__))]
-        for pair in [*zip(heavy, heavy[1:], strict=False), *zip(heavy, heavy[2:], strict=False)]:
+        for pair in [*pairwise(heavy), *zip(heavy, heavy[2:], strict=False)]:
             if len(found) < most and pair not in found:
                 found.append(pair)
         return found
