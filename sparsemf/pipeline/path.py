@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 MOST_SIZES = 24
 _MOST_WORK = 1_000_000
 _AXES = 6
-"""The axis that tells the atoms apart best is sought among so many principal axes."""
+"""The axis that tells the atoms apart best is sought among so many principal axes and so many atoms."""
 
 
 def path_document(curve: UpperCurve | None, chosen: int, dictionary: Network) -> dict[str, Any]:
@@ -37,14 +37,14 @@ def path_document(curve: UpperCurve | None, chosen: int, dictionary: Network) ->
         return {"reason": f"{curve.problem.n} neurons: the path of atoms is followed for fewer"}
     stages = evolution(curve, sizes)
     rows = _rows(stages, chosen, dictionary)
-    axis, number = _axis(next((stage for stage in stages if stage.size == chosen), stages[-1]))
+    at = next((i for i, stage in enumerate(stages) if stage.size == chosen), len(stages) - 1)
+    axis, name = _axis(stages[at], rows[at])
     sphere = bool(curve.problem.network.activation.homogeneous)
     folded = curve.problem.network.activation.relation is not None
     return {
         "kind": "estimate",
-        "position": "angle to a principal axis of the atoms" if sphere else "coordinate along a principal axis",
+        "position": f"angle to {name}" if sphere else f"coordinate along {name}",
         "unit": "degrees" if sphere else "(w, b)",
-        "axis": number,
         "folded": folded,
         "chosen": chosen,
         "stages": [
@@ -57,12 +57,12 @@ def path_document(curve: UpperCurve | None, chosen: int, dictionary: Network) ->
                         "size": float(stage.weight[k]),
                         "from": _index(stage.origin[k]),
                         "near": _index(stage.nearest[k]),
-                        "row": _index(rows[at][k]),
+                        "row": _index(row[k]),
                     }
                     for k, position in enumerate(_positions(stage.atoms, axis, sphere, folded))
                 ],
             }
-            for at, stage in enumerate(stages)
+            for stage, row in zip(stages, rows, strict=True)
         ],
     }
 
@@ -84,22 +84,26 @@ def _positions(atoms: Atoms, axis: Array, sphere: bool, folded: bool) -> Array:
     return np.degrees(np.arccos(np.clip(along, -1.0, 1.0))) if sphere else along
 
 
-def _axis(stage: Stage) -> tuple[Array, int]:
-    """The principal axis (of the lines through the atoms, so that flips do not matter) with the widest least
-    gap."""
+def _axis(stage: Stage, rows: NDArray[np.int64]) -> tuple[Array, str]:
+    """The principal axis of the lines through the atoms (flips do not matter to it), or else the heavy atom, to which
+    the places of the atoms have the widest least gap; and its name."""
     points = _points(stage.atoms)
     sphere = bool(stage.atoms.activation.homogeneous)
     folded = stage.atoms.activation.relation is not None
     _, _, axes = np.linalg.svd(points, full_matrices=False)
-    best, gap = 0, -1.0
-    for k, axis in enumerate(axes[:_AXES]):
-        places = np.sort(_positions(stage.atoms, axis, sphere, folded))
+    candidates = [(axis, f"principal axis {k + 1}") for k, axis in enumerate(axes[:_AXES])]
+    for k in np.argsort(-stage.weight, kind="stable")[:_AXES]:
+        length = float(np.linalg.norm(points[k]))
+        if rows[k] >= 0 and length > 0:
+            candidates.append((points[k] / length, f"atom {rows[k] + 1}"))
+    best, gap = candidates[0], -1.0
+    for candidate in candidates:
+        places = np.sort(_positions(stage.atoms, candidate[0], sphere, folded))
         least = float(np.min(np.diff(places))) if places.size > 1 else 0.0
-        if least > gap * (1 + 1e-6):
-            best, gap = k, least
-    axis = axes[best]
-    heaviest = points[int(np.argmax(stage.weight))] @ axis
-    return (-axis if heaviest < 0 else axis), best + 1
+        if least > gap + 1e-6 * max(gap, float(np.ptp(places)), 1e-300):
+            best, gap = candidate, least
+    heaviest = points[int(np.argmax(stage.weight))] @ best[0]
+    return (-best[0] if heaviest < 0 else best[0]), best[1]
 
 
 def _rows(stages: list[Stage], chosen: int, dictionary: Network) -> list[NDArray[np.int64]]:

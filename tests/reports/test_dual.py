@@ -82,7 +82,7 @@ def test_which_sentence_is_said(documents: dict[str, dict[str, Any]]) -> None:
     assert documents["relu"]["dual"]["below_one"]
     assert "stays below 1 off the atoms: as far as they show, these 5 atoms are the only answer" in below
     assert "has no second derivative at an atom" in below
-    assert "small noise leave one atom near each" in Page(reports.render(documents["outputs"])).text
+    assert "small noise leave one atom near each" in Page(reports.render(documents["biased tanh"])).text
     assert not documents["above"]["dual"]["below_one"]
     assert "does not keep one atom near each of these" in above
     assert "heat over" in reports.render(documents["above"])

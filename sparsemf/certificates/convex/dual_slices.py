@@ -171,12 +171,12 @@ class _View:
     def line(self, pair: tuple[int, ...]) -> Line:
         """The line through a pair of atoms, or through one along its bias."""
         ends, count = self.turned(list(pair)), self._samples[0]
+        half = np.pi / 2 if self.flips else np.pi
         start = ends[0]
         step = ends[1] - start if len(pair) == 2 else np.eye(start.size)[-1]
         if self.sphere:
             axes = _orthonormal([start, step, *np.eye(start.size)[::-1]], 2)
             angle = float(np.arctan2(ends[-1] @ axes[1], ends[-1] @ axes[0])) if len(pair) == 2 else 0.0
-            half = np.pi / 2 if self.flips else np.pi
             at = np.linspace(angle / 2 - half, angle / 2 + half, count)
             points = np.stack([np.cos(at), np.sin(at)], axis=1) @ axes
         else:
@@ -189,8 +189,7 @@ class _View:
         marks = self._marks(start, axes)
         shown = np.degrees(at) if self.sphere else at
         if self.sphere:  # the representative of each mark that lies on the drawn arc
-            period = 2 * half
-            marks = [self._wrapped(mark, at[0], period) for mark in marks]
+            marks = [self._wrapped(mark, at[0], 2 * half) for mark in marks]
         marks = [mark for mark in marks if shown[0] - 1e-9 <= mark.at[0] <= shown[-1] + 1e-9]
         return Line(pair, shown, points, eta, marks)
 

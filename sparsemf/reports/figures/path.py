@@ -27,8 +27,7 @@ def path_places(view: AnalysisView) -> Markup | None:
     values = [atom.position for stage in path.stages for atom in stage.atoms]
     y = linear(values, drawing.height - 48.0, 12.0)
     unit = "degrees" if path.sphere else "units of (w, b)"
-    axis = f"principal axis {path.axis}" if path.axis else "a principal axis"
-    label = f"angle to {axis}, {unit}" if path.sphere else f"on {axis}, {unit}"
+    label = f"{path.position or 'position'}, {unit}"
     _frame(drawing, path, x, y, label)
     largest = max((atom.size for stage in path.stages for atom in stage.atoms), default=0.0) or 1.0
 

@@ -118,7 +118,6 @@ class PathView:
     reason: str
     position: str
     sphere: bool
-    axis: int | None
     folded: bool
     chosen: int | None
     stages: list[StageView]
@@ -132,7 +131,6 @@ class PathView:
             reason=fields.text("reason"),
             position=fields.text("position"),
             sphere=fields.text("unit") == "degrees",
-            axis=fields.count("axis"),
             folded=fields.flag("folded"),
             chosen=fields.count("chosen"),
             stages=[_stage(row) for row in fields.rows("stages")],
