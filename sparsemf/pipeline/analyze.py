@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, In
 from sparsemf.measures.gaussian import affine_part
 from sparsemf.pipeline.coefficients import CoefficientBounds, coefficient_bounds
 from sparsemf.pipeline.laws import describe
-from sparsemf.recovery import Effort, Progress, UpperCurve, upper_curve
+from sparsemf.recovery import Effort, GaussianGeometry, Progress, UpperCurve, upper_curve
 from sparsemf.symmetry import Quotient, Section, domain_reduction, point_distances, quotient
 
 Array = NDArray[np.float64]
@@ -170,9 +171,30 @@ class Analysis:
             },
             **({} if self.coefficients is None else self.coefficients.document()),
             "projection": self.projection,
+            "dual": self.dual,
+            "path": self.path,
             "warnings": self.warnings,
             "timing_s": self.timing,
         }
+
+    @cached_property
+    def dual(self) -> dict[str, Any]:
+        """Slices of the dictionary's dual certificate, or the reason why there are none (computed when first read)."""
+        from sparsemf.pipeline.dual import dual_document
+
+        if self.upper is None:
+            return {"reason": "S* is an exact count: no program over measures stands behind it"}
+        geometry = self.upper.problem.geometry
+        degree = geometry.degree if isinstance(geometry, GaussianGeometry) else None
+        return dual_document(self.dictionary, self.law, degree, self.source.m)
+
+    @cached_property
+    def path(self) -> dict[str, Any]:
+        """How the atoms evolve with S, or the reason why it is not shown (computed when first read)."""
+        from sparsemf.pipeline.path import path_document
+
+        white = self.law.whiten(self.dictionary) if isinstance(self.law, Gaussian) else self.dictionary
+        return path_document(self.upper, self.s_star.value, white)
 
     @property
     def _at_zero(self) -> bool:
