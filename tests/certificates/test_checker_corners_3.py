@@ -87,7 +87,7 @@ def test_a_joint_factor_whose_square_underflows() -> None:
     """Three outputs that meet in one gate, their factors constants."""
     arith = Arithmetic(0)
     beta = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    found = gated._matrix_size(arith, STANDARD, beta, np.zeros(3), np.zeros((3, 2)), np.full(3, 1e-170))  # noqa: SLF001
+    found = gated._matrix_size(arith, STANDARD, beta, np.zeros(3), np.zeros((3, 2)), np.full(3, 1e-170))
     assert found >= 1.5 * math.sqrt(2) * 1e-170 * (1 - 1e-12)
 
 
@@ -136,7 +136,7 @@ def test_a_rest_of_balls_as_wide_as_what_they_hold(wide: str, angle: float) -> N
         held[:] = [held[0] + arb(0, spread)] * 2
         unit = np.array([[arb(1), arb(0)], [arb(angle).cos(), arb(angle).sin()]], dtype=object)
         one, pair = arith.array(np.ones((2, 1))), (np.array([0]), np.array([1]))
-        found = tails._pairs(arith, one, length, bias, arith.zeros((2, 2)), unit, *pair, np.ones(2))  # noqa: SLF001
+        found = tails._pairs(arith, one, length, bias, arith.zeros((2, 2)), unit, *pair, np.ones(2))
     for at in (-1.0, -0.7, 0.0, 0.7, 1.0):
         r, beta = (1.0, -3.0 + at * spread) if wide == "bias" else (1.0 + at * spread, 0.0)
 
