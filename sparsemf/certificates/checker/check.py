@@ -1,8 +1,8 @@
 """Does a certificate's claim follow from its networks?  Everything is recomputed from raw arrays.
 
 ``check(document, networks, data)`` knows two kinds of claims, each in a module of its own:
-``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence` and ``sparsemf/sparsity/3`` in
-:mod:`~sparsemf.certificates.checker.sparsity`.  A claim is valid when this program's own bounds imply it.
+``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` (of gated blocks:
+``/4``) in :mod:`~sparsemf.certificates.checker.sparsity`.  A claim is valid when this program's own bounds imply it.
 
 Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32 units
 in the last place, python-flint.
@@ -21,8 +21,8 @@ from sparsemf.certificates.checker.catalogue import image
 from sparsemf.certificates.checker.document import Check, Refused, seal
 from sparsemf.certificates.checker.raw import Raw, Unreadable
 
-SCHEMAS = ("sparsemf/certify/2", "sparsemf/sparsity/3")
-_KINDS = dict(zip(SCHEMAS, (equivalence.check, sparsity.check), strict=True))
+SCHEMAS = ("sparsemf/certify/2", *sparsity.SCHEMAS)
+_KINDS = dict(zip(SCHEMAS, (equivalence.check, sparsity.check, sparsity.check), strict=True))
 
 
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArray[np.float64] | None = None) -> Check:
