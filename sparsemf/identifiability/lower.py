@@ -36,9 +36,9 @@ class LowerCurve:
     """``atoms[S]`` and ``directions[S]``: certified lower bounds of ‖f − g‖ over S-atom (S-direction) networks g.
 
     Counting atoms, both kinds of flattening apply; counting directions, only those with the outputs in the
-    columns (of a gated atom: the line of its gate with the line of its factor across it).  ``groups[S]`` names the flattenings whose tails were added at S.  ``degree`` is the truncation K,
-    ``error`` what separates the function that the ``spectra`` belong to from the network's (taken off the curves
-    already).
+    columns (of a gated atom: the line of its gate with the line of its factor across it).  ``groups[S]`` names the
+    flattenings whose tails were added at S.  ``degree`` is the truncation K, ``error`` what separates the function
+    that the ``spectra`` belong to from the network's (taken off the curves already).
     """
 
     atoms: Array

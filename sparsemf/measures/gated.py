@@ -132,9 +132,7 @@ class GatedAtoms:
 
     def take(self, rows: NDArray[Any] | slice) -> GatedAtoms:
         """Some of the atoms."""
-        return GatedAtoms(
-            self.activation, self.gate[rows], self.gate_bias[rows], self.inner[rows], self.bias[rows]
-        )
+        return GatedAtoms(self.activation, self.gate[rows], self.gate_bias[rows], self.inner[rows], self.bias[rows])
 
 
 def closed(activation: Activation) -> bool:

@@ -1,7 +1,7 @@
 """Inner products of gated atoms whose gate has one kink, in closed form.
 
-With σ = relu, U and V the gates (means m, deviations s, covariance c) and ℓ = e + ⟨v, x⟩, ℓ′ alike (here v is all of the
-factor's direction), Stein's identity, twice, gives
+With σ = relu, U and V the gates (means m, deviations s, covariance c) and ℓ = e + ⟨v, x⟩, ℓ′ alike (v being all of
+the factor's direction), Stein's identity, twice, gives
 
     E σ(U)σ(V)ℓℓ′ = (ee′ + ⟨v, v′⟩)F + (e⟨v′, g⟩ + e′⟨v, g⟩)F_U + (e⟨v′, g′⟩ + e′⟨v, g′⟩)F_V + ⟨v, g⟩⟨v′, g⟩F_UU
                     + (⟨v, g⟩⟨v′, g′⟩ + ⟨v, g′⟩⟨v′, g⟩)F_UV + ⟨v, g′⟩⟨v′, g′⟩F_VV,

@@ -17,10 +17,12 @@ from sparsemf.certificates.sparsity import RESOLUTION, SStar, Staircase, stairca
 from sparsemf.certificates.witnesses import sparsity_claim
 from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
+from sparsemf.identifiability.gated_flattenings import rows_per_atom
 from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
+from sparsemf.measures.gated import FREE_DEGREE
 from sparsemf.measures.gaussian import affine_part
-from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.coefficients import CoefficientBounds, coefficient_bounds
+from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.laws import describe
 from sparsemf.recovery import Effort, Progress, UpperCurve, upper_curve
 from sparsemf.symmetry import Quotient, Section, domain_reduction, point_distances, quotient
@@ -105,6 +107,7 @@ class Analysis:
             "function_norm": None if self._norm_unknown else 0.5 * (self.norm.lower + self.norm.upper),
             "function_norm_bounds": {"lower": self.norm.lower, "upper": self.norm.upper},
             "norm_beyond_affine": stairs.norm_beyond_affine,
+            "free_degree": None if self.upper is None else FREE_DEGREE if self.source.gated else 1,
             "energy": self.energy,
             "dictionary": {
                 "size": self.dictionary.width,
@@ -122,6 +125,7 @@ class Analysis:
                 "affine": {"A": self.dictionary.affine.tolist(), "c": self.dictionary.offset.tolist()}
                 if self.dictionary.affine.size <= _ATOM_NUMBERS
                 else None,
+                **_quadratic(self.dictionary),
                 "error": float(stairs.upper[min(self.s_star.value, stairs.upper.size - 1)]),
             },
             "s_star": {
@@ -155,6 +159,7 @@ class Analysis:
                     "p": s.flattening.p,
                     "degrees": [s.flattening.low, s.flattening.high],
                     "counts": s.flattening.counts,
+                    "per_atom": rows_per_atom(s.flattening) if self.source.gated else 1,
                     "singular_values": np.sqrt(s.energy[:512]).tolist(),
                     "margin": float(np.sqrt(s.margin)),
                 }
@@ -216,6 +221,13 @@ class Analysis:
         return {**document, "seal": seal(document)}
 
 
+def _quadratic(dictionary: Network) -> dict[str, Any]:
+    """The quadratic part of a gated dictionary, where it is small enough to be listed."""
+    form = dictionary.quadratic
+    listed = dictionary.gated and form is not None and form.size <= _ATOM_NUMBERS
+    return {"quadratic": form.tolist()} if listed and form is not None else {}
+
+
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
@@ -230,7 +242,9 @@ def without_staircase(network: Network) -> str | None:
     if network.gated:
         # a linear gate leaves no atoms
         bad = activation.kind not in ("atoms", "frequencies", "matrix") or bent or not np.isfinite(activation.lipschitz)
-        return f"a gated block of {activation.name}, whose flips are not free or whose slope is unbounded" if bad else None
+        return (
+            f"a gated block of {activation.name}, whose flips are not free or whose slope is unbounded" if bad else None
+        )
     if activation.kind not in ("atoms", "frequencies") or bent or not np.isfinite(activation.lipschitz):
         return f"{activation.name}, whose atoms are not independent or whose polynomial part is not affine"
     return None

@@ -111,7 +111,8 @@ def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
     certificates = [{**c, "seal": seal(c)} for c in certificates]
     if len(certificates) == 1:
         return certificates[0]
-    several = {"schema": "sparsemf/sparsity/3", "results": certificates}
+    # of plain and gated blocks alike: the newest of theirs
+    several = {"schema": max(c["schema"] for c in certificates), "results": certificates}
     return {**several, "seal": wrapper_seal(several)}
 
 

@@ -117,7 +117,7 @@ def tails(f: Pairs, group: Group) -> Array:
         group.high * scale,
         group.high * scale * (1 + float(np.max(a)) + float(np.max(c))) ** 2,
     )
-    return verified(product)[:: step]
+    return verified(product)[::step]
 
 
 def _neurons(rows: Rows, n: int, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
