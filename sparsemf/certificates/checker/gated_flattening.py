@@ -101,8 +101,9 @@ def tails(f: Pairs, group: Group) -> Array:
         return np.stack(parts[:step], axis=1).ravel() * (1 + 1e-12)
 
     own = np.stack([np.ones(n), np.sqrt(p) * across][:step], axis=1)
-    both = (f.unit, f.v)
-    square = np.stack([np.sum(x * x, axis=1) for x in both[:step]], axis=1)
+    one, beside = np.sum(f.unit**2, axis=1), np.sum(f.unit * f.v, axis=1)
+    tangent = np.sum(f.v**2, axis=1) * one ** max(p - 1, 0) + max(p - 1, 0) * one ** max(p - 2, 0) * beside**2
+    square = np.stack([one**p, tangent][:step], axis=1)
     scale = (1 + float(np.max(np.abs(f.alpha), initial=0.0))) ** 2 * (1 + float(np.max(across, initial=0.0))) ** 2
     product = Product(
         lambda rows: _left(f, group, rows),
