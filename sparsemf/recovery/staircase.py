@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms, Empirical, Network
 from sparsemf.recovery.cluster import Agglomeration, merge_path
+from sparsemf.recovery.gated import GatedGeometry, gated_dictionary
 from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geometry
 from sparsemf.recovery.joint import Refiner, few_atoms, few_sizes
 from sparsemf.recovery.nested import Nested, nested
@@ -125,6 +126,8 @@ class UpperCurve:
         """The dictionary with its best affine part, as a network in the problem's coordinates."""
         found = self.dictionary(size)
         network = self.problem.network
+        if isinstance(self.problem.geometry, GatedGeometry):
+            return gated_dictionary(network, found)
         affine, offset = self.problem.geometry.affine(network, found.atoms, found.beta)
         return Network(
             found.beta,
@@ -139,6 +142,8 @@ class UpperCurve:
 
 def geometry_of(network: Network, law: Empirical | None) -> Geometry:
     """The geometry of an empirical law, or of N(0, I) for a whitened network."""
+    if network.gated:
+        return GatedGeometry.of(network)
     return GaussianGeometry.of(network) if law is None else EmpiricalGeometry.of(law)
 
 
@@ -150,7 +155,7 @@ def upper_curve(
     resolution: float = 1e-6,
     progress: Progress = _silent,
 ) -> UpperCurve:
-    """U(S) for a canonical (and, for a Gaussian law, whitened) network.
+    """U(S) for a canonical (and, for a Gaussian law, whitened) network; gated ones by selection and elimination only.
 
     ``floor`` bounds how far the canonical network is from the source: it is added to every U(S).  Work stops
     where U(S) falls below ``resolution``·‖f‖_⊥.
@@ -168,7 +173,7 @@ def upper_curve(
     if order.size > 2:
         progress("eliminating atoms", 0.25)
         _eliminate(curve, order)
-    if n > 1:
+    if n > 1 and not network.gated:
         target = resolution * norm
         refiner = Refiner(problem, selected, effort.sample, effort.parameters)
         _few(curve, refiner, selected.atoms, effort, target, progress)
