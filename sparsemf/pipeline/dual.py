@@ -34,6 +34,8 @@ def dual_document(dictionary: Network, law: InputLaw, degree: int | None, m: int
     """
     if not isinstance(law, Gaussian):
         return {"reason": "the dual certificate is computed under a Gaussian input law only"}
+    if dictionary.gated:
+        return {"reason": "the dual certificate is not computed for gated atoms"}
     if not 1 <= dictionary.width <= MOST_ATOMS:
         return {"reason": f"{dictionary.width} atoms: the dual certificate is computed for 1 to {MOST_ATOMS}"}
     white = law.whiten(dictionary)

@@ -29,6 +29,8 @@ def path_document(curve: UpperCurve | None, chosen: int, dictionary: Network) ->
     """
     if curve is None:
         return {"reason": "S* is an exact count: there are no dictionaries of other sizes"}
+    if dictionary.gated:
+        return {"reason": "the path is not followed for gated atoms"}
     last = min(int(1.5 * chosen + 3), MOST_SIZES, curve.upper.size - 1)
     if last < 2 or not chosen:
         return {"reason": "there is no dictionary to compare with" if chosen else "the dictionary has no atoms"}

@@ -86,9 +86,7 @@ def test_spectra_are_those_of_dense_tensors(name: str, n: int, d: int, m: int) -
             blocks = []
             for k in range(3, degree + 1):
                 part = tensors[k].reshape(d**p, d ** (k - p), m)
-                blocks.append(
-                    part.transpose(0, 2, 1).reshape(d**p * m, -1) if rows else part.reshape(d**p, -1)
-                )
+                blocks.append(part.transpose(0, 2, 1).reshape(d**p * m, -1) if rows else part.reshape(d**p, -1))
             truth = np.linalg.svd(np.concatenate(blocks, axis=1), compute_uv=False) ** 2
             found = gated_spectrum(net, flattening)
             size = min(truth.size, found.energy.size)
