@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 
 UNIT = 2.0**-53
 MOST_COORDINATES = 8
-_BALLS = Arithmetic(128)
+_BALLS = Arithmetic(256)
 _MOST_VALUES = 5_000_000
 _TOGETHER = 8192
 """Leaves of small levels are bounded together."""

@@ -65,10 +65,11 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
             "offset": encode(measure.offset) if program.affine else None,
         },
     }
-    aim = supremum.upper if tolerance is None else supremum.lower * (1 + tolerance)
-    enough = program.lam * max(1.0 + (tolerance or 0.0), aim)
+    # a little more than the search's bound: rounding is charged differently here
+    aim = supremum.upper * (1 + 1e-9) if tolerance is None else supremum.lower * (1 + tolerance)
+    enough = program.lam * max(1.0 + (tolerance or 1e-9), aim)
     try:
-        with Arithmetic(128).precision():
+        with Arithmetic(256).precision():
             _, left = checked.residual(program, measure)
             dual = checked.dual_function(program, checked.orthogonal(program, left), coordinates)
         bits, closed = refined(dual, None if _own_boxes(program) else supremum.tree, enough)
@@ -81,6 +82,8 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
         proved = checked.prove(document, program, enough)
     except Refused as refusal:
         raise InputError(f"no certificate: {refusal}") from None
+    except KeyError:
+        raise InputError(f"no certificate: the checker does not know {program.activation}") from None
     value = proved.value * (1 + _WIDER)
     below = max(proved.dual_value - _WIDER * proved.value, 0.0)
     document["claim"] = {
@@ -88,7 +91,7 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
         "dual_value": below,
         "gap": float(np.nextafter(value - below, np.inf)),
         "sup": proved.sup * (1 + _WIDER),
-        "atoms": measure.theta.shape[0],
+        "atoms": int(np.count_nonzero(measure.alpha.any(axis=1))),
     }
     body = plain(document)
     return {**body, "seal": seal(body)}

