@@ -320,7 +320,7 @@ def _unit_tails(arith: Arithmetic, f: series.Spectrum, degree: int) -> Array:
     r, b = f.white
     out = np.zeros(f.weight.size)
     root = _roots(arith, degree + 2)
-    live = (f.s > 0) & (arith.norms(f.unit) > 0.5)
+    live = arith.norms(f.unit) > 0.5  # even where all c_k are 0 by underflow
     for core, rows in f.h.cores():
         if core.power and core.name.startswith("power") and core.power < degree:
             continue

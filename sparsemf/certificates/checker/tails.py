@@ -218,7 +218,7 @@ def _rest(chi: Array, apart: Array, product: Array, above: bool) -> Array:
 
     with np.errstate(all="ignore"):
         first = -0.5 * (apart[:, None] / np.sin(theta)) ** 2
-        first[:, 0] = np.where(apart > 0, -np.inf, 0.0)
+        first[:, 0] = np.where(apart == 0, 0.0, -np.inf)  # NaN must not become 0
         second = -product[:, None] / (1 + np.cos(theta))
         blur = 1e-14 * (np.where(np.isfinite(first), -first, 0.0) + np.abs(second))
         if above:
