@@ -128,10 +128,7 @@ def _features(network: Network, atoms: GatedAtoms, flattening: Flattening) -> Ar
 def _root(network: Network, atoms: GatedAtoms, flattening: Flattening, rows: Array) -> tuple[Array, float]:
     """(B, bound of ‖P − BBᵀ‖) from the eigendecomposition of P, the residual verified."""
     n, p = network.width, flattening.p
-    if p:
-        target = _blocks(atoms, slice(None), p)
-    else:
-        target = np.ones((n, n))
+    target = _blocks(atoms, slice(None), p) if p else np.ones((n, n))
     if flattening.outputs_in_rows:
         stride = rows_per_atom(flattening)
         target *= np.repeat(np.repeat(network.alpha @ network.alpha.T, stride, axis=0), stride, axis=1)

@@ -63,8 +63,8 @@ def exact_tails(f: Pairs, group: Group) -> list[float]:
                 whole *= g[i][j]
             for place, j in enumerate(index):
                 term = c[i][len(index)] * v[i][j] / arb(len(index)).sqrt()
-                for other, l in enumerate(index):
-                    term *= g[i][l] if other != place else 1
+                for other, coordinate in enumerate(index):
+                    term *= g[i][coordinate] if other != place else 1
                 whole += term
             return whole
 
@@ -133,7 +133,7 @@ def test_an_eigensolver_that_lies_is_not_believed(scale: float, monkeypatch: pyt
                 patch.setattr(flattening.np.linalg, "eigh", lying)
                 assert (tails(f, group) <= honest + 1e-12 * honest[0]).all()
                 patch.setattr(flattening.np.linalg, "eigh", eigh)
-                patch.setattr(flattening, "_factor", lambda *_: 1.01 * np.eye(stride(group) * 4))
+                patch.setattr(flattening, "_factor", lambda *_, size=stride(group) * 4: 1.01 * np.eye(size))
                 assert (tails(f, group) <= honest + 1e-12 * honest[0]).all()
 
 
