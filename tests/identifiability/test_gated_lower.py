@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import permutations, product
 from math import factorial
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from sparsemf.identifiability import Flattening, lower_curve
 from sparsemf.identifiability.gated_flattenings import gated_spectrum, rows_per_atom
 from sparsemf.measures import Network
 from sparsemf.measures.gated import GatedAtoms, beyond_quadratic, low_part, series_degree
-from sparsemf.recovery import upper_curve
+from sparsemf.recovery import Effort, Problem, refit, upper_curve
+from sparsemf.recovery.gated import GatedGeometry
+from sparsemf.recovery.gated_refine import GatedSample, refine_gated
 from sparsemf.symmetry import disguise, quotient
 
 GATES = ["silu", "gelu", "relu", "sigmoid", "tanh", "softplus", "leaky_relu", "sin"]
@@ -227,3 +230,26 @@ def test_every_size_of_the_upper_curve_is_reached() -> None:
             error = np.sqrt(np.mean(np.sum((g(x) - net(x)) ** 2, axis=1)))
             assert error <= 1.05 * curve.upper[size] + 1e-9
             assert error >= 0.9 * curve.upper[size] - 1e-6
+
+
+@pytest.mark.parametrize("name", ["silu", "relu", "sigmoid"])
+def test_refined_atoms_are_stationary_and_better(name: str) -> None:
+    """From two planted atoms moved by 20 %, refinement finds them; of three, two refined beat two selected."""
+    rng = np.random.default_rng(10)
+    net = quotient(planted_gated(rng, name, d=4, atoms=2, outputs=2)).network
+    sample = GatedSample.of(net, 40)
+    atoms = GatedAtoms.of(net)
+    moved = GatedAtoms(
+        net.activation, *(x * (1 + 0.2 * rng.standard_normal(x.shape)) for x in
+                          (atoms.gate, atoms.gate_bias, atoms.inner, atoms.bias)),
+    )  # fmt: skip
+    found = refine_gated(sample, moved, 100)
+    problem = Problem(net, GatedGeometry.of(net))
+    before, after = (refit(problem, cast(Any, x)).error for x in (moved, found))
+    assert after < (1e-3 if name != "relu" else 0.3) * before
+    again = refine_gated(sample, found, 100)
+    assert refit(problem, cast(Any, again)).error <= after * 1.01 + 1e-9
+    three = quotient(planted_gated(rng, name, d=4, atoms=3, outputs=1)).network
+    plain, refined = upper_curve(three, effort=Effort(few=0)), upper_curve(three)
+    assert (refined.upper <= plain.upper).all()
+    assert refined.upper[2] < 0.97 * plain.upper[2]
