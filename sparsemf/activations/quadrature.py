@@ -121,6 +121,15 @@ def second_moment(activation: Activation, r: Array, b: Array) -> Array:
     return out
 
 
+def square_moments(activation: Activation, r: Array, b: Array) -> Array:
+    """E σ(rg + b)², E gσ(rg + b)² and E g²σ(rg + b)², shape (n, 3), by the rules of :func:`second_moment`."""
+    out = np.empty((r.size, 3))
+    for level, rows in _octaves(2.0 * r):
+        out[rows] = _transform(lambda z: activation.value(z, NUMPY) ** 2, activation, r[rows], b[rows], 2, level)
+    out[:, 2] = out[:, 0] + np.sqrt(2.0) * out[:, 2]  # g² = 1 + √2·he₂
+    return out
+
+
 def _transform(function: Function, activation: Activation, r: Array, b: Array, degree: int, level: int) -> Array:
     """E[function(rg + b) he_k(g)] for r ≤ 2^level, shape (n, degree + 1)."""
     rule = _nodes(activation, 2.0**level, degree)

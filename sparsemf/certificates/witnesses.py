@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import exact, grouped, sparsity
+from sparsemf.certificates.checker import equivalence, exact, gated, grouped, sparsity
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.document import SLACK, Refused
 from sparsemf.certificates.checker.expansion import expanded, terms_of
@@ -59,13 +59,7 @@ def sparsity_claim(
                 for groups in dict.fromkeys(partitions)
                 if groups
             ],
-            "dictionary": {
-                "outer": encode(dictionary.alpha),
-                "inner": encode(dictionary.inner),
-                "bias": encode(dictionary.bias),
-                "affine": encode(dictionary.affine),
-                "offset": encode(dictionary.offset),
-            },
+            "dictionary": _dictionary(dictionary),
         },
     }
     data = law.x if isinstance(law, Empirical) else None
@@ -129,6 +123,14 @@ def exact_claim(network: Network, law: InputLaw, found: ExactCount) -> dict[str,
     return document
 
 
+def _dictionary(network: Network) -> dict[str, Any]:
+    """The arrays of a dictionary, α itself as outer; of a gated one with its gates and quadratic part (or null)."""
+    found = {"outer": network.alpha, **{name: getattr(network, name) for name in ("inner", "bias", "affine", "offset")}}
+    if network.gated:
+        found |= {name: getattr(network, name) for name in ("gate", "gate_bias", "quadratic")}
+    return {name: None if array is None else encode(array) for name, array in found.items()}
+
+
 def published(upper: float, curve: Array, mass: float, gram: bool) -> tuple[float, Array]:
     """An upper bound and a lower curve that another machine proves too.
 
@@ -143,20 +145,34 @@ def published(upper: float, curve: Array, mass: float, gram: bool) -> tuple[floa
 
 
 def _mass(norm: Norm, *networks: Raw) -> float:
-    """Σ‖α_i‖(‖u_i‖ + 1) and the affine parts of all networks."""
-    h = expanded(Arithmetic(0), *((f, 1.0) for f in networks))
-    own = float(np.linalg.norm(h.alpha, axis=1) @ (norm.sizes(Arithmetic(0), h.w, h.b) + 1))
-    return own + sum(norm.affine(Arithmetic(0), f.affine, f.offset) for f in networks)
+    """Σ‖α_i‖(‖u_i‖ + 1) (gated: times 2‖ℓ_i‖) and the polynomial parts of all networks."""
+    arith, own = Arithmetic(0), 0.0
+    for f in networks:
+        if f.gate is None:
+            h = expanded(arith, (f, 1.0))
+            size = norm.sizes(arith, h.w, h.b) + 1
+        else:
+            g = gated.expand(arith, (f, 1.0))
+            h = g.gates
+            size = (norm.sizes(arith, h.w, h.b) + 1) * norm.sizes(arith, g.v, g.e) * 2
+        own += float(np.linalg.norm(h.alpha, axis=1) @ size) + norm.affine(arith, f.affine, f.offset)
+        if f.quadratic is not None:
+            own += 2 * norm.reach(f.w.shape[1]) ** 2 * float(np.sqrt(f.w.shape[1]) * np.linalg.norm(f.quadratic))
+    return own
 
 
 def _grouping(raw: Raw, dictionary: Raw, norm: Norm, enough: float) -> tuple[Grouping, float]:
     """The grouping with the smallest bound, and that bound; the search ends at ``enough``."""
     arith = Arithmetic(0)
-    h = expanded(arith, (raw, 1.0), (dictionary, -1.0))
+    is_gated = raw.gate is not None
+    h = equivalence.gates(arith, raw, dictionary) if is_gated else expanded(arith, (raw, 1.0), (dictionary, -1.0))
     best, least = None, np.inf
     for grouping in candidates(h, raw.b.size * terms_of(raw.activation), norm):
         try:
-            bound = grouped.upper(arith, norm, h, grouping.leader, grouping.flip)
+            if is_gated:
+                bound = equivalence.gated_upper(arith, norm, raw, dictionary, grouping.leader, grouping.flip)
+            else:
+                bound = grouped.upper(arith, norm, h, grouping.leader, grouping.flip)
         except Undefined:
             bound = np.inf
         if best is None or bound < least:

@@ -6,6 +6,8 @@ approximation of rank S of the stack restricts to one of each part), so a partit
 degrees.  Two families are tried for each p_max: *all* degrees from p_max on with p_max, and *halves*,
 p(k) = min(p_max, ⌊k/2⌋), where the flattening of every degree is as square, and its rank as large, as p_max allows;
 L(S) is the best at each S.
+
+Gated networks: degrees ≤ 2 are free, and S atoms have rank 2S (:mod:`~sparsemf.identifiability.gated_flattenings`).
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemf.identifiability import gated_flattenings
 from sparsemf.identifiability.flattenings import Flattening, Spectrum, description_error, feature_count, spectrum
 from sparsemf.measures import Network
+from sparsemf.measures import gated as gated_measures
 
 Array = NDArray[np.float64]
 
@@ -32,9 +36,9 @@ class LowerCurve:
     """``atoms[S]`` and ``directions[S]``: certified lower bounds of ‖f − g‖ over S-atom (S-direction) networks g.
 
     Counting atoms, both kinds of flattening apply; counting directions, only those with the outputs in the
-    columns.  ``groups[S]`` names the flattenings whose tails were added at S.  ``degree`` is the truncation K,
-    ``error`` what separates the function that the ``spectra`` belong to from the network's (taken off the curves
-    already).
+    columns (of a gated atom: the line of its gate with the line of its factor across it).  ``groups[S]`` names the
+    flattenings whose tails were added at S.  ``degree`` is the truncation K, ``error`` what separates the function
+    that the ``spectra`` belong to from the network's (taken off the curves already).
     """
 
     atoms: Array
@@ -70,12 +74,14 @@ def partitions(free: int, degree: int, p: int, rows: bool, halves: bool = True) 
 def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, ...] | None = None) -> LowerCurve:
     """L(S) for S = 0 … n of a canonical whitened network.
 
-    ``orders`` are the largest p to try (default 1 … 4, fewer for wide networks; with several outputs also p = 0 … 2
-    with the outputs in the rows), ``degree`` is the truncation K (default 40 for n ≤ 600, else 20).
+    ``orders`` are the largest p to try (default 1 … 4, fewer for wide networks and more for gated ones of few inputs;
+    with several outputs also p = 0 … 2 with the outputs in the rows), ``degree`` is the truncation K (default 40 for
+    n ≤ 600, else 20).
     """
-    n = network.width
+    n, gated = network.width, network.gated
+    free = gated_measures.FREE_DEGREE if gated else FREE_DEGREE
     degree = degree or (40 if n <= _MANY else 20)
-    orders = orders or _default_orders(n, network.d)
+    orders = orders or (_gated_orders(n, network.d) if gated else _default_orders(n, network.d))
     zero = np.zeros(n + 1)
     if n == 0:
         return LowerCurve(zero, zero, [()], [], degree)
@@ -85,21 +91,23 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
         total = np.zeros(n + 1)
         for flattening in partition:
             if flattening not in known:
-                known[flattening] = spectrum(network, flattening)
-            total = total + known[flattening].tails(n)
+                found = gated_flattenings.gated_spectrum if gated else spectrum
+                known[flattening] = found(network, flattening)
+            rank = gated_flattenings.rows_per_atom(flattening) if gated else 1
+            total = total + known[flattening].tails(rank * n)[::rank]
         return total
 
     curves: dict[bool, Array] = {False: zero, True: zero}
     names: dict[bool, list[Partition]] = {False: [()] * (n + 1), True: [()] * (n + 1)}
     for rows in (False, True) if network.m > 1 else (False,):  # for one output the two kinds coincide
         for p in _row_orders(orders, n) if rows else orders:
-            for partition in partitions(FREE_DEGREE, degree, p, rows, n <= _MANY):
+            for partition in partitions(free, degree, p, rows, n <= _MANY):
                 found = tails(partition)
                 names[rows] = [
                     partition if x > y else g for x, y, g in zip(found, curves[rows], names[rows], strict=True)
                 ]
                 curves[rows] = np.maximum(curves[rows], found)
-    lost = description_error(network, degree)
+    lost = (gated_flattenings.gated_description_error if gated else description_error)(network, degree)
 
     def curve(squares: Array) -> Array:
         return np.maximum(np.sqrt(np.minimum.accumulate(squares)) * (1 - 1e-14) - lost, 0.0)
@@ -123,6 +131,13 @@ def _default_orders(n: int, d: int) -> tuple[int, ...]:
     if n > _MOST_IMPLICIT:
         return tuple(p for p in (1, 2) if feature_count(d, p) <= 2048)
     return tuple(p for p in (1, 2, 3, 4) if (p <= 2 and n <= _MOST_IMPLICIT) or feature_count(d, p) <= min(n, 2048))
+
+
+def _gated_orders(n: int, d: int) -> tuple[int, ...]:
+    """As :func:`_default_orders` for the 2n rows of n atoms; p up to 8 where so few inputs need it for rank 2n."""
+    if 2 * n > _MANY:
+        return _default_orders(2 * n, d)
+    return (1, 2, 3, 4, *(p for p in (6, 8) if feature_count(d, 4) < 2 * n and feature_count(d, p) <= 256))
 
 
 def _row_orders(orders: tuple[int, ...], n: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,14 @@ from sparsemf.certificates.sparsity import RESOLUTION, SStar, Staircase, stairca
 from sparsemf.certificates.witnesses import exact_claim, sparsity_claim
 from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
+from sparsemf.identifiability.gated_flattenings import rows_per_atom
 from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
+from sparsemf.measures.gated import FREE_DEGREE
 from sparsemf.measures.gaussian import affine_part
 from sparsemf.pipeline.coefficients import CoefficientBounds, coefficient_bounds
+from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.laws import describe
-from sparsemf.recovery import Effort, Progress, UpperCurve, upper_curve
+from sparsemf.recovery import Effort, GaussianGeometry, Progress, UpperCurve, upper_curve
 from sparsemf.symmetry import Quotient, Section, domain_reduction, point_distances, quotient
 
 Array = NDArray[np.float64]
@@ -104,6 +108,7 @@ class Analysis:
             "function_norm": None if self._norm_unknown else 0.5 * (self.norm.lower + self.norm.upper),
             "function_norm_bounds": {"lower": self.norm.lower, "upper": self.norm.upper},
             "norm_beyond_affine": stairs.norm_beyond_affine,
+            "free_degree": None if self.upper is None else FREE_DEGREE if self.source.gated else 1,
             "energy": self.energy,
             "dictionary": {
                 "size": self.dictionary.width,
@@ -121,6 +126,7 @@ class Analysis:
                 "affine": {"A": self.dictionary.affine.tolist(), "c": self.dictionary.offset.tolist()}
                 if self.dictionary.affine.size <= _ATOM_NUMBERS
                 else None,
+                **_quadratic(self.dictionary),
                 "error": float(stairs.upper[min(self.s_star.value, stairs.upper.size - 1)]),
             },
             "s_star": {
@@ -154,6 +160,7 @@ class Analysis:
                     "p": s.flattening.p,
                     "degrees": [s.flattening.low, s.flattening.high],
                     "counts": s.flattening.counts,
+                    "per_atom": rows_per_atom(s.flattening) if self.source.gated else 1,
                     "singular_values": np.sqrt(s.energy[:512]).tolist(),
                     "margin": float(np.sqrt(s.margin)),
                 }
@@ -170,9 +177,30 @@ class Analysis:
             },
             **({} if self.coefficients is None else self.coefficients.document()),
             "projection": self.projection,
+            "dual": self.dual,
+            "path": self.path,
             "warnings": self.warnings,
             "timing_s": self.timing,
         }
+
+    @cached_property
+    def dual(self) -> dict[str, Any]:
+        """Slices of the dictionary's dual certificate, or the reason why there are none (computed when first read)."""
+        from sparsemf.pipeline.dual import dual_document
+
+        if self.upper is None:
+            return {"reason": "S* is an exact count: no program over measures stands behind it"}
+        geometry = self.upper.problem.geometry
+        degree = geometry.degree if isinstance(geometry, GaussianGeometry) else None
+        return dual_document(self.dictionary, self.law, degree, self.source.m)
+
+    @cached_property
+    def path(self) -> dict[str, Any]:
+        """How the atoms evolve with S, or the reason why it is not shown (computed when first read)."""
+        from sparsemf.pipeline.path import path_document
+
+        white = self.law.whiten(self.dictionary) if isinstance(self.law, Gaussian) else self.dictionary
+        return path_document(self.upper, self.s_star.value, white)
 
     @property
     def _at_zero(self) -> bool:
@@ -202,7 +230,7 @@ class Analysis:
             self.dictionary,
             self.lower.groups if self.lower is not None else (),
         )
-        return self._sealed("sparsity", 3, body)
+        return self._sealed("sparsity", 4 if self.source.gated else 3, body)
 
     def exact_certificate(self) -> dict[str, Any]:
         """The certificate of S* at ε = 0, sealed.
@@ -222,6 +250,13 @@ class Analysis:
         return {**document, "seal": seal(document)}
 
 
+def _quadratic(dictionary: Network) -> dict[str, Any]:
+    """The quadratic part of a gated dictionary, where it is small enough to be listed."""
+    form = dictionary.quadratic
+    listed = dictionary.gated and form is not None and form.size <= _ATOM_NUMBERS
+    return {"quadratic": form.tolist()} if listed and form is not None else {}
+
+
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
@@ -230,9 +265,15 @@ def without_staircase(network: Network) -> str | None:
     """Why no certified staircase is known for a network, or None where there is one."""
     activation = network.activation
     relation = activation.relation
-    if network.gated or network.quadratic is not None:
-        return "a gated block" if network.gated else "a network with a quadratic part"
+    if network.quadratic is not None and not network.gated:
+        return "a network with a quadratic part"
     bent = activation.homogeneous not in (None, 1) or (relation is not None and relation.quadratic != 0)
+    if network.gated:
+        # a linear gate leaves no atoms
+        bad = activation.kind not in ("atoms", "frequencies", "matrix") or bent or not np.isfinite(activation.lipschitz)
+        return (
+            f"a gated block of {activation.name}, whose flips are not free or whose slope is unbounded" if bad else None
+        )
     if activation.kind not in ("atoms", "frequencies") or bent or not np.isfinite(activation.lipschitz):
         return f"{activation.name}, whose atoms are not independent or whose polynomial part is not affine"
     return None
@@ -256,7 +297,14 @@ def analyze(
     (:mod:`sparsemf.pipeline.exact`).
     """
     law = law or Gaussian.standard(network.d)
-    if (without := without_staircase(network)) is not None:
+    without = without_staircase(network)
+    if network.gated and without is None and isinstance(law, Gaussian):
+        from sparsemf.pipeline.gated import gated_analysis
+
+        return gated_analysis(network, law, rho, eps, rel_eps, resolution, progress)
+    if network.gated and without is None:
+        without = "a gated block on data"
+    if without is not None:
         from sparsemf.pipeline.exact import exact_analysis
 
         return exact_analysis(network, law, rho, eps, rel_eps, resolution, without)
@@ -299,13 +347,14 @@ def analyze(
     recovered = upper.network(min(found.value, canonical.width))
     recovered = _by_size(recovered, np.argsort(-np.linalg.norm(_input_coordinates(recovered, law).alpha, axis=1)))
     dictionary = _input_coordinates(recovered, law)
-    labels, distance = _assign(canonical, Atoms.of(recovered))
+    labels, distance = assign(canonical, Atoms.of(recovered))
     atoms = _atom_reports(dictionary, seen, labels, distance)
     if len(atoms) < dictionary.width:
         warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
     if not found.certified:
         warnings.append(f"S* is between {found.lower} and {found.upper} at ε = {found.eps[0]:.3g}: not certified")
-    warnings += _conditioning(canonical, norm.upper)
+    mass = float(np.linalg.norm(canonical.alpha, axis=1) @ Atoms.of(canonical).length)
+    warnings += conditioning(mass, norm.upper)
     threshold = None
     if isinstance(law, Gaussian):
         threshold = s_up(canonical, 1e-2 * norm.upper)
@@ -327,7 +376,7 @@ def analyze(
         s_star=found,
         dictionary=dictionary,
         atoms=atoms,
-        projection=_projection(canonical, Atoms.of(recovered), labels),
+        projection=projection(canonical, Atoms.of(recovered), labels),
         threshold=threshold,
         exact=exact,
         warnings=warnings,
@@ -358,6 +407,8 @@ def _by_size(network: Network, order: NDArray[np.intp]) -> Network:
 
 def _input_coordinates(network: Network, law: InputLaw) -> Network:
     """A dictionary in the problem's coordinates as a network of x, on the section when σ is homogeneous."""
+    if network.gated:
+        return input_coordinates(network, law)
     if isinstance(law, Gaussian) and not law.is_standard:
         inner, bias = law.unwhiten(network.inner, network.bias)
         affine, offset = law.unwhiten(network.affine, network.offset)
@@ -372,7 +423,7 @@ def _input_coordinates(network: Network, law: InputLaw) -> Network:
     return network
 
 
-def _assign(canonical: Network, atoms: Atoms) -> tuple[NDArray[np.int64], Array]:
+def assign(canonical: Network, atoms: Atoms) -> tuple[NDArray[np.int64], Array]:
     """The nearest atom of each canonical neuron and its distance in the quotient metric."""
     if atoms.n == 0 or canonical.width == 0:
         return np.full(canonical.width, -1, dtype=np.int64), np.zeros(canonical.width)
@@ -422,17 +473,14 @@ def energy_shares(canonical: Network, law: InputLaw, norm: Bounds) -> dict[str, 
     return shares
 
 
-def _conditioning(canonical: Network, norm: float) -> list[str]:
-    """Near-dipoles: coefficients that cancel (Σ‖α_i‖‖φ_i‖ ≫ ‖f‖) are reported, never merged silently."""
-    if canonical.width == 0 or norm == 0.0:
-        return []
-    mass = float(np.linalg.norm(canonical.alpha, axis=1) @ Atoms.of(canonical).length)
-    if mass > 1e4 * norm:
+def conditioning(mass: float, norm: float) -> list[str]:
+    """Near-dipoles: coefficients that cancel (``mass`` = Σ‖α_i‖‖φ_i‖ ≫ ‖f‖) are reported, never merged silently."""
+    if norm > 0.0 and mass > 1e4 * norm:
         return [f"ill-conditioned: Σ‖α‖‖φ‖ is {mass / norm:.3g} times ‖f‖ (near-dipoles); bounds lose as many digits"]
     return []
 
 
-def _projection(canonical: Network, atoms: Atoms, labels: NDArray[np.int64]) -> dict[str, Any]:
+def projection(canonical: Network, atoms: Atoms, labels: NDArray[np.int64]) -> dict[str, Any]:
     """Particles and atoms on the two leading principal axes of the atoms' (else particles') points, flipped alike."""
     if canonical.width == 0:
         return {"particles": [], "atoms": []}

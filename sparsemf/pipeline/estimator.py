@@ -162,14 +162,17 @@ class SparseDictionary(
         """Take the dictionary of a network under ``law`` (default N(0, I)): :func:`sparsemf.analyze` with this
         estimator's ``n_atoms``, ``eps`` and ``rel_eps``; ``activation`` is the network's.
 
-        Raises :class:`InputError` for a network without a staircase, whose S* is an exact count only.
+        Raises :class:`InputError` for a gated network, whose atoms are products, and for one without a staircase, whose
+        S* is an exact count only.
         """
         from sparsemf.pipeline.analyze import analyze
 
         self._checked()
+        if network.gated:
+            raise InputError("SparseDictionary: expected atoms σ(⟨w, x⟩ + b), got a gated block; use sparsemf.analyze")
         found = analyze(network, law, eps=self.eps, rel_eps=self.rel_eps)
         if found.upper is None:
-            what = "a gated block" if network.gated else f"one of {network.activation.name}"
+            what = f"one of {network.activation.name}"
             raise InputError(f"SparseDictionary: expected a network with a staircase of atoms, got {what}")
         dictionary = found.dictionary if self.n_atoms is None else found.dictionary_of(int(self.n_atoms))
         self._take(dictionary, found)

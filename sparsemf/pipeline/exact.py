@@ -18,6 +18,7 @@ from sparsemf.measures import Bounds, Empirical, Gaussian, InputLaw, Network, l2
 from sparsemf.measures.functions import difference
 from sparsemf.measures.gaussian import UNIT, affine_part
 from sparsemf.pipeline.analyze import Analysis, AtomReport, Clock, energy_shares
+from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.laws import describe
 from sparsemf.symmetry import Quotient, quotient
 from sparsemf.symmetry.canonical import fourth_size, sizes
@@ -62,7 +63,7 @@ def exact_analysis(
     at = eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower
     found = _at_zero(exact) if at is None else stairs.s_star(at)
     kept = order[: min(found.value, canonical.width)]
-    dictionary = input_coordinates(_taken(canonical, kept), law)
+    dictionary = input_coordinates(taken(canonical, kept), law)
     atoms = _reports(dictionary, seen, kept)
     warnings = _warnings(without, exact, found, canonical, error, len(atoms) < dictionary.width)
     clock("atoms")
@@ -151,7 +152,7 @@ def _on_data(network: Network, seen: Quotient, law: InputLaw) -> tuple[float, Ar
     rest = l2_norm(difference(network, canonical), law)
     weight = np.zeros(canonical.width)
     for i in range(canonical.width):
-        alone = _taken(canonical, np.array([i]))
+        alone = taken(canonical, np.array([i]))
         flat = alone.with_(affine=0 * alone.affine, offset=0 * alone.offset, quadratic=None)
         weight[i] = l2_norm(flat, law).upper
     return rest.upper, weight
@@ -180,29 +181,12 @@ def _beyond_affine(canonical: Network, law: InputLaw, norm: Bounds) -> float:
     return float(np.sqrt(max(norm.upper**2 - np.sum(slope**2) - np.sum(constant**2), 0.0)))
 
 
-def _taken(network: Network, rows: NDArray[np.intp]) -> Network:
+def taken(network: Network, rows: NDArray[np.intp]) -> Network:
+    """Some of the neurons, the polynomial part kept."""
     changes = {name: getattr(network, name)[rows] for name in ("outer", "inner", "bias")}
     if network.gate is not None and network.gate_bias is not None:
         changes |= {"gate": network.gate[rows], "gate_bias": network.gate_bias[rows]}
     return network.with_(**changes)
-
-
-def input_coordinates(network: Network, law: InputLaw) -> Network:
-    """A network of the whitened coordinates g = root⁺(x − mean) as one of x, the same on the support."""
-    if not isinstance(law, Gaussian) or law.is_standard:
-        return network
-    inverse = np.linalg.pinv(law.root)
-    inner, bias = law.unwhiten(network.inner, network.bias)
-    affine, offset = law.unwhiten(network.affine, network.offset)
-    forms, gate, shift = None, network.gate, network.gate_bias
-    if network.quadratic is not None:
-        forms = inverse.T @ network.quadratic @ inverse
-        pulled = forms @ law.mean
-        affine, offset = affine - 2 * pulled, offset + pulled @ law.mean
-    if gate is not None and shift is not None:
-        gate, shift = law.unwhiten(gate, shift)
-    return Network(network.alpha, inner, bias, network.activation, affine=affine, offset=offset,
-                   provenance=network.provenance, quadratic=forms, gate=gate, gate_bias=shift)  # fmt: skip
 
 
 def _reports(dictionary: Network, seen: Quotient, kept: NDArray[np.intp]) -> list[AtomReport]:

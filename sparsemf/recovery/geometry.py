@@ -7,7 +7,7 @@ Recovery is written against this one interface; everything it returns is evaluat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ Array = NDArray[np.float64]
 
 class Geometry(Protocol):
     """Inner products ⟨φ_i, φ_j⟩_⊥ and what is needed to certify a quadratic form in them."""
+
+    def atoms(self, network: Network) -> Any:
+        """The atoms of a network that the other methods take."""
+        ...
 
     def gram(self, first: Atoms, second: Atoms) -> Array:
         """(n₁, n₂) inner products with the affine part projected out."""
@@ -65,6 +69,9 @@ class GaussianGeometry:
         weight = np.linalg.norm(white.alpha, axis=1)
         return GaussianGeometry(white.d, series_degree(Atoms.of(white), weight))
 
+    def atoms(self, network: Network) -> Atoms:
+        return Atoms.of(network)
+
     def gram(self, first: Atoms, second: Atoms) -> Array:
         return beyond_affine(first, second, self.degree)
 
@@ -99,6 +106,9 @@ class EmpiricalGeometry:
         design = np.concatenate([np.ones((law.x.shape[0], 1)), law.x], axis=1)
         u, s, _ = np.linalg.svd(design, full_matrices=False)
         return EmpiricalGeometry(law.x, u[:, s > 1e-12 * s[0]])
+
+    def atoms(self, network: Network) -> Atoms:
+        return Atoms.of(network)
 
     def _features(self, atoms: Atoms) -> Array:
         phi = atoms.activation.value(self.x @ atoms.inner.T + atoms.bias)

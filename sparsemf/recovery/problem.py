@@ -41,8 +41,8 @@ class Problem:
 
     @cached_property
     def atoms(self) -> Atoms:
-        """The atoms of f."""
-        return Atoms.of(self.network)
+        """The atoms of f, of the kind that the geometry knows."""
+        return self.geometry.atoms(self.network)
 
     @cached_property
     def weight(self) -> Array:

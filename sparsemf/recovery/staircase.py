@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms, Empirical, Network
 from sparsemf.recovery.cluster import Agglomeration, merge_path
+from sparsemf.recovery.gated import GatedGeometry, gated_dictionary
+from sparsemf.recovery.gated_refine import GatedSample, refine_gated
 from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geometry
 from sparsemf.recovery.joint import Refiner, few_atoms, few_sizes
 from sparsemf.recovery.nested import Nested, nested
@@ -35,6 +38,8 @@ _SMALL, _LARGEST_JOINT = 256, 0.92
 _MEANS = 8
 _MEANS_WORK = 4e10
 _MEANS_ATOMS = 2048
+#: Gated atoms are refined jointly where so many quadratic polynomials are free at most.
+_MOST_FREE = 300
 
 
 def _silent(_stage: str, _fraction: float) -> None:
@@ -125,6 +130,8 @@ class UpperCurve:
         """The dictionary with its best affine part, as a network in the problem's coordinates."""
         found = self.dictionary(size)
         network = self.problem.network
+        if isinstance(self.problem.geometry, GatedGeometry):
+            return gated_dictionary(network, found)
         affine, offset = self.problem.geometry.affine(network, found.atoms, found.beta)
         return Network(
             found.beta,
@@ -139,6 +146,8 @@ class UpperCurve:
 
 def geometry_of(network: Network, law: Empirical | None) -> Geometry:
     """The geometry of an empirical law, or of N(0, I) for a whitened network."""
+    if network.gated:
+        return GatedGeometry.of(network)
     return GaussianGeometry.of(network) if law is None else EmpiricalGeometry.of(law)
 
 
@@ -150,7 +159,8 @@ def upper_curve(
     resolution: float = 1e-6,
     progress: Progress = _silent,
 ) -> UpperCurve:
-    """U(S) for a canonical (and, for a Gaussian law, whitened) network.
+    """U(S) for a canonical (and, for a Gaussian law, whitened) network; gated ones are refined for few
+    atoms only.
 
     ``floor`` bounds how far the canonical network is from the source: it is added to every U(S).  Work stops
     where U(S) falls below ``resolution``·‖f‖_⊥.
@@ -168,7 +178,7 @@ def upper_curve(
     if order.size > 2:
         progress("eliminating atoms", 0.25)
         _eliminate(curve, order)
-    if n > 1:
+    if n > 1 and not network.gated:
         target = resolution * norm
         refiner = Refiner(problem, selected, effort.sample, effort.parameters)
         _few(curve, refiner, selected.atoms, effort, target, progress)
@@ -177,6 +187,8 @@ def upper_curve(
             _means(curve, selected.errors, effort, fine)
             if refiner.population:
                 _many(curve, refiner, selected.errors, effort, fine, progress)
+    if n > 1 and network.gated:
+        _few_gated(curve, effort, resolution * norm, progress)
     source = np.arange(n + 1)
     for size in range(1, n + 1):
         if curve.upper[size] >= curve.upper[size - 1]:
@@ -204,6 +216,23 @@ def _few(curve: _Curve, refiner: Refiner, selected: Atoms, effort: Effort, targe
     found = few_atoms(refiner, selected, sizes, path, target, lambda part: progress("refining atoms", 0.3 + 0.3 * part))
     for size in sorted(found):
         curve.offer(_downwards(problem, found[size], max(1, size // 2)))
+
+
+def _few_gated(curve: _Curve, effort: Effort, target: float, progress: Progress) -> None:
+    """Few gated atoms, refined on inputs of the law from the best path's, and their elimination paths."""
+    problem = curve.problem
+    each = 2 * (problem.network.d + 1)
+    most = min(effort.few, problem.n - 1, effort.parameters // each)
+    if most < 1 or (problem.network.d + 1) * (problem.network.d + 2) // 2 > _MOST_FREE:
+        return
+    sample = GatedSample.of(problem.network, most * each)
+    for size in range(most, 0, -1):
+        progress("refining atoms", 0.3 + 0.7 * (most - size) / most)
+        start: Any = curve.best(size)
+        if start is None or curve.upper[size] <= target:
+            continue
+        found: Any = refine_gated(sample, start)
+        curve.offer(_downwards(problem, refit(problem, found), max(1, size // 2)))
 
 
 def _downwards(problem: Problem, found: Dictionary, down_to: int) -> Nested:

@@ -164,11 +164,16 @@ def _sparse_relu(rng: np.random.Generator) -> Case:
     return _single("sparsity of relu", disguise(planted(rng, "relu", d=3, atoms=2, outputs=2), rng, 6))
 
 
+def _sparse_gated(rng: np.random.Generator) -> Case:
+    f = planted_gated(rng, "silu", d=3, atoms=2, outputs=2, polynomial=True)
+    return _single("sparsity of gated silu", disguise(f, rng, 5))
+
+
 MAKERS: dict[str, Callable[[np.random.Generator], Case]] = {
     make.__name__.strip("_"): make
     for make in (
         _relu, _tanh, _gelu, _law, _empirical, _sup, _undecided, _gated, _gated_apart, _related, _relu2, _hardtanh,
-        _sparse_tanh, _sparse_relu,
+        _sparse_tanh, _sparse_relu, _sparse_gated,
     )
 }  # fmt: skip
 

@@ -125,12 +125,11 @@ def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
     certificates = [{**c, "seal": seal(c)} for c in certificates]
     if len(certificates) == 1:
         return certificates[0]
-    schemas = sorted({c["schema"] for c in certificates})
-    if len(schemas) > 1:
-        raise InputError(
-            f"--cert: expected blocks of one kind of certificate, got {' and '.join(schemas)}; use --block"
-        )
-    several = {"schema": schemas[0], "results": certificates}
+    kinds = sorted({c["schema"].rpartition("/")[0] for c in certificates})
+    if len(kinds) > 1:
+        raise InputError(f"--cert: expected blocks of one kind of certificate, got {' and '.join(kinds)}; use --block")
+    # of plain and gated blocks alike: the newest of theirs
+    several = {"schema": max(c["schema"] for c in certificates), "results": certificates}
     return {**several, "seal": wrapper_seal(several)}
 
 

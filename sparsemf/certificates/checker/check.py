@@ -1,8 +1,8 @@
 """Does a certificate's claim follow from its networks?  Everything is recomputed from raw arrays.
 
 ``check(document, networks, data)`` knows four kinds of claims, each in a module of its own:
-``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` in
-:mod:`~sparsemf.certificates.checker.sparsity`, ``sparsemf/exact/1`` in
+``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` (of gated blocks:
+``/4``) in :mod:`~sparsemf.certificates.checker.sparsity`, ``sparsemf/exact/1`` in
 :mod:`~sparsemf.certificates.checker.exact` and ``sparsemf/optimality/1`` in
 :mod:`~sparsemf.certificates.checker.optimality`.  A claim is valid when this program's own bounds imply it.
 
@@ -23,8 +23,9 @@ from sparsemf.certificates.checker.catalogue import image
 from sparsemf.certificates.checker.document import Check, Refused, seal
 from sparsemf.certificates.checker.raw import Raw, Unreadable
 
-SCHEMAS = ("sparsemf/certify/2", "sparsemf/sparsity/3", "sparsemf/exact/1", "sparsemf/optimality/1")
-_KINDS = dict(zip(SCHEMAS, (equivalence.check, sparsity.check, exact.check, optimality.check), strict=True))
+SCHEMAS = ("sparsemf/certify/2", *sparsity.SCHEMAS, "sparsemf/exact/1", "sparsemf/optimality/1")
+_CHECKS = (equivalence.check, *(sparsity.check for _ in sparsity.SCHEMAS), exact.check, optimality.check)
+_KINDS = dict(zip(SCHEMAS, _CHECKS, strict=True))
 
 
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArray[np.float64] | None = None) -> Check:

@@ -51,13 +51,15 @@ def wrapper_seal(wrapper: Mapping[str, Any]) -> str:
 
 def check_wrapper(wrapper: Any) -> Check:
     """Whether a document of several certificates is whole: none was changed, left out, added or moved, nor what is said
-    about blocks that failed or have no partner.  Its certificates are checked one by one besides."""
+    about blocks that failed or have no partner.  Its certificates, of one kind and in its version or an older one, are
+    checked one by one besides."""
     if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("results"), list):
         return Check(False, "not a document of several certificates")
     results = wrapper["results"]
     if not results or not all(isinstance(r, Mapping) and isinstance(r.get("seal"), str) for r in results):
         return Check(False, "a certificate of several without its seal")
-    if {r.get("schema") for r in results} != {wrapper.get("schema")}:
+    schemas = [str(r.get("schema")) for r in results]
+    if len({name.rpartition("/")[0] for name in schemas}) != 1 or wrapper.get("schema") != max(schemas):
         return Check(False, "certificates of another kind than the document that holds them")
     if wrapper.get("seal") != wrapper_seal(wrapper):
         return Check(False, "the list of certificates was changed after it was sealed")

@@ -85,36 +85,74 @@ def _factor(rows: Callable[[NDArray[np.int64]], Array], diagonal: Array) -> Arra
     return out
 
 
+@dataclass(frozen=True, eq=False)
+class Product:
+    """P and Q (N × N) by rows, and what their entries round by.
+
+    Entries of P are within ``left_ulps``·u·heavy_i heavy_j of what the stored numbers give, entries of Q within
+    u·(``right_ulps``·size_i size_j + ``turns``·steep_i steep_j), and tr Q ≤ ‖size‖²; ``left_scale``, ``right_scale``
+    bound what multiplies an underflow in them.
+    """
+
+    left: Callable[[NDArray[np.int64] | slice], Array]
+    right: Callable[[slice], Array]
+    diagonal: Array
+    heavy: Array
+    size: Array
+    steep: Array
+    left_ulps: int
+    right_ulps: int
+    turns: int
+    left_scale: float
+    right_scale: float
+
+
 def tails(f: Tensors, group: Group) -> Array:
     """Lower bounds of Σ_{j > S} σ_j(M)² for S = 0 … n."""
     (n, d), m = f.unit.shape, f.alpha.shape[1]
-    found = np.zeros(n + 1)
     if not n:
-        return found
+        return np.zeros(1)
     weight = np.linalg.norm(f.alpha, axis=1) * (1 + 1e-12)
     heavy, light = (weight, np.ones(n)) if group.rows else (np.ones(n), weight)
     c, k = f.c[:, group.low : group.high + 1], np.arange(group.low, group.high + 1.0)
-    size, steep = light * np.linalg.norm(c, axis=1), light * np.linalg.norm(c * np.sqrt(k), axis=1)
-    diagonal = np.sum(f.unit**2, axis=1) ** group.p * heavy**2
-    b = _factor(lambda rows: _left(f, group, rows), diagonal)
+    scale = float(np.max(np.abs(f.alpha), initial=0.0)) ** 2
+    left_scale, right_scale = (1 + scale, 1.0) if group.rows else (1.0, 1 + scale + float(np.max(np.abs(c))) ** 2)
+    product = Product(
+        lambda rows: _left(f, group, rows),
+        lambda rows: _right(f, group, rows),
+        np.sum(f.unit**2, axis=1) ** group.p * heavy**2,
+        heavy,
+        light * np.linalg.norm(c, axis=1),
+        light * np.linalg.norm(c * np.sqrt(k), axis=1),
+        group.p * (d + 4) + m + 8,
+        3 * group.high + m + 16,
+        d + 2,
+        left_scale,
+        right_scale,
+    )
+    return verified(product)
+
+
+def verified(f: Product) -> Array:
+    """Lower bounds of Σ_{j > S} λ_j(P·Q) for S = 0 … N."""
+    n = f.diagonal.size
+    found = np.zeros(n + 1)
+    b = _factor(f.left, f.diagonal)
     r = b.shape[1]
     length = np.linalg.norm(b, axis=1) * (1 + 1e-12)
     rest, absolute, h = 0.0, 0.0, np.zeros((r, r))
     for start in range(0, n, _ROWS):
         rows = slice(start, start + _ROWS)
-        q = _right(f, group, rows)
+        q = f.right(rows)
         h += b[rows].T @ (q @ b)
         absolute += float(length[rows] @ (np.abs(q) @ length))
-        rest += float(np.sum((_left(f, group, rows) - b[rows] @ b.T) ** 2))
-    # what underflows: in an entry of P, of Q, in a square of E
-    scale = float(np.max(np.abs(f.alpha), initial=0.0)) ** 2
-    lost_left, lost_right = (1 + scale, 1.0) if group.rows else (1.0, 1 + scale + float(np.max(np.abs(c))) ** 2)
-    # entries of P, of BBᵀ and of their difference
-    missing = np.sqrt(rest) + _UNIT * float((group.p * (d + 4) + m + 8) * (heavy @ heavy) + (r + 4) * (length @ length))
-    missing += n * (1e-150 + UNDERFLOW * lost_left)
-    # entries of Q (Horner's steps, the outputs; the cosines), then the two products
-    error = _UNIT * ((3 * group.high + m + 16) * float(length @ size) ** 2 + (d + 2) * float(length @ steep) ** 2)
-    error += 2 * (n + 8) * _UNIT * absolute + n * UNDERFLOW * lost_right * float(length @ length)
+        rest += float(np.sum((f.left(rows) - b[rows] @ b.T) ** 2))
+    # entries of P, of BBᵀ and of their difference; what underflows there and in a square of E
+    missing = np.sqrt(rest) + _UNIT * float(f.left_ulps * (f.heavy @ f.heavy) + (r + 4) * (length @ length))
+    missing += n * (1e-150 + UNDERFLOW * f.left_scale)
+    # entries of Q, then the two products
+    error = _UNIT * (f.right_ulps * float(length @ f.size) ** 2 + f.turns * float(length @ f.steep) ** 2)
+    error += 2 * (n + 8) * _UNIT * absolute + n * UNDERFLOW * f.right_scale * float(length @ length)
     h = 0.5 * (h + h.T)
     values, v = np.linalg.eigh(h)
     values, v = np.maximum(values[::-1], 0.0), v[:, ::-1]
@@ -122,7 +160,7 @@ def tails(f: Tensors, group: Group) -> Array:
     delta = float(np.linalg.norm(v.T @ v - np.eye(r))) + (r + 4) * _UNIT * spread
     residual = float(np.linalg.norm(h - (v * values) @ v.T))
     residual += _UNIT * ((r + 4) * float(values @ np.sum(v * v, axis=0)) + 8 * float(np.linalg.norm(h)))
-    lost = np.sqrt(r) * (residual + error) + missing * float(size @ size)
+    lost = np.sqrt(r) * (residual + error) + missing * float(f.size @ f.size)
     kept = max(1.0 - delta - (r + 16) * _UNIT, 0.0)
     found[:r] = np.cumsum(values[::-1])[::-1] * kept - lost * (1 + 1e-9)
     return np.where(found > 0, found, 0.0) if np.isfinite(lost) else np.zeros(n + 1)

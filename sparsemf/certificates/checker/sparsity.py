@@ -1,20 +1,22 @@
 """Claims of sparsity: S*(ε) ∈ [lower, upper] for every ε in the stated interval, and the lower curve L(S).
 
 Upper end: an explicit network of ``upper`` atoms within ε, bounded like any distance.  Lower end: no network of
-``lower`` − 1 atoms (affine part free) comes within ε, by the verified tails of :mod:`flattening`; which flattenings
-serve is chosen by the evidence, the best of all valid choices counts.
+``lower`` − 1 atoms (affine part free; of gated blocks the part of degree ≤ 2) comes within ε, by the verified tails of
+:mod:`flattening` or :mod:`gated_flattening`; which flattenings serve is chosen by the evidence, the best of all valid
+choices counts.  Documents of gated blocks have a schema of their own, for their dictionaries have gates and a quadratic
+part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import equivalence, grouped, series
+from sparsemf.certificates.checker import equivalence, gated_flattening, grouped, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.document import LAWS, TINY, Refused, norm_of, number
 from sparsemf.certificates.checker.expansion import Expanded, expanded
@@ -24,6 +26,8 @@ from sparsemf.certificates.checker.raw import Raw, decode
 
 Array = NDArray[np.float64]
 
+SCHEMAS = ("sparsemf/sparsity/3", "sparsemf/sparsity/4")
+"""Of plain networks, of gated blocks."""
 _HIGHEST_DEGREE = 128
 _MOST_NEURONS = 20_000
 _MOST_PARTITIONS = 32
@@ -34,14 +38,15 @@ _FLOAT = Arithmetic(0)
 def upper_bound(document: Mapping[str, Any], a: Raw, data: Array | None) -> float:
     """This program's bound of the distance from f_A to the document's dictionary, in L²(ρ)."""
     entry = document["evidence"]["dictionary"]
-    arrays = {name: decode(entry[name]) for name in ("outer", "inner", "bias", "affine", "offset")}
+    names = ("outer", "inner", "bias", "affine", "offset", *(() if a.gate is None else ("gate", "gate_bias")))
+    arrays = {name: decode(entry[name]) for name in names}
+    if a.gate is not None and entry["quadratic"] is not None:
+        arrays["quadratic"] = decode(entry["quadratic"])
     g = Raw.of(arrays, a.activation, 1.0)
     if g.w.shape[1] != a.w.shape[1] or g.outer.shape[1] != a.outer.shape[1]:
         raise Refused("the dictionary is of another kind")
     if int(np.count_nonzero(g.outer.any(axis=1))) > document["claim"]["upper"]:
         raise Refused("the dictionary has more atoms than claimed")
-    if a.gate is not None:
-        raise Refused("sparsity of gated blocks is not checked")
     return equivalence.distance_bounds(norm_of(document, a.w.shape[1], data), a, g, document["evidence"])[1]
 
 
@@ -88,14 +93,14 @@ def merged(norm: Norm, h: Expanded) -> tuple[Expanded, float]:
     return g.take(np.flatnonzero(groups.total.any(axis=1))), error
 
 
-def groups_of(entry: Any) -> tuple[Group, ...]:
-    """A partition of degrees ≥ 2 into groups, validated."""
+def groups_of(entry: Any, free: int = 1) -> tuple[Group, ...]:
+    """A partition of degrees > ``free`` into groups, validated."""
     groups = []
     for p, low, high, rows in entry:
         if any(type(x) is not int for x in (p, low, high)) or type(rows) is not bool:
             raise Refused("a flattening is three whole numbers and a truth value")
-        if not 2 <= low <= high <= _HIGHEST_DEGREE:
-            raise Refused(f"a flattening takes degrees from 2 to {_HIGHEST_DEGREE}")
+        if not free < low <= high <= _HIGHEST_DEGREE:
+            raise Refused(f"a flattening takes degrees from {free + 1} to {_HIGHEST_DEGREE}")
         if not 0 <= p <= low or (p == 0 and not rows):
             raise Refused("a flattening needs 1 ≤ p ≤ its lowest degree (p = 0 only with the outputs in the rows)")
         groups.append(Group(p, low, high, rows))
@@ -119,26 +124,36 @@ def described(norm: Norm, a: Raw, degree: int) -> tuple[Tensors, float]:
 
 def lower_curve(norm: Norm, a: Raw, partitions: list[tuple[Group, ...]]) -> Array:
     """Lower bounds L(S), S = 0, 1, …, of the distance from f_A to networks of S atoms; 0 from its length on."""
+    degree = max(g.high for groups in partitions for g in groups)
     with _FLOAT.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
         try:
-            f, lost = described(norm, a, max(g.high for groups in partitions for g in groups))
+            if a.gate is None:
+                f, lost = described(norm, a, degree)
+                return _curve(lambda group: tails(f, group), f.alpha.shape[0], lost, partitions)
+            pairs, lost = gated_flattening.described(norm, a, degree)
         except Undefined:
             return np.zeros(1)
-        known: dict[Group, Array] = {}
-        best = np.zeros(f.alpha.shape[0] + 1)
-        for groups in partitions:
-            for group in groups:
-                if group not in known:
-                    known[group] = tails(f, group)
-            best = np.maximum(best, sum((known[group] for group in groups), np.zeros_like(best)))
-        found = np.sqrt(best) * (1 - 1e-12) - lost
+        return _curve(lambda group: gated_flattening.tails(pairs, group), pairs.alpha.shape[0], lost, partitions)
+
+
+def _curve(of: Callable[[Group], Array], n: int, lost: float, partitions: list[tuple[Group, ...]]) -> Array:
+    """The best sum of the groups' tails at each S, less ``lost``."""
+    known: dict[Group, Array] = {}
+    best = np.zeros(n + 1)
+    for groups in partitions:
+        for group in groups:
+            if group not in known:
+                known[group] = of(group)
+        best = np.maximum(best, sum((known[group] for group in groups), np.zeros_like(best)))
+    found = np.sqrt(best) * (1 - 1e-12) - lost
     return np.where((found > TINY) & np.isfinite(found), found - TINY, 0.0)
 
 
 def lower_bounds(document: Mapping[str, Any], a: Raw) -> Array:
     """:func:`lower_curve` for the document's evidence; (0,) where there is none for its law and kind of network."""
-    partitions = [groups_of(entry) for entry in document["evidence"]["partitions"]]
-    if document["law"]["name"] == "empirical" or a.gate is not None or a.quadratic is not None:
+    free = 1 if a.gate is None else gated_flattening.FREE
+    partitions = [groups_of(entry, free) for entry in document["evidence"]["partitions"]]
+    if document["law"]["name"] == "empirical" or (a.quadratic is not None and a.gate is None):
         return np.zeros(1)
     if len(partitions) > _MOST_PARTITIONS or not any(partitions):
         return np.zeros(1)
@@ -153,6 +168,8 @@ def at(curve: Array, size: int) -> float:
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array | None) -> dict[str, Any]:
     """The facts proved; raises :class:`Refused` where the claim does not follow."""
     a, claim = networks["a"], document["claim"]
+    if document["schema"] != SCHEMAS[a.gate is not None]:
+        raise Refused("the schema is for another kind of network: gated blocks have their own")
     if document.get("norm", "l2") != "l2":
         raise Refused("sparsity is a claim in L²(ρ)")
     if document["config"]["rho"] != document["law"]["name"] or document["law"]["name"] not in LAWS:

@@ -49,15 +49,16 @@ def _picture(view: AnalysisView, spectrum: SpectrumView, name: str, low: float, 
         x = Scale("count", 0.6, count * 1.05, 62.0, width - 10)
     drawing.axes(x, y, f"index j{' (scale of log(1 + j))' if x.kind == 'count' else ''}", "singular value σⱼ")
     value, margin_at = view.s_star.value, x.start + 5
-    if view.s_star.certified and value and x.inside(value):
-        at = x(min(value + 0.5, x.high))
+    after = f"after {'2' if spectrum.per_atom == 2 else ''}S* = {(value or 0) * spectrum.per_atom}"
+    if view.s_star.certified and value and x.inside(value * spectrum.per_atom):
+        at = x(min(value * spectrum.per_atom + 0.5, x.high))
         drawing.line(at, y.start, at, y.end, "asked")
         if at < x.start + 100:
             margin_at = at + 5
         if x.end - at > 90:
-            drawing.text(at + 5, y.end + 12, f"after S* = {value}", "note")
+            drawing.text(at + 5, y.end + 12, after, "note")
         else:
-            drawing.text(at - 5, y.start - 8, f"after S* = {value}", "note", anchor="end")
+            drawing.text(at - 5, y.start - 8, after, "note", anchor="end")
     if spectrum.margin and y.inside(spectrum.margin):
         at = y(spectrum.margin)
         drawing.line(x.start, at, x.end, at, "resolution")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sparsemf.reports.fields import Fields
+from sparsemf.reports.views.dual import DualView, PathView
 from sparsemf.reports.views.s_star import SStarView
 from sparsemf.reports.views.source import Source, command, law_symbol, law_words
 from sparsemf.reports.views.staircase import Bracket, Plateau, StaircaseView
@@ -24,6 +25,8 @@ class AtomView:
     alpha: list[float]
     particles: int | None
     spread: float | None
+    gate: list[float] = field(default_factory=list)
+    gate_bias: float | None = None
 
     @property
     def size(self) -> float:
@@ -45,6 +48,7 @@ class SpectrumView:
     counts: str
     values: list[float]
     margin: float | None
+    per_atom: int = 1
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class AnalysisView:
     norm_low: float | None
     norm_high: float | None
     norm_beyond_affine: float | None
+    free_degree: int
     error: float | None
     resolution: float | None
     energy: list[tuple[str, float]]
@@ -106,6 +111,8 @@ class AnalysisView:
     variation: float | None
     coefficient_curve: list[tuple[int, float]]
     exact: Fields
+    dual: DualView | None
+    path: PathView | None
     training: TrainingView | None
     warnings: list[str]
     config: list[tuple[str, str]]
@@ -150,8 +157,26 @@ class AnalysisView:
     @property
     def energy_words(self) -> list[tuple[str, float]]:
         """The shares of the energy with their names in words."""
-        words = {"constant": "constant", "linear": "linear", "beyond_affine": "beyond affine (what atoms are for)"}
+        words = {
+            "beyond_affine": "beyond affine (what atoms are for)",
+            "beyond_quadratic": "beyond quadratic (what atoms are for)",
+        }
         return [(words.get(name, name), share) for name, share in self.energy]
+
+    @property
+    def gated(self) -> bool:
+        """Whether atoms are products with a gate."""
+        return any(atom.gate for atom in self.atoms)
+
+    @property
+    def free(self) -> str:
+        """What is free, as a function."""
+        return "polynomial of degree 2" if self.free_degree == 2 else "affine function"
+
+    @property
+    def free_part(self) -> str:
+        """The same, as a part of a network."""
+        return "part of degree ≤ 2" if self.free_degree == 2 else "affine part"
 
     @property
     def provenance(self) -> list[tuple[str, str]]:
@@ -193,9 +218,10 @@ def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> Analysi
         norm_low=bounds.number("lower"),
         norm_high=bounds.number("upper"),
         norm_beyond_affine=fields.number("norm_beyond_affine"),
+        free_degree=fields.count("free_degree") or 1,
         error=dictionary.number("error"),
         resolution=fields.number("resolution"),
-        energy=_counts(fields.sub("energy"), ("constant", "linear", "beyond_affine")),
+        energy=_counts(fields.sub("energy"), ("constant", "linear", "quadratic", "beyond_affine")),
         inactive=[(k, int(v)) for k, v in _counts(fields.sub("active").sub("inactive"))],
         domain_inactive=[(k, int(v)) for k, v in _counts(fields.sub("active").sub("domain_inactive"))],
         active=fields.sub("active").count("width"),
@@ -210,6 +236,8 @@ def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> Analysi
         variation=fields.sub("compressibility").number("variation"),
         coefficient_curve=_coefficient_curve(fields.sub("compressibility")),
         exact=fields.sub("exact"),
+        dual=DualView.of(fields.sub("dual")),
+        path=PathView.of(fields.sub("path")),
         training=_training(fields.sub("training")),
         warnings=[str(item) for item in fields.items("warnings")],
         config=config.plain(),
@@ -235,6 +263,8 @@ def _atoms(dictionary: Fields) -> list[AtomView]:
             alpha=row.vector("alpha"),
             particles=row.count("particles"),
             spread=row.number("spread"),
+            gate=row.vector("gate"),
+            gate_bias=row.number("gate_bias"),
         )
         for i, row in enumerate(dictionary.rows("atoms"))
     ]
@@ -247,8 +277,10 @@ def _spectra(fields: Fields) -> list[SpectrumView]:
         degrees = [int(k) for k in row.vector("degrees")]
         values = [value for value in row.vector("singular_values") if value > 0]
         if len(degrees) == 2 and values:
-            counts = row.text("counts", "directions")
-            view = SpectrumView(row.count("p") or 0, (degrees[0], degrees[1]), counts, values, row.number("margin"))
+            counts, per_atom = row.text("counts", "directions"), row.count("per_atom") or 1
+            view = SpectrumView(
+                row.count("p") or 0, (degrees[0], degrees[1]), counts, values, row.number("margin"), per_atom
+            )
             found.setdefault((counts != "directions", degrees[0] == degrees[1], view.p, *degrees), view)
     return [found[key] for key in sorted(found)]
 

@@ -1,0 +1,146 @@
+"""Analyze a gated block under a Gaussian law: the staircase with a free polynomial part of degree ≤ 2.
+
+An atom is α·σ(⟨g, x⟩ + c)·(⟨v, x⟩ + e).  Upper curve: atoms of the canonical form, selected and refitted in the kernel
+beyond degree 2; lower curve: flattenings in which S atoms have rank 2S.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsemf.certificates.exact import exact_count
+from sparsemf.certificates.sparsity import staircase
+from sparsemf.identifiability import lower_curve
+from sparsemf.measures import Atoms, Bounds, Gaussian, Network
+from sparsemf.measures.gated import GatedAtoms, low_margin, low_part
+from sparsemf.pipeline.analyze import Analysis, AtomReport, Clock, assign, conditioning, projection
+from sparsemf.pipeline.coordinates import input_coordinates
+from sparsemf.pipeline.exact import taken, whitening_error
+from sparsemf.pipeline.laws import describe
+from sparsemf.recovery import Progress, UpperCurve, upper_curve
+from sparsemf.symmetry import Quotient, Section, quotient
+
+Array = NDArray[np.float64]
+
+_ATOM_NUMBERS = 400_000
+
+
+def gated_analysis(
+    network: Network,
+    law: Gaussian,
+    rho: str,
+    eps: float | None,
+    rel_eps: float | None,
+    resolution: float,
+    progress: Progress,
+) -> Analysis:
+    """The sparse dictionary and certified S* staircase of a gated block with Lipschitz gates."""
+    clock = Clock()
+    whole = quotient(network)
+    seen = quotient(law.whiten(network))
+    floor = seen.error + whitening_error(law, network)
+    canonical = seen.network
+    clock("quotient")
+    progress("lower curve", 0.05)
+    lower = lower_curve(canonical)
+    clock("lower curve")
+    upper = upper_curve(canonical, floor=floor, resolution=resolution, progress=progress)
+    clock("upper curve")
+    norm, energy = _norm(canonical, upper, floor)
+    stairs = staircase(upper, lower, norm.upper, floor, whole.active, network.provenance.precision, resolution)
+    found = stairs.s_star(eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower)
+    recovered = upper.network(min(found.value, canonical.width))
+    mass = _sizes(recovered)
+    recovered = taken(recovered, np.argsort(-mass, kind="stable"))
+    dictionary = input_coordinates(recovered, law)
+    warnings = []
+    if not found.certified:
+        warnings.append(f"S* is between {found.lower} and {found.upper} at ε = {found.eps[0]:.3g}: not certified")
+    warnings += conditioning(float(_sizes(canonical).sum()), norm.upper)
+    gates, heads = _gates(canonical), Atoms.of(_gates(recovered))
+    labels, distance = assign(gates, heads)
+    atoms = _reports(dictionary, seen, labels, distance)
+    if len(atoms) < dictionary.width:
+        warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
+    clock("atoms")
+    exact = exact_count(network, law)
+    clock("exact count")
+    return Analysis(
+        source=network,
+        law=law,
+        rho=rho,
+        quotient=whole,
+        domain_inactive={},
+        norm=norm,
+        energy=energy,
+        staircase=stairs,
+        upper=upper,
+        lower=lower,
+        s_star=found,
+        dictionary=dictionary,
+        atoms=atoms,
+        projection=projection(gates, heads, labels),
+        threshold=None,
+        exact=exact,
+        warnings=warnings,
+        config={**describe(law, rho), "eps": eps, "rel_eps": rel_eps, "resolution": stairs.resolution},
+        timing=clock.laps,
+    )
+
+
+def _gates(network: Network) -> Network:
+    """The gates alone, α‖ℓ‖ as their coefficients: what atoms are matched and drawn by."""
+    size = np.hypot(np.linalg.norm(network.inner, axis=1), network.bias)
+    return Network(network.alpha * size[:, None], _given(network.gate), network.gate_bias, network.activation)
+
+
+def _given(array: Array | None) -> Array:
+    if array is None:
+        raise ValueError("expected a gated network")
+    return array
+
+
+def _sizes(network: Network) -> Array:
+    """‖α_i‖‖φ_i‖ as computed."""
+    square = GatedAtoms.of(network).second_moment[0]
+    return np.linalg.norm(network.alpha, axis=1) * np.sqrt(np.maximum(square, 0.0))
+
+
+def _norm(canonical: Network, upper: UpperCurve, floor: float) -> tuple[Bounds, dict[str, float]]:
+    """Bounds of ‖f‖ from its degrees 0, 1, 2 written out and the Gram form of the others; the shares of the energy."""
+    parts = [float(np.linalg.norm(t)) for t in low_part(canonical)]
+    head, margin = float(np.linalg.norm(parts)), low_margin(canonical)
+    least, most = upper.problem.energy_bounds
+    low = float(np.hypot(max(head - margin, 0.0), np.sqrt(least)) - floor)
+    high = float(np.hypot(head + margin, np.sqrt(most)) + floor)
+    total = high**2
+    energy = {}
+    if total > 0:
+        energy = {name: x**2 / total for name, x in zip(("constant", "linear", "quadratic"), parts, strict=True)}
+        energy["beyond_quadratic"] = max(1.0 - sum(energy.values()), 0.0)
+    return Bounds(max(low, 0.0), high, "Gram form of the Hermite tensors"), energy
+
+
+def _reports(dictionary: Network, seen: Quotient, labels: NDArray[np.int64], distance: Array) -> list[AtomReport]:
+    """Atoms by descending size, each with the number of source neurons whose gates are nearest to its own and these
+    gates' weighted RMS distance."""
+    gate, shift = _given(dictionary.gate), _given(dictionary.gate_bias)
+    weight = np.linalg.norm(Section.of(_gates(seen.network)).kappa, axis=1)
+    copies = np.bincount(seen.label[seen.label >= 0], minlength=seen.network.width)
+    most = max(1, _ATOM_NUMBERS // (2 * dictionary.d + dictionary.m + 4))
+    out = []
+    for k in range(min(dictionary.width, most)):
+        mine = labels == k
+        total = float(weight[mine].sum())
+        out.append(
+            AtomReport(
+                w=dictionary.inner[k],
+                b=float(dictionary.bias[k]),
+                alpha=dictionary.alpha[k],
+                particles=int(copies[mine].sum()),
+                spread=float(np.sqrt(weight[mine] @ distance[mine] ** 2 / total)) if total > 0 else 0.0,
+                gate=(gate[k], float(shift[k])),
+            )
+        )
+    return out
