@@ -91,6 +91,7 @@ def test_certificate_is_verified_and_lies_are_not(name: str) -> None:
     assert document["claim"]["upper"] == 7
     proof = verify(document, {"a": net})
     assert proof.valid
+    assert proof.reason == "the claim follows from the networks"
     assert proof.facts == {"S* at least": 7, "S* at most": 7}
     lies = [
         {"lower": 8, "upper": 8},

@@ -59,6 +59,8 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArra
         return Check(False, f"malformed certificate: {type(error).__name__} {error}")
     beside = f" ({' and '.join(estimates)} beside it not checked)" if estimates else ""
     source = (
-        "data: no measure on the parameter set is better by more than the gap" if schema == SCHEMAS[3] else "networks"
+        "data: no measure on the parameter set is better by more than the gap"
+        if schema == "sparsemf/optimality/1"
+        else "networks"
     )
     return Check(True, f"the claim follows from the {source}{beside}", facts)
