@@ -1,4 +1,4 @@
-"""Certificates of sparsity: what the checker needs to confirm S*(ε) ∈ [lower, upper] for ε in an interval."""
+"""Certificates of sparsity: what the checker needs to confirm S*(ε) ∈ [lower, upper] for ε in an interval, or at 0."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import equivalence, gated, grouped, sparsity
+from sparsemf.certificates.checker import equivalence, exact, gated, grouped, sparsity
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
-from sparsemf.certificates.checker.document import SLACK
+from sparsemf.certificates.checker.document import SLACK, Refused
 from sparsemf.certificates.checker.expansion import expanded, terms_of
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, encode
 from sparsemf.certificates.equivalence import encode_law, norm_for, raw_of
+from sparsemf.certificates.exact import ExactCount
 from sparsemf.certificates.groups import Grouping, candidates
 from sparsemf.certificates.sparsity import SStar
+from sparsemf.exceptions import InconsistentBounds, InputError
 from sparsemf.identifiability import Flattening
 from sparsemf.measures import Empirical, InputLaw, Network
 
@@ -88,6 +90,35 @@ def sparsity_claim(
         "eps": [low, high if lower > 0 else None],
         "counts": found.counts,
         "lower_curve": encode(curve),
+    }
+    return document
+
+
+def exact_claim(network: Network, law: InputLaw, found: ExactCount) -> dict[str, Any]:
+    """The ``claim`` and ``law`` of a certificate of S* at ε = 0: what both the count and the checker prove.
+
+    Raises :class:`InputError` where the checker knows no theorem, and :class:`InconsistentBounds` where the two
+    contradict one another.
+    """
+    raw = raw_of(network)
+    try:
+        low, high, counts = exact.count(raw)
+    except Refused as refusal:
+        raise InputError(f"certificate: expected a network whose exact count `verify` can check; {refusal}") from None
+    document: dict[str, Any] = {"law": encode_law(law), "evidence": {}}
+    if isinstance(law, Empirical) or not exact.full_support(document, network.d):
+        low = 0
+    if low > found.upper or high < found.lower or counts != found.counts:
+        raise InconsistentBounds(
+            f"S* at ε = 0: counted [{found.lower}, {found.upper}] {found.counts}, the checker [{low}, {high}] {counts}"
+        )
+    lower, upper = min(low, found.lower), max(high, found.upper)
+    document["claim"] = {
+        "certified": lower == upper,
+        "lower": lower,
+        "upper": upper,
+        "eps": [0.0, 0.0],
+        "counts": counts,
     }
     return document
 

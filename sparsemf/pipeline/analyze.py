@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sparsemf.certificates.checker.document import seal
 from sparsemf.certificates.equivalence import raw_of
 from sparsemf.certificates.exact import ExactCount, exact_count
 from sparsemf.certificates.sparsity import RESOLUTION, SStar, Staircase, staircase
-from sparsemf.certificates.witnesses import sparsity_claim
+from sparsemf.certificates.witnesses import exact_claim, sparsity_claim
 from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
 from sparsemf.identifiability.gated_flattenings import rows_per_atom
@@ -24,7 +25,7 @@ from sparsemf.measures.gaussian import affine_part
 from sparsemf.pipeline.coefficients import CoefficientBounds, coefficient_bounds
 from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.laws import describe
-from sparsemf.recovery import Effort, Progress, UpperCurve, upper_curve
+from sparsemf.recovery import Effort, GaussianGeometry, Progress, UpperCurve, upper_curve
 from sparsemf.symmetry import Quotient, Section, domain_reduction, point_distances, quotient
 
 Array = NDArray[np.float64]
@@ -176,9 +177,30 @@ class Analysis:
             },
             **({} if self.coefficients is None else self.coefficients.document()),
             "projection": self.projection,
+            "dual": self.dual,
+            "path": self.path,
             "warnings": self.warnings,
             "timing_s": self.timing,
         }
+
+    @cached_property
+    def dual(self) -> dict[str, Any]:
+        """Slices of the dictionary's dual certificate, or the reason why there are none (computed when first read)."""
+        from sparsemf.pipeline.dual import dual_document
+
+        if self.upper is None:
+            return {"reason": "S* is an exact count: no program over measures stands behind it"}
+        geometry = self.upper.problem.geometry
+        degree = geometry.degree if isinstance(geometry, GaussianGeometry) else None
+        return dual_document(self.dictionary, self.law, degree, self.source.m)
+
+    @cached_property
+    def path(self) -> dict[str, Any]:
+        """How the atoms evolve with S, or the reason why it is not shown (computed when first read)."""
+        from sparsemf.pipeline.path import path_document
+
+        white = self.law.whiten(self.dictionary) if isinstance(self.law, Gaussian) else self.dictionary
+        return path_document(self.upper, self.s_star.value, white)
 
     @property
     def _at_zero(self) -> bool:
@@ -197,13 +219,10 @@ class Analysis:
     def certificate(self) -> dict[str, Any]:
         """The sparsity certificate, sealed; its numbers are those the independent checker proves.
 
-        Raises :class:`InputError` where S* is an exact count, which the checker does not know.
+        Where S* is an exact count: :meth:`exact_certificate`.
         """
         if self.upper is None:
-            raise InputError(
-                f"certificate: expected a network with a certified staircase, got {self.source.activation.name}"
-                f"{' gates' if self.source.gated else ''}, whose S* is an exact count, which `verify` cannot check"
-            )
+            return self.exact_certificate()
         body = sparsity_claim(
             self.source,
             self.law,
@@ -211,8 +230,18 @@ class Analysis:
             self.dictionary,
             self.lower.groups if self.lower is not None else (),
         )
+        return self._sealed("sparsity", 4 if self.source.gated else 3, body)
+
+    def exact_certificate(self) -> dict[str, Any]:
+        """The certificate of S* at ε = 0, sealed.
+
+        Raises :class:`InputError` where the checker knows no theorem for this network's count.
+        """
+        return self._sealed("exact", 1, exact_claim(self.source, self.law, self.exact))
+
+    def _sealed(self, name: str, version: int, body: dict[str, Any]) -> dict[str, Any]:
         document = {
-            **header("sparsity", 4 if self.source.gated else 3, config=self.config),
+            **header(name, version, config=self.config),
             "inputs": {"a": {**input_record(self.source), "arrays_sha256": raw_of(self.source).sha256}},
             "arithmetic": ARITHMETIC,
             **body,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import check
 from sparsemf.certificates.checker.document import Check, norm_of
@@ -15,11 +16,22 @@ from sparsemf.measures import Empirical, Gaussian, Network
 Verification = Check
 
 
-def verify(document: Mapping[str, Any], networks: Mapping[str, Network], data: Empirical | None = None) -> Verification:
-    """Check a certificate (from ``certify`` or ``Analysis.certificate``) against networks ``a`` (and ``b``)."""
-    raw = {name: raw_of(network) for name, network in networks.items()}
-    found = check.check(document, raw, None if data is None else data.x)
-    if found.valid and document["law"]["name"] == "layernorm" and not _is_its_layernorm(document, networks["a"]):
+def verify(
+    document: Mapping[str, Any],
+    networks: Mapping[str, Network] | None = None,
+    data: Empirical | NDArray[np.float64] | None = None,
+) -> Verification:
+    """Check a certificate: from ``certify`` or ``Analysis.certificate`` against networks ``a`` (and ``b``), from
+    ``BlassoResult.certificate`` alone, or against ``data`` (n, d + m), inputs beside outputs, if it does not hold
+    them."""
+    raw = {name: raw_of(network) for name, network in (networks or {}).items()}
+    found = check.check(document, raw, data.x if isinstance(data, Empirical) else data)
+    if (
+        networks
+        and found.valid
+        and document["law"]["name"] == "layernorm"
+        and not _is_its_layernorm(document, networks["a"])
+    ):
         return Verification(False, "the law is not that of the LayerNorm in front of block a")
     return found
 

@@ -14,7 +14,7 @@ from sparsemf.exceptions import InputError
 from sparsemf.reports import numerals
 from sparsemf.reports.documents import kind_of
 from sparsemf.reports.fields import Fields
-from sparsemf.reports.figures import bars, bounds, curves, particles, spectra, staircase
+from sparsemf.reports.figures import bars, bounds, curves, dual, particles, path, spectra, staircase
 from sparsemf.reports.views.analysis import AnalysisView, analysis_view
 from sparsemf.reports.views.certificate import CertificateView, certificate_view
 
@@ -110,6 +110,10 @@ def _environment() -> Environment:
         "strip": bars.strip,
         "most_components": bars.MOST_COMPONENTS,
         "curves": curves.curves,
+        "dual_lines": dual.dual_lines,
+        "dual_plane": dual.dual_plane,
+        "path_places": path.path_places,
+        "path_sizes": path.path_sizes,
         "bounds": bounds.bounds,
         "rows_shown": ROWS_SHOWN,
         "strips_shown": STRIPS_SHOWN,

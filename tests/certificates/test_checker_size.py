@@ -28,6 +28,8 @@ CEILINGS = {
     # 15 lines above what plain blocks need: flattening's verified tails take any two Gram matrices, dictionaries gates
     "sparsity": 2530,
     "sparsity of gated blocks": 3220,
+    "exact counts": 700,
+    "optimality": 1470,
 }
 ALONE = {"transport": 250, "measure": 260, "matching": 200}
 """Code lines of the modules that only one of the informative numbers needs."""
@@ -78,12 +80,14 @@ def needed(*roots: str, without: tuple[str, ...] = ()) -> set[str]:
 
 
 KINDS = {
-    "equivalence": needed("check", without=("sparsity", "gated", "gated_series", *BESIDE)),
-    "equivalence of gated blocks": needed("check", without=("sparsity", *BESIDE)),
+    "equivalence": needed("check", without=("exact", "optimality", "sparsity", "gated", "gated_series", *BESIDE)),
+    "equivalence of gated blocks": needed("check", without=("exact", "optimality", "sparsity", *BESIDE)),
     "orbit distance": needed("transport"),
     "matching": needed("matching"),
     "sparsity": needed("sparsity", without=("gated", "gated_series", "gated_flattening", *BESIDE)) | {"check"},
     "sparsity of gated blocks": needed("sparsity", without=BESIDE) | {"check"},
+    "exact counts": needed("exact") | {"check"},
+    "optimality": needed("optimality") | {"check"},
 }
 """What stands beside a verdict is counted apart.  Sparsity asks :mod:`equivalence` for the distance to its dictionary.
 """

@@ -63,8 +63,8 @@ def exact_tails(f: Pairs, group: Group) -> list[float]:
                 whole *= g[i][j]
             for place, j in enumerate(index):
                 term = c[i][len(index)] * v[i][j] / arb(len(index)).sqrt()
-                for other, coordinate in enumerate(index):
-                    term *= g[i][coordinate] if other != place else 1
+                for other, slot in enumerate(index):
+                    term *= g[i][slot] if other != place else 1
                 whole += term
             return whole
 

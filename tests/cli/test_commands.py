@@ -206,3 +206,25 @@ def test_verify_reads_the_activation_from_the_files(tmp_path: Path) -> None:
     document["activation_option"] = None
     (tmp_path / "lie.json").write_text(json.dumps({**document, "seal": seal(document)}))
     assert run("verify", "lie.json", cwd=tmp_path).returncode == 1
+
+
+def test_exact_certificates_are_written_and_verified(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for name in ("relu2", "tanh"):
+        net = sparsemf.Network(rng.standard_normal((4, 1)), rng.standard_normal((4, 3)), rng.standard_normal(4), name)
+        sparsemf.save(net, tmp_path / f"{name}.safetensors")
+    found = run("analyze", "tanh.safetensors", "--exact-cert", "t.json", "-q", cwd=tmp_path)
+    assert found.returncode == 0
+    for certificate in ("t.json", "r.json"):
+        if certificate == "r.json":  # no staircase: --cert is the exact count's
+            document = json.loads(
+                run("analyze", "relu2.safetensors", "--cert", "r.json", "--json", cwd=tmp_path).stdout
+            )
+            assert document["s_star"]["confirmed"] is True
+        proof = run("verify", certificate, "--json", cwd=tmp_path)
+        assert proof.returncode == 0
+        assert json.loads(proof.stdout)["results"][0]["facts"] == {"S* at least": 4, "S* at most": 4}
+    told = json.loads((tmp_path / "r.json").read_text())
+    told["claim"]["upper"] = 3
+    (tmp_path / "r.json").write_text(json.dumps(told))
+    assert run("verify", "r.json", cwd=tmp_path).returncode == 1

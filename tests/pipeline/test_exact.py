@@ -168,9 +168,12 @@ def test_networks_with_a_staircase_have_the_exact_count_beside_it() -> None:
     assert (found.s_star.value, found.exact.value) == (3, 4)
 
 
-def test_no_certificate_file_for_an_exact_count() -> None:
-    found = sparsemf.analyze(planted(np.random.default_rng(8), "hardtanh"))
-    with pytest.raises(InputError, match="exact count"):
+def test_certificate_of_an_exact_count() -> None:
+    rng = np.random.default_rng(4)
+    found = sparsemf.analyze(Network(rng.standard_normal((3, 1)), rng.standard_normal((3, 2)), None, "relu2"))
+    assert found.certificate()["schema"] == "sparsemf/exact/1"
+    found = sparsemf.analyze(Network(rng.standard_normal((3, 1)), rng.standard_normal((3, 2)), None, "cubic"))
+    with pytest.raises(InputError, match="cubic"):
         found.certificate()
 
 
@@ -194,7 +197,9 @@ def test_a_float16_file_through_the_command_line(tmp_path: Path, capsys: pytest.
     assert "Exact, at" in page.read_text(encoding="utf-8")
     assert cli.main(["analyze", str(path)], standalone_mode=False) == 0
     assert "exactly" in " ".join(capsys.readouterr().out.split())
-    assert cli.main(["analyze", str(path), "--cert", str(tmp_path / "c.json")], standalone_mode=False) == 4
+    certificate = str(tmp_path / "c.json")
+    assert cli.main(["analyze", str(path), "--cert", certificate], standalone_mode=False) == 0
+    assert cli.main(["verify", certificate], standalone_mode=False) == 0
 
 
 @pytest.mark.parametrize("name", ["relu2", "exp", "gelu"])

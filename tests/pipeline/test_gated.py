@@ -210,7 +210,7 @@ def test_dictionaries_that_are_not_what_they_say() -> None:
     for name in ("outer", "inner", "bias", "affine", "offset", "gate", "gate_bias", "quadratic"):
         document = copy.deepcopy(honest)
         array = decode(entry[name])
-        array = array * (1.0 if name == "quadratic" else 1 + 1e-3) + 1e-3
+        array = array + 1e-3 if name == "quadratic" else array * (1 + 1e-3) + 1e-3
         document["evidence"]["dictionary"][name] = encode(array)
         assert not sparsemf.verify(_sealed(document), {"a": net}).valid, name
     for name in ("gate", "gate_bias", "quadratic"):

@@ -35,7 +35,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Least error, relative to ‖f‖ without its affine part, on which plateaus are compared.",
 )
-@click.option("--cert", metavar="FILE", help="Write the sparsity certificate, for `sparsemf verify`.")
+@click.option(
+    "--cert",
+    metavar="FILE",
+    help="Write the sparsity certificate, for `sparsemf verify`; where no staircase is known, that of the exact count.",
+)
+@click.option("--exact-cert", metavar="FILE", help="Write the certificate of the exact count at ε = 0.")
 @click.option("--html", metavar="FILE", help="Write the HTML report.")
 @checkpoint_options
 @output_options()
@@ -45,6 +50,7 @@ def analyze(
     rel_eps: float | None,
     resolution: float,
     cert: str | None,
+    exact_cert: str | None,
     html: str | None,
     source: CheckpointOptions,
     output: OutputOptions,
@@ -61,8 +67,9 @@ def analyze(
     for name, value in (("--eps", eps), ("--rel-eps", rel_eps)):
         if value is not None and not (value > 0 and value < float("inf")):
             raise click.UsageError(f"{name}: expected a positive number, got {value}")
-    cert_file, html_file = (
-        None if name is None else writable(option, name) for option, name in (("--cert", cert), ("--html", html))
+    cert_file, exact_file, html_file = (
+        None if name is None else writable(option, name)
+        for option, name in (("--cert", cert), ("--exact-cert", exact_cert), ("--html", html))
     )
 
     def one(network: Network, bar: Any) -> Analysis:
@@ -75,19 +82,23 @@ def analyze(
         bar.update(task, completed=100)
         return found
 
-    documents, certificates = [], []
+    documents, certificates, exact = [], [], []
+    given = {"map": source.map, "activation_option": source.activation}
     with progress(output) as bar:
         for network in source.load_blocks(checkpoint):
             found = one(network, bar)
             documents.append({**found.document(), **_training(Path(checkpoint), training_curves)})
             if cert_file is not None:
-                certificates.append({**found.certificate(), "map": source.map, "activation_option": source.activation})
+                certificates.append({**found.certificate(), **given})
                 confirm(documents[-1], certificates[-1])
+            if exact_file is not None:
+                exact.append({**found.exact_certificate(), **given})
     if not documents:
         raise InputError(f"{Path(checkpoint).name}: no block to analyze")
     document = documents[0] if len(documents) == 1 else {"schema": "sparsemf/analyze/1", "results": documents}
-    if cert_file is not None:
-        atomic.write_json(cert_file, _sealed(certificates))
+    for file, found in ((cert_file, certificates), (exact_file, exact)):
+        if file is not None:
+            atomic.write_json(file, _sealed(found))
     if html_file is not None:
         from sparsemf.reports import write
 
@@ -102,15 +113,21 @@ def confirm(document: dict[str, Any], certificate: dict[str, Any]) -> None:
     if star["certified"] and not claim["certified"]:
         document["warnings"].append(
             f"the independent checker confirms only S* ≤ {claim['upper']} for ε ≥ {claim['eps'][0]:.3g}"
+            if certificate["schema"] != "sparsemf/exact/1"
+            else f"the independent checker confirms only {claim['lower']} ≤ S* ≤ {claim['upper']} at ε = 0"
         )
 
 
 def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
     from sparsemf.certificates.checker.document import seal, wrapper_seal
+    from sparsemf.exceptions import InputError
 
     certificates = [{**c, "seal": seal(c)} for c in certificates]
     if len(certificates) == 1:
         return certificates[0]
+    kinds = sorted({c["schema"].rpartition("/")[0] for c in certificates})
+    if len(kinds) > 1:
+        raise InputError(f"--cert: expected blocks of one kind of certificate, got {' and '.join(kinds)}; use --block")
     # of plain and gated blocks alike: the newest of theirs
     several = {"schema": max(c["schema"] for c in certificates), "results": certificates}
     return {**several, "seal": wrapper_seal(several)}

@@ -12,6 +12,7 @@ import rich_click as click
 from sparsemf_cli.common import OutputOptions, emit, output_options
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from rich.console import Console
 
     from sparsemf.measures import Empirical, Network
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 @click.argument("certificate", metavar="CERT.json")
 @click.option("--a", "path_a", metavar="A", help="The first checkpoint, when it is not beside the certificate.")
 @click.option("--b", "path_b", metavar="B", help="The second checkpoint, likewise.")
-@click.option("--data", "path_data", metavar="DATA.npz", help="The data of an empirical law, likewise.")
+@click.option(
+    "--data", "path_data", metavar="DATA.npz", help="The data of an empirical law or a convex program, likewise."
+)
 @output_options()
 def verify(
     certificate: str, path_a: str | None, path_b: str | None, path_data: str | None, output: OutputOptions
 ) -> int:
-    """Check a certificate of `certify` or `analyze --cert` from its inputs.  Exit 0 valid, 1 invalid."""
+    """Check a certificate of `certify`, `analyze --cert` or a convex program.  Exit 0 valid, 1 invalid."""
     from sparsemf import atomic
 
     path = Path(certificate)
@@ -83,7 +86,7 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     if not any(isinstance(r.get("schema"), str) and r["schema"] in SCHEMAS for r in results):
         raise InputError(
             f"{path.name}: expected a certificate of {' or '.join(SCHEMAS)}, got {document.get('schema')!r}; "
-            "make one with `sparsemf certify -o` or `sparsemf analyze --cert`"
+            "make one with `sparsemf certify -o`, `sparsemf analyze --cert` or a convex program's result.certificate()"
         )
     return (document if "results" in document else None), results
 
@@ -101,7 +104,8 @@ def _one(document: dict[str, Any], folder: Path, given: dict[str, str | None], p
         if isinstance(loaded, str):
             return {"valid": False, "reason": loaded, "facts": {}}
         networks[name] = loaded
-    data = _data(document, folder, path_data)
+    about = document["inputs"].get("data")
+    data = _rows(about, document, folder, path_data) if about is not None else _data(document, folder, path_data)
     if isinstance(data, str):
         return {"valid": False, "reason": data, "facts": {}}
     found = run(document, networks, data)
@@ -179,6 +183,34 @@ def _data(document: dict[str, Any], folder: Path, given: str | None) -> Empirica
     if hashlib.sha256(np.ascontiguousarray(law.x).tobytes()).hexdigest() != config.get("rows_sha256"):
         return f"the rows of {path.name} are not those in the certificate"
     return law
+
+
+def _rows(
+    about: dict[str, Any], document: dict[str, Any], folder: Path, given: str | None
+) -> NDArray[Any] | str | None:
+    """The data (X, y) of a convex program side by side, where the certificate only names them."""
+    import zipfile
+
+    import numpy as np
+
+    from sparsemf.exceptions import InputError
+
+    if document.get("data") is not None:
+        return None
+    if not isinstance(about.get("path"), str) or type(about.get("d")) is not int:
+        return "malformed certificate: the data are neither held nor named"
+    path = Path(given) if given is not None else folder / Path(about["path"]).name
+    if not path.exists():
+        raise InputError(f"data: {path.name} is not in the certificate's folder; give it with --data")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            x, y = (np.asarray(arrays[name], dtype=np.float64) for name in ("X", "y"))
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path.name}: expected an npz file with numeric arrays X (n, d) and y: {error}") from None
+    y = y[:, None] if y.ndim == 1 else y
+    if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or x.shape[1] != about["d"]:
+        return f"the arrays of {path.name} are not those in the certificate"
+    return np.concatenate([x, y], axis=1)
 
 
 def _render(console: Console, name: str, whole: dict[str, Any] | None, results: list[dict[str, Any]]) -> None:

@@ -2,6 +2,8 @@
 
 Imports numpy and python-flint only.  Submodules, in the order in which they build on one another: ``arithmetic``
 (float64 with a-priori errors, or balls), ``raw`` (reader, hashes), ``catalogue`` (activations as images of cores),
-``laws`` (norms), ``expansion`` (f_A − f_B as one sum), ``evaluate``, ``hermite``, ``grouped``, ``series``, ``gated``
-(bounds), ``document``, ``measure``, ``transport``, ``matching``, ``equivalence``, ``sparsity`` (the claims), ``check``.
+``laws`` (norms), ``expansion`` (f_A − f_B as one sum), ``evaluate``, ``hermite``, ``grouped``, ``series``,
+``gated`` (bounds), ``document``, ``measure``, ``transport``, ``matching``, ``equivalence``, ``sparsity`` (the
+claims), ``tree``, ``derivatives``, ``dual_boxes``, ``dual_cones``, ``optimality`` (programs over measures),
+``check``.
 """

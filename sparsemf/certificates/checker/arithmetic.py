@@ -26,6 +26,7 @@ Rows = NDArray[Any]
 _TO_BALLS = np.frompyfunc(arb, 1, 1)
 _TINY = 1e-290
 _NORMAL = 2.0**-1022
+_FEW = 16
 UNDERFLOW = 1e-306
 """More than what a float64 product of entries of one row loses when it underflows (0 for balls)."""
 
@@ -140,8 +141,15 @@ class Arithmetic:
     def grouped(self, x: Rows, label: NDArray[np.int64], groups: int, factor: Rows | None = None) -> Rows:
         """Σ of the rows (times ``factor``) of each label, in any order; shape (groups, …)."""
         out, order = self.zeros((groups, x.shape[1])), np.argsort(label, kind="stable")
-        present, first = np.unique(label[order], return_index=True)
-        if present.size:
-            rows = x[order] if factor is None else factor[order][:, None] * x[order]
-            out[present] = np.add.reduceat(rows, first, axis=0)
+        present, first, size = np.unique(label[order], return_index=True, return_counts=True)
+
+        def rows(chosen: NDArray[np.int64]) -> Rows:
+            return x[chosen] if factor is None else factor[chosen][:, None] * x[chosen]
+
+        # the r-th member of every group at once (reduceat over rows is ten times slower), then the rest of large groups
+        for r in range(min(int(size.max(initial=0)), _FEW)):
+            more = size > r
+            out[present[more]] += rows(order[first[more] + r])
+        for k in np.flatnonzero(size > _FEW):
+            out[present[k]] += np.sum(rows(order[first[k] + _FEW : first[k] + size[k]]), axis=0)
         return out

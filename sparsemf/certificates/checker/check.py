@@ -1,11 +1,13 @@
 """Does a certificate's claim follow from its networks?  Everything is recomputed from raw arrays.
 
-``check(document, networks, data)`` knows two kinds of claims, each in a module of its own:
+``check(document, networks, data)`` knows four kinds of claims, each in a module of its own:
 ``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` (of gated blocks:
-``/4``) in :mod:`~sparsemf.certificates.checker.sparsity`.  A claim is valid when this program's own bounds imply it.
+``/4``) in :mod:`~sparsemf.certificates.checker.sparsity`, ``sparsemf/exact/1`` in
+:mod:`~sparsemf.certificates.checker.exact` and ``sparsemf/optimality/1`` in
+:mod:`~sparsemf.certificates.checker.optimality`.  A claim is valid when this program's own bounds imply it.
 
-Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32 units
-in the last place, python-flint.
+Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32
+units in the last place, python-flint.
 """
 
 from __future__ import annotations
@@ -16,17 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import equivalence, sparsity
+from sparsemf.certificates.checker import equivalence, exact, optimality, sparsity
 from sparsemf.certificates.checker.catalogue import image
 from sparsemf.certificates.checker.document import Check, Refused, seal
 from sparsemf.certificates.checker.raw import Raw, Unreadable
 
-SCHEMAS = ("sparsemf/certify/2", *sparsity.SCHEMAS)
-_KINDS = dict(zip(SCHEMAS, (equivalence.check, sparsity.check, sparsity.check), strict=True))
+SCHEMAS = ("sparsemf/certify/2", *sparsity.SCHEMAS, "sparsemf/exact/1", "sparsemf/optimality/1")
+_CHECKS = (equivalence.check, *(sparsity.check for _ in sparsity.SCHEMAS), exact.check, optimality.check)
+_KINDS = dict(zip(SCHEMAS, _CHECKS, strict=True))
 
 
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArray[np.float64] | None = None) -> Check:
-    """Check a certificate against its input networks (``"a"`` and ``"b"``, or ``"a"`` alone) and data rows."""
+    """Check a certificate against its input networks (``"a"`` and ``"b"``, or ``"a"`` alone, or none) and data rows
+    (of a certificate of optimality that does not hold its own: inputs, then outputs)."""
     try:
         schema = document.get("schema")
         if schema not in SCHEMAS:
@@ -54,4 +58,7 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArra
     ) as error:
         return Check(False, f"malformed certificate: {type(error).__name__} {error}")
     beside = f" ({' and '.join(estimates)} beside it not checked)" if estimates else ""
-    return Check(True, "the claim follows from the networks" + beside, facts)
+    source = (
+        "data: no measure on the parameter set is better by more than the gap" if schema == SCHEMAS[-1] else "networks"
+    )
+    return Check(True, f"the claim follows from the {source}{beside}", facts)

@@ -267,7 +267,7 @@ def _matrix_size(arith: Arithmetic, norm: Norm, beta: Rows, error: Array, v: Row
         and beta.shape[1] * (v.shape[1] + 1) * (beta.shape[0] if arith.exact else 1) <= _LARGEST_MATRIX
     ):
         matrix, column = beta.T @ v, beta.T @ e
-        dense = float(np.sqrt(np.sum(norm.sizes(arith, matrix, column) ** 2))) * (1 + 1e-12)
+        dense = float(np.hypot.reduce(norm.sizes(arith, matrix, column))) * (1 + 1e-12)
         lost = float(weight @ (arith.norms(v) + arith.ups(abs(e)))) * (beta.shape[0] + 2) * arith.unit
         dense += norm.reach(v.shape[1]) * lost + float(error @ sizes)
         out = min(out, dense)

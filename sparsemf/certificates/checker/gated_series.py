@@ -93,7 +93,9 @@ def tensors(arith: Arithmetic, norm: Norm, h: Gated, degree: int) -> Tensors:
     heavy, grow = f.weight * span, 4 * np.sqrt(degree + 2.0)
     # each c_k to e, each factor and sum to its roundings
     error = grow * (float((f.weight * size) @ f.e) + float((h.gates.alpha_error * size) @ f.s))
-    error += (n + 8 * d + 8 * degree + 64) * grow * arith.unit * float(heavy @ f.s)
+    # the law's root may have fewer columns than rows
+    wide = max(d, h.v.shape[1])
+    error += (n + 8 * wide + 8 * degree + 64) * grow * arith.unit * float(heavy @ f.s)
     error += (h.v.shape[1] + 8) * arith.unit * reach * (arith.norm(h.affine) + arith.norm(h.offset))
     # the gates' drift is seen through ℓ: Hölder with the constants of L⁴, of L⁶ (|σ′| ≤ k|z|^{k−1}, k ≤ 8) or of a
     # tilted law (exp)
@@ -147,11 +149,13 @@ def degrees(arith: Arithmetic, t: Tensors, direction: Array | None) -> list[seri
             raise ValueError("the direction must be a unit vector of the white input space")
         u, root = arith.array(direction), _roots(arith, t.degree + 2)
         rho, across = f.unit @ u, t.v @ u
-        power = rho
+        power, length = rho, arith.norms(t.v)
         for k in range(2, t.degree + 1):
             own = t.e * c[:, k] + t.p * (root[k] * c[:, k - 1] + root[k + 1] * c[:, k + 1])
             value = f.alpha.T @ (power * (own * rho + root[k] * c[:, k - 1] * across))
-            out.append(series.Degree(k, (arith.floor_norm(value) - slack) * (1 - 2e-12 * k)))
+            turned = f.weight @ (arith.ups(abs(own)) + length * arith.ups(abs(root[k] * c[:, k - 1])))
+            lost = slack + (k + 2) * (2 * d + 12) * arith.unit * float(turned)
+            out.append(series.Degree(k, (arith.floor_norm(value) - lost) * (1 - 2e-12 * k)))
             power = power * rho
     return [series.Degree(x.k, max(x.lower, 0.0)) for x in out]
 
@@ -187,7 +191,8 @@ def gram(arith: Arithmetic, norm: Norm, t: Tensors, leader: Integers, flip: Inte
 
     k = np.arange(1.0, degree + 1)
     length = arith.norms(v)
-    lost = t.size[order] * f.e[order] + t.span[order] * (8 * d + 64) * arith.unit * f.s[order]
+    rounds = (8 * max(d, h.v.shape[1]) + 64) * arith.unit
+    lost = t.size[order] * f.e[order] + t.span[order] * rounds * f.s[order]
     lost = lost * 4 * np.sqrt(degree + 2.0)
 
     def absolute(weights: Array) -> Array:
@@ -315,7 +320,7 @@ def _unit_tails(arith: Arithmetic, f: series.Spectrum, degree: int) -> Array:
     r, b = f.white
     out = np.zeros(f.weight.size)
     root = _roots(arith, degree + 2)
-    live = (f.s > 0) & (arith.norms(f.unit) > 0.5)
+    live = arith.norms(f.unit) > 0.5  # even where all c_k are 0 by underflow
     for core, rows in f.h.cores():
         if core.power and core.name.startswith("power") and core.power < degree:
             continue
@@ -367,13 +372,13 @@ def _products(arith: Arithmetic, norm: Norm, h: Gated, groups: grouped.Groups, s
     vw, vb = norm.white(arith, h.v[rows], h.e[rows])
     inner = arith.ups(abs(np.sum(gw * vw, axis=1) + gb * vb))
     # the vector that ``gap`` bounds is the one here up to the difference of their lengths' bounds and roundings
-    seen = np.sqrt(arith.norms(gw) ** 2 + arith.ups(abs(gb)) ** 2)
+    seen = np.hypot(arith.norms(gw), arith.ups(abs(gb)))
     reach = norm.reach(h.v.shape[1])
-    span = np.sqrt(arith.norms(groups.gap_w[rows]) ** 2 + arith.ups(abs(groups.gap_b[rows])) ** 2) * reach
-    factor = reach * np.sqrt(arith.norms(h.v[rows]) ** 2 + arith.ups(abs(h.e[rows])) ** 2)
+    span = np.hypot(arith.norms(groups.gap_w[rows]), arith.ups(abs(groups.gap_b[rows]))) * reach
+    factor = reach * np.hypot(arith.norms(h.v[rows]), arith.ups(abs(h.e[rows])))
     rounded = np.maximum(gap - seen * (1 - 1e-12), 0.0) * size + (4 * h.v.shape[1] + 32) * arith.unit * span * factor
     inner = np.minimum(inner + rounded, gap * size)
-    return np.asarray(np.sqrt((gap * size) ** 2 + 2 * inner**2) * (1 + 1e-14), dtype=np.float64)
+    return np.asarray(np.hypot(gap * size, np.sqrt(2.0) * inner) * (1 + 1e-14), dtype=np.float64)
 
 
 def distance_bounds(

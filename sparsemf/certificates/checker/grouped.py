@@ -82,7 +82,7 @@ def measured(arith: Arithmetic, norm: Norm, h: Expanded, leader: Integers, flip:
     scale = np.ones(n)
     sign = np.ones(n)
     degree = np.zeros(n, dtype=np.int64)
-    lengths = np.sqrt(h.lengths**2 + arith.ups(abs(h.b)) ** 2)
+    lengths = np.hypot(h.lengths, arith.ups(abs(h.b)))
     for core, rows in h.cores():
         degree[rows] = core.degree
         if core.flip is not None:
@@ -103,7 +103,7 @@ def measured(arith: Arithmetic, norm: Norm, h: Expanded, leader: Integers, flip:
         part_b = e[rows] * h.b[rows] - t[rows] * e_head[rows] * h.b[leader[rows]]
         gap_w[rows], gap_b[rows] = part_w, part_b
         gap[rows] = norm.sizes(arith, part_w, part_b)
-        span[rows] = np.sqrt(arith.norms(part_w) ** 2 + arith.ups(abs(part_b)) ** 2)
+        span[rows] = np.hypot(arith.norms(part_w), arith.ups(abs(part_b)))
     # subtraction rounds the result, t·u_g rounds the product; image constants round both points
     rounded = np.where(scale != 1.0, arith.unit * scale * lengths[leader], 0.0)
     drift = h.point_error + scale * h.point_error[leader]

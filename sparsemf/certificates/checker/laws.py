@@ -91,10 +91,11 @@ class Norm:
             return np.zeros(0)
         if self.kind == "sup":
             return (self.radius * arith.norms(w) + arith.ups(abs(b))) * (1 + 1e-15)
+        # hypot throughout: a weight multiplies what a square would lose
         slack = (d + 8) * arith.unit * (self.reach(d) if not self.standard else 0.0)
         if self.kind == "gaussian":
             inner, bias = self.white(arith, w, b)
-            out = np.sqrt(arith.norms(inner) ** 2 + arith.ups(abs(bias)) ** 2) * (1 + 1e-15)
+            out = np.hypot(arith.norms(inner), arith.ups(abs(bias))) * (1 + 1e-15)
         else:
             out = np.zeros(w.shape[0])
             for start in range(0, self.data.shape[0], 512):
@@ -102,7 +103,7 @@ class Norm:
                 out += arith.norms(w @ x.T + b[:, None]) ** 2
             out = np.sqrt(out / self.data.shape[0]) * (1 + (self.data.shape[0] + 8) * 2.0**-52)
         if slack:
-            out = out + slack * np.sqrt(arith.norms(w) ** 2 + arith.ups(abs(b)) ** 2) * (1 + 1e-15)
+            out = out + slack * np.hypot(arith.norms(w), arith.ups(abs(b))) * (1 + 1e-15)
         return out
 
     def affine(self, arith: Arithmetic, slope: Rows, constant: Rows) -> float:

@@ -103,7 +103,7 @@ def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectru
     e, moved = np.zeros(n), lost + (d + 4) * arith.unit * r_up
     moved = np.where(flat, lost + r_up, moved)
     drifts = np.zeros(n)
-    size = np.sqrt(r_up**2 + arith.ups(abs(b)) ** 2) + lost
+    size = np.hypot(r_up, arith.ups(abs(b))) + lost
     for core, rows in h.cores():
         live = rows[np.isin(rows, keep)]
         if live.size:

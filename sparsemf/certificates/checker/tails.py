@@ -35,7 +35,7 @@ import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows
+from sparsemf.certificates.checker.arithmetic import UNDERFLOW, Arithmetic, Rows
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -192,18 +192,21 @@ def _pairs(
     apart = beta - other
     blur = 4 * arith.unit * (arith.ups(abs(beta)) + arith.ups(abs(other)))
     closest = np.maximum(np.array([arith.down(abs(v)) for v in apart] + [0.0])[:-1] - blur, 0.0)
-    product = middle(arith, beta * other)
-    small = _rest(near, arith.ups(abs(apart)) + blur, product, False)
-    large = _rest(far, closest, product, True)
-    plain = middle(arith, inner * rr)
-    wide = (alpha.shape[1] + 8) * 2.0**-52 * scale * arith.ups(rr)
+    product, own = beta * other, inner * rr
+    # a ball may be as wide as what it holds
+    centre, radius = middle(arith, product), arith.radii(product) * (1 + 1e-15)
+    small = _rest(near, arith.ups(abs(apart)) + blur, centre + radius, False)
+    large = _rest(far, closest, centre - radius, True)
+    plain = middle(arith, own)
+    wide = (alpha.shape[1] + 8) * 2.0**-52 * scale * arith.ups(rr) + arith.radii(own) * (1 + 1e-15)
     ends = np.stack([plain * small, plain * large])
     return value, ends.min(axis=0) - wide * large, ends.max(axis=0) + wide * large, lost
 
 
 def _rest(chi: Array, apart: Array, product: Array, above: bool) -> Array:
     """Bounds of R, for directions at the distance χ: from below for at least that distance, or from above for at most
-    that; |β − β′| at most, or at least, ``apart``; ββ′ to a few units in the last place."""
+    that; |β − β′| at most, or at least, ``apart``; ββ′ likewise, to a few units in the last place.  At tiny angles all
+    of it underflows."""
     delta = 2 * np.arcsin(np.minimum(0.5 * chi, 1.0)) * (1 + 1e-14 if above else 1 - 1e-14)
     wide = delta >= 1.57
     used = np.where(wide, 1.0, delta)
@@ -215,7 +218,7 @@ def _rest(chi: Array, apart: Array, product: Array, above: bool) -> Array:
 
     with np.errstate(all="ignore"):
         first = -0.5 * (apart[:, None] / np.sin(theta)) ** 2
-        first[:, 0] = np.where(apart > 0, -np.inf, 0.0)
+        first[:, 0] = np.where(apart == 0, 0.0, -np.inf)  # NaN must not become 0
         second = -product[:, None] / (1 + np.cos(theta))
         blur = 1e-14 * (np.where(np.isfinite(first), -first, 0.0) + np.abs(second))
         if above:
@@ -230,7 +233,7 @@ def _rest(chi: Array, apart: Array, product: Array, above: bool) -> Array:
         exponent = np.where(exponent == exponent, np.minimum(exponent, 0.0), 0.0 if above else -np.inf)
         found = used / (2 * np.pi) * np.sum(np.diff(nodes) * height * np.exp(exponent), axis=1)
     if not above:
-        return np.where(wide, 0.0, found * (1 - 1e-9))
+        return np.where(wide, 0.0, np.maximum(found * (1 - 1e-9) - UNDERFLOW, 0.0))
     turned = np.minimum(delta, 3.15)
     most = (np.sin(turned) - turned * np.cos(turned)) / (2 * np.pi)
-    return np.where(wide, np.abs(most) + 1e-9, found * (1 + 1e-9))
+    return np.where(wide, np.abs(most) + 1e-9, found * (1 + 1e-9) + UNDERFLOW)

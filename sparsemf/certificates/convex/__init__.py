@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sparsemf.certificates.convex.cell_program import ReluProgram as ReluProgram
     from sparsemf.certificates.convex.cell_program import relu_program as relu_program
     from sparsemf.certificates.convex.data import DataObservation as DataObservation
+    from sparsemf.certificates.convex.dual_slices import Slices as Slices
+    from sparsemf.certificates.convex.dual_slices import slices as slices
     from sparsemf.certificates.convex.observation import Atomic as Atomic
     from sparsemf.certificates.convex.population import PopulationObservation as PopulationObservation
     from sparsemf.certificates.convex.program import blasso as blasso
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from sparsemf.certificates.convex.stability import Nondegeneracy as Nondegeneracy
     from sparsemf.certificates.convex.stability import nondegeneracy as nondegeneracy
     from sparsemf.certificates.convex.supremum import Supremum as Supremum
+    from sparsemf.certificates.convex.vanishing import PreCertificate as PreCertificate
+    from sparsemf.certificates.convex.vanishing import precertificate as precertificate
 
 __all__ = [
     "Atomic",
@@ -33,7 +37,9 @@ __all__ = [
     "Effort",
     "Nondegeneracy",
     "PopulationObservation",
+    "PreCertificate",
     "ReluProgram",
+    "Slices",
     "Sparsest",
     "Status",
     "Supremum",
@@ -41,7 +47,9 @@ __all__ = [
     "blasso_on_data",
     "blasso_on_network",
     "nondegeneracy",
+    "precertificate",
     "relu_program",
+    "slices",
     "sparsest_optimum",
 ]
 
@@ -54,6 +62,10 @@ _HOME = {
     "nondegeneracy": "stability",
     "Atomic": "observation",
     "PopulationObservation": "population",
+    "PreCertificate": "vanishing",
+    "precertificate": "vanishing",
+    "Slices": "dual_slices",
+    "slices": "dual_slices",
     "ReluProgram": "cell_program",
     "relu_program": "cell_program",
     "BlassoResult": "result",

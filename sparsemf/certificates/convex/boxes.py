@@ -18,6 +18,7 @@ sup_δ [upper(δ) − t k|c|^{k−2}⟨c, δ⟩] ≤ t|c|^k; a step of the monot
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.convex.observation import UNIT, Curvature
 from sparsemf.certificates.convex.parameters import ParameterSet
-from sparsemf.certificates.convex.supremum import Supremum
+from sparsemf.certificates.convex.supremum import Record, Supremum
 
 Array = NDArray[np.float64]
 
@@ -95,7 +96,8 @@ def first_boxes(space: ParameterSet, curvature: Curvature) -> Boxes:
 
 
 def _power_of_two(x: float) -> float:
-    return float(2.0 ** np.ceil(np.log2(x)))
+    fraction, exponent = math.frexp(x)  # exact, unlike a logarithm
+    return math.ldexp(1.0, exponent - 1 if fraction == 0.5 else exponent)
 
 
 def sup_over_boxes(
@@ -120,6 +122,9 @@ def sup_over_boxes(
     points = _inside(space, curvature, start @ curvature.embed.T)
     pending = first_boxes(space, curvature)
     waiting, bounds = pending.take(np.zeros(0, dtype=np.intp)), np.empty(0)
+    record = Record(pending.centre.shape[0])
+    names = np.arange(pending.centre.shape[0], dtype=np.int32)
+    waiting_names = names[:0]
     closed, examined = 0.0, 0
     while True:
         if points.shape[0]:
@@ -131,7 +136,8 @@ def sup_over_boxes(
         best_of: list[Array] = []
         for begin in range(0, pending.centre.shape[0], _BATCH):
             part = pending.take(np.arange(begin, min(begin + _BATCH, pending.centre.shape[0])))
-            part = part.take(_needed(space, curvature, part, centres, distance))
+            needed = _needed(space, curvature, part, centres, distance)
+            part, called = part.take(needed), names[begin : begin + _BATCH][needed]
             if not part.centre.shape[0]:
                 continue
             examined += part.centre.shape[0]
@@ -139,19 +145,20 @@ def sup_over_boxes(
             keep = bound > max(best, target) * (1 + tolerance)
             closed = max(closed, float(np.max(bound[~keep], initial=0.0)))
             waiting, bounds = waiting.joined(part.take(keep)), np.concatenate([bounds, bound[keep]])
+            waiting_names = np.concatenate([waiting_names, called[keep]])
             best_of.append(part.centre[np.argsort(-bound)[:8]])
         points = _inside(space, curvature, np.concatenate(best_of)) if best_of else np.zeros((0, curvature.dim))
         still = bounds > max(best, target) * (1 + tolerance)
         closed = max(closed, float(np.max(bounds[~still], initial=0.0)))
-        waiting, bounds = waiting.take(still), bounds[still]
+        waiting, bounds, waiting_names = waiting.take(still), bounds[still], waiting_names[still]
         if not bounds.size or examined >= budget:
             break
         order = np.argsort(-bounds, kind="stable")
         chosen, rest = order[: _BATCH // 2], order[_BATCH // 2 :]
         if np.min(np.max(waiting.half[chosen], axis=1)) < _FINEST:
             break
-        pending = waiting.take(chosen).cut()
-        waiting, bounds = waiting.take(rest), bounds[rest]
+        pending, names = waiting.take(chosen).cut(), record.cut(waiting_names[chosen])
+        waiting, bounds, waiting_names = waiting.take(rest), bounds[rest], waiting_names[rest]
     upper = max(closed, float(np.max(bounds, initial=0.0)), best)
     done = "finished" if not bounds.size else "stopped at its budget"
     orders = [
@@ -171,7 +178,8 @@ def sup_over_boxes(
         f"of η ({', '.join(orders)} order) ({done} after {examined} boxes)"
     )
     upper = (upper + curvature.error) * (1 + 1e-12)
-    return Supremum(best, upper, how, examined, curvature.error, None if where is None else where @ curvature.embed)
+    where = None if where is None else where @ curvature.embed
+    return Supremum(best, upper, how, examined, curvature.error, where, record.tree())
 
 
 def _inside(space: ParameterSet, curvature: Curvature, points: Array) -> Array:

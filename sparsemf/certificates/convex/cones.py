@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.convex.observation import UNIT
-from sparsemf.certificates.convex.supremum import Supremum
+from sparsemf.certificates.convex.supremum import Record, Supremum
 
 Array = NDArray[np.float64]
 
@@ -109,17 +109,20 @@ def sup_on_sphere(
         if np.max(size) > 0:
             best, where = float(np.max(size)), u[int(np.argmax(size))]
     slack = dual.rounding()
-    open_cones, open_bounds = np.empty((0, dual.dim, dual.dim)), np.empty(0)
+    record = Record(vertices.shape[0])
+    names = np.arange(vertices.shape[0], dtype=np.int32)
+    open_cones, open_bounds, open_names = np.empty((0, dual.dim, dual.dim)), np.empty(0), names[:0]
     closed = 0.0
     examined = 0
     batch = max(16, _BATCH_ENTRIES // (dual.rows.shape[0] * dual.dim))
     while True:
         for begin in range(0, vertices.shape[0], batch):
-            part = vertices[begin : begin + batch]
+            part, called = vertices[begin : begin + batch], names[begin : begin + batch]
             if excluded is not None:
                 unit = part / np.linalg.norm(part, axis=2, keepdims=True)
                 inside = _inside(unit.reshape(-1, dual.dim), excluded).reshape(*unit.shape[:2], -1)
-                part = part[~np.any(np.all(inside, axis=1), axis=1)]
+                outer = ~np.any(np.all(inside, axis=1), axis=1)
+                part, called = part[outer], called[outer]
             if not part.shape[0]:
                 continue
             examined += part.shape[0]
@@ -133,9 +136,10 @@ def sup_on_sphere(
             closed = max(closed, float(np.max(bound[~keep], initial=0.0)))
             open_cones = np.concatenate([open_cones, part[keep]])
             open_bounds = np.concatenate([open_bounds, bound[keep]])
+            open_names = np.concatenate([open_names, called[keep]])
         still = open_bounds > max(best, target) * (1 + tolerance)
         closed = max(closed, float(np.max(open_bounds[~still], initial=0.0)))
-        open_cones, open_bounds = open_cones[still], open_bounds[still]
+        open_cones, open_bounds, open_names = open_cones[still], open_bounds[still], open_names[still]
         if not open_bounds.size or examined >= budget:
             break
         order = np.argsort(-open_bounds, kind="stable")
@@ -143,15 +147,15 @@ def sup_on_sphere(
         edge = _longest(open_cones[chosen])
         if np.min(edge[2]) < _FINEST:
             break
-        vertices = _bisect(open_cones[chosen], edge[0], edge[1])
-        open_cones, open_bounds = open_cones[rest], open_bounds[rest]
+        vertices, names = _bisect(open_cones[chosen], edge[0], edge[1]), record.cut(open_names[chosen])
+        open_cones, open_bounds, open_names = open_cones[rest], open_bounds[rest], open_names[rest]
     upper = max(closed, float(np.max(open_bounds, initial=0.0)), best)
     done = "finished" if not open_bounds.size else "stopped at its budget"
     how = (
         f"sup over the unit sphere of R^{dual.dim} by branch and bound over simplicial cones with convex upper bounds "
         f"of the piecewise-linear dual function ({done} after {examined} cones); float64 with a-priori rounding bounds"
     )
-    return Supremum(best, upper, how, examined, slack, where)
+    return Supremum(best, upper, how, examined, slack, where, record.tree())
 
 
 def _inside(u: Array, excluded: tuple[Array, float] | None) -> NDArray[np.bool_]:
@@ -215,9 +219,12 @@ def _longest(cones: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
         nothing = np.zeros(cones.shape[0], dtype=np.intp)
         return nothing, nothing, np.zeros(cones.shape[0])
     i, j = np.triu_indices(dim, 1)
-    length = np.linalg.norm(cones[:, i] - cones[:, j], axis=2)
-    edge = np.argmax(length, axis=1)
-    return i[edge], j[edge], length[np.arange(len(edge)), edge]
+    difference = cones[:, i] - cones[:, j]
+    square = np.square(difference[:, :, 0])
+    for k in range(1, dim):  # one rounded operation after the other: the checker's tie-breaks on every machine
+        square = square + np.square(difference[:, :, k])
+    edge = np.argmax(square, axis=1)
+    return i[edge], j[edge], np.sqrt(square[np.arange(len(edge)), edge])
 
 
 def _bisect(cones: Array, first: NDArray[np.intp], second: NDArray[np.intp]) -> Array:

@@ -76,6 +76,11 @@ class DataObservation:
     def m(self) -> int:
         return self.y.shape[1]
 
+    @property
+    def affine(self) -> bool:
+        """Whether the affine part is free (a constant is in its span, so there is always a basis then)."""
+        return self.basis.shape[1] > 0
+
     @cached_property
     def energy(self) -> float:
         return float(np.sum(self.y**2)) / self.n

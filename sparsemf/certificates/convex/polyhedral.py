@@ -75,7 +75,7 @@ def bounded_sup(
     found = sup_on_sphere(dual, points, 0.5 * effort.tolerance, effort.regions, lam, caps)
     upper = None if found.upper is None else (found.upper + error) * (1 + 4 * UNIT)
     where = None if found.argmax is None else found.argmax @ embed
-    return Supremum(found.lower, upper, found.how, found.regions, found.error + error, where)
+    return Supremum(found.lower, upper, found.how, found.regions, found.error + error, where, found.tree)
 
 
 def solve(observation: DataObservation, lam: float, effort: Effort) -> tuple[Atomic, Supremum, int, str]:

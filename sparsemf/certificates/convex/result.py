@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,8 @@ class Status(Enum):
 class Effort:
     """Limits and tolerances.
 
-    ``tolerance``: of ‖η‖/λ − 1 and of the gap relative to the value.  ``regions``: boxes or cones for the bound of the
-    supremum; 0 leaves it out.  ``most_dimensions``: effective dimensions beyond which no bound is tried.
+    ``tolerance``: of ‖η‖/λ − 1 and of the gap relative to the value.  ``regions``: boxes or cones for the bound of
+    the supremum; 0 leaves it out.  ``most_dimensions``: effective dimensions beyond which no bound is tried.
     ``starts``: random starting points of each search for maxima.
     """
 
@@ -56,9 +57,9 @@ class Effort:
 class BlassoResult:
     """A measure, its value, and how far it may be from the optimum.
 
-    ``value`` = P(ν) (an upper bound of the optimum) and ``dual_value`` ≤ the optimum, ``gap`` their difference (both
-    None when sup‖Φ*r‖ was not bounded), in squared units of L²(ρ).  ``supremum`` is of ‖η‖ = ‖Φ*r‖/λ: 1 at the optimum.
-    ``solver`` names the solvers used and their versions.
+    ``value`` = P(ν) (an upper bound of the optimum) and ``dual_value`` ≤ the optimum, ``gap`` their difference
+    (both None when sup‖Φ*r‖ was not bounded), in squared units of L²(ρ).  ``supremum`` is of ‖η‖ = ‖Φ*r‖/λ: 1 at
+    the optimum.  ``solver`` names the solvers used and their versions.
     """
 
     status: Status
@@ -96,3 +97,16 @@ class BlassoResult:
     def eta(self, theta: Array) -> Array:
         """The dual function Φ*(f* − Φν)/λ at points of Θ, (n, m)."""
         return self.observation.jet(self.measure, theta, 1).value / self.lam
+
+    def certificate(self, data: str | None = None, tolerance: float | None = None) -> dict[str, Any]:
+        """The certificate of optimality (``sparsemf/optimality/1``), which :func:`sparsemf.verify` checks.
+
+        It holds the data, or with ``data`` (the name of an .npz with arrays ``X`` and ``y``) only their hash.  Its
+        leaves are cut until the checker bounds ‖η‖ by ``supremum.upper``, or by max(1, ``supremum.lower``)(1 +
+        ``tolerance``) where that is given, as far as some 1.5 times the search's nodes reach.  Raises
+        :class:`InputError` for population targets, where sup‖η‖ was not bounded, and where the checker knows no
+        bound.
+        """
+        from sparsemf.certificates.convex.certificate import certificate
+
+        return certificate(self, data, tolerance)

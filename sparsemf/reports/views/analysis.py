@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparsemf.reports.fields import Fields
+from sparsemf.reports.views.dual import DualView, PathView
 from sparsemf.reports.views.s_star import SStarView
 from sparsemf.reports.views.source import Source, command, law_symbol, law_words
 from sparsemf.reports.views.staircase import Bracket, Plateau, StaircaseView
@@ -110,6 +111,8 @@ class AnalysisView:
     variation: float | None
     coefficient_curve: list[tuple[int, float]]
     exact: Fields
+    dual: DualView | None
+    path: PathView | None
     training: TrainingView | None
     warnings: list[str]
     config: list[tuple[str, str]]
@@ -233,6 +236,8 @@ def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> Analysi
         variation=fields.sub("compressibility").number("variation"),
         coefficient_curve=_coefficient_curve(fields.sub("compressibility")),
         exact=fields.sub("exact"),
+        dual=DualView.of(fields.sub("dual")),
+        path=PathView.of(fields.sub("path")),
         training=_training(fields.sub("training")),
         warnings=[str(item) for item in fields.items("warnings")],
         config=config.plain(),
