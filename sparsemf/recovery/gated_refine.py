@@ -46,7 +46,7 @@ class GatedSample:
         x = np.random.default_rng(seed).standard_normal((count, d))
         i, j = np.triu_indices(d)
         design = np.concatenate([np.ones((count, 1)), x, x[:, i] * x[:, j]], axis=1)
-        basis = linalg.qr(design, mode="economic", check_finite=False)[0]
+        basis = np.linalg.qr(design)[0]
         values = network(x)
         return GatedSample(x, basis, values - basis @ (basis.T @ values))
 
@@ -97,13 +97,13 @@ def refine_gated(sample: GatedSample, atoms: GatedAtoms, steps: int = 30) -> Gat
 def _evaluated(sample: GatedSample, atoms: GatedAtoms) -> _State:
     u, factor = sample.x @ atoms.gate.T + atoms.gate_bias, sample.x @ atoms.inner.T + atoms.bias
     phi = sample.without_quadratics(atoms.activation.value(u) * factor)
-    span, upper, pivots = linalg.qr(phi, mode="economic", pivoting=True, check_finite=False)
-    heard = np.abs(np.diag(upper)) > 1e-11 * max(abs(float(upper[0, 0])), 1e-300)
-    span = span[:, : int(heard.sum())]
+    # QR, then the SVD of R: atoms that have run into each other cost accuracy and not a failure
+    q, r = np.linalg.qr(phi)
+    left, scale, right = np.linalg.svd(r)
+    kept = scale > max(1e-11 * float(scale.max(initial=0.0)), 1e-100)
+    span = q @ left[:, kept]
     image = span.T @ sample.values
-    beta = np.zeros((atoms.n, sample.values.shape[1]))
-    rank = span.shape[1]
-    beta[pivots[:rank]] = linalg.solve_triangular(upper[:rank, :rank], image, check_finite=False)
+    beta = (right[kept].T / scale[kept]) @ image
     residual = sample.values - span @ image
     return _State(atoms, span, beta, residual, float(np.sum(residual**2)))
 

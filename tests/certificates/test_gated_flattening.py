@@ -128,13 +128,12 @@ def test_an_eigensolver_that_lies_is_not_believed(scale: float, monkeypatch: pyt
     for _ in range(5):
         f = pairs(rng, 4, 3, 2, "plain")
         for group in GROUPS:
-            honest = tails(f, group)
+            honest, wrong = tails(f, group), 1.01 * np.eye(stride(group) * 4)
             with monkeypatch.context() as patch:
                 patch.setattr(flattening.np.linalg, "eigh", lying)
                 assert (tails(f, group) <= honest + 1e-12 * honest[0]).all()
                 patch.setattr(flattening.np.linalg, "eigh", eigh)
-                wrong = 1.01 * np.eye(stride(group) * 4)
-                patch.setattr(flattening, "_factor", lambda *_, b=wrong: b)
+                patch.setattr(flattening, "_factor", lambda *_, wrong=wrong: wrong)
                 assert (tails(f, group) <= honest + 1e-12 * honest[0]).all()
 
 
@@ -156,6 +155,7 @@ def test_the_described_function_is_the_network(name: str) -> None:
     assert norm.root is not None
     assert norm.mean is not None
     assert f.gate is not None
+    assert f.gate_bias is not None
     g, w = hermegauss(180)
     z = np.stack(np.meshgrid(g, g, indexing="ij"), -1).reshape(-1, 2)
     weights = np.outer(w, w).ravel() / w.sum() ** 2

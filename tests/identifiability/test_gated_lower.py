@@ -253,3 +253,24 @@ def test_refined_atoms_are_stationary_and_better(name: str) -> None:
     plain, refined = upper_curve(three, effort=Effort(few=0)), upper_curve(three)
     assert (refined.upper <= plain.upper).all()
     assert refined.upper[2] < 0.97 * plain.upper[2]
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "abs"])
+def test_the_closed_form_loses_no_more_than_its_stated_margin(name: str) -> None:
+    """Rotated inputs give the same kernel, to a tenth of the margin; near-duplicates of all distances included."""
+    rng = np.random.default_rng(12)
+    for trial in range(40):
+        n, d, gap = 6, int(rng.integers(2, 12)), 10.0 ** rng.uniform(-12, 0)
+        gate, shift, inner = rng.standard_normal((n, d)), rng.standard_normal(n), rng.standard_normal((n, d))
+        side = 1 if trial % 2 else -1
+        gate[3:] = side * gate[:3] + gap * rng.standard_normal((3, d))
+        shift[3:] = side * shift[:3] + gap * rng.standard_normal(3)
+        inner[3:] = inner[:3] + gap * rng.standard_normal((3, d))
+        first = GatedAtoms(Network([[1.0]], [[1.0]], None, name).activation, gate, shift, inner, rng.standard_normal(n))
+        turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
+        second = GatedAtoms(first.activation, gate @ turn, shift, inner @ turn, first.bias)
+        scale = GatedGeometry(d, None).length(first)
+        found = [beyond_quadratic(x, x, None) / np.outer(scale, scale) for x in (first, second)]
+        margin = GatedGeometry(d, None).margin(0, 0.0, 1.0)
+        assert np.max(np.abs(found[0] - found[1])) <= 0.1 * margin
+        assert np.linalg.eigvalsh(found[0])[0] >= -margin

@@ -170,8 +170,10 @@ def test_networks_with_a_staircase_have_the_exact_count_beside_it() -> None:
 
 def test_certificate_of_an_exact_count() -> None:
     rng = np.random.default_rng(4)
-    found = sparsemf.analyze(Network(rng.standard_normal((3, 1)), rng.standard_normal((3, 2)), None, "relu2"))
-    assert found.certificate()["schema"] == "sparsemf/exact/1"
+    net = Network(rng.standard_normal((3, 1)), rng.standard_normal((3, 2)), None, "relu2")
+    document = sparsemf.analyze(net).certificate()
+    assert document["schema"] == "sparsemf/exact/1"
+    assert sparsemf.verify(document, {"a": net}).reason == "the claim follows from the networks"
     found = sparsemf.analyze(Network(rng.standard_normal((3, 1)), rng.standard_normal((3, 2)), None, "cubic"))
     with pytest.raises(InputError, match="cubic"):
         found.certificate()
