@@ -1,5 +1,5 @@
-"""Corners of tails, gates and sizes where a bound of the checker once was no bound: squares and cubes that underflow
-before a large coefficient meets them, balls as wide as what they hold.  Truths are in closed form or exact."""
+"""Corners of tails, gates and sizes where a bound of the checker once was no bound: squares and cubes that
+underflow before a large coefficient meets them, balls as wide as what they hold.  Truths are in closed form."""
 
 from __future__ import annotations
 
@@ -146,3 +146,12 @@ def test_a_rest_of_balls_as_wide_as_what_they_hold(wide: str, angle: float) -> N
         rest = r * r * integrate.quad(density, 0, angle, epsabs=0, epsrel=1e-10)[0]
         assert found[1][0] <= rest * (1 + 1e-9)
         assert rest * (1 - 1e-9) <= found[2][0]
+
+
+def test_a_distance_of_kinks_that_is_not_known() -> None:
+    """∞ − ∞ is no distance 0: from below nothing is known of R, from above only that the exponent is not positive."""
+    chi, unknown = np.array([0.5]), np.array([math.nan])
+    low, high = (tails._rest(chi, unknown, np.zeros(1), above)[0] for above in (False, True))
+    angle = 2 * math.asin(0.25)
+    assert low == 0.0
+    assert high >= (math.sin(angle) - angle * math.cos(angle)) / (2 * math.pi)

@@ -205,8 +205,8 @@ def _pairs(
 
 def _rest(chi: Array, apart: Array, product: Array, above: bool) -> Array:
     """Bounds of R, for directions at the distance χ: from below for at least that distance, or from above for at most
-    that; |β − β′| at most, or at least, ``apart``; ββ′ likewise, to a few units in the last place.  At tiny angles all
-    of it underflows."""
+    that; |β − β′| at most, or at least, ``apart``; ββ′ likewise, to a few units in the last place.  At tiny angles
+    all of it underflows."""
     delta = 2 * np.arcsin(np.minimum(0.5 * chi, 1.0)) * (1 + 1e-14 if above else 1 - 1e-14)
     wide = delta >= 1.57
     used = np.where(wide, 1.0, delta)
