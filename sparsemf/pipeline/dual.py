@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 MOST_ATOMS = 64
 ROUNDING = 1e-6
 """‖η‖ up to 1 + this counts as not above 1."""
-_DEGREES = (48, 384)
+_DEGREES = (48, 192)
 _DEFINITION = (
     "vanishing-derivative pre-certificate (Duval & Peyré 2015): η(θ) = ⟨p, φ_θ⟩, p of least norm, orthogonal to "
     "affine functions, with η = α/‖α‖ and no slope of ⟨α, η⟩ at every atom"

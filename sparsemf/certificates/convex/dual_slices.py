@@ -29,8 +29,10 @@ _ON_SLICE = 1e-3
 _AWAY = 25.0
 """Degrees, or per cent of the spread of the atoms: what is farther from every atom counts as elsewhere."""
 _INDEPENDENT = 0.05
-_QUICK, _SLOW = (181, 53), (61, 25)
-"""Samples of a line and of a side of the surface; the second where Hermite coefficients are quadratures."""
+_QUICK, _LONG, _SLOW = (181, 53), (91, 33), (61, 25)
+"""Samples of a line and of a side of the surface; fewer for long series, fewest where their coefficients are costly."""
+_LONG_SERIES = 6000
+"""Atoms times degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,9 @@ class _View:
     @property
     def _samples(self) -> tuple[int, int]:
         sigma = self.found.atoms.activation
-        return _SLOW if sigma.strip == 0.0 and not isinstance(sigma, PiecewiseLinear) else _QUICK
+        if sigma.strip == 0.0 and not isinstance(sigma, PiecewiseLinear):
+            return _SLOW
+        return _LONG if self.points.shape[0] * (self.found.degree or 0) > _LONG_SERIES else _QUICK
 
     def distances(self, points: Array) -> tuple[Array, Array]:
         """Chordal distances of points from the atoms, modulo flips, and the signs that attain them."""
