@@ -21,8 +21,11 @@ def sealed(found, a, b, **kw):
     return json.loads(json_text(document(found, a, b, **kw)))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("width", "outputs"), [(64, 1), (64, 3), (2048, 3)])
+@pytest.mark.parametrize(
+    ("activation", "width", "outputs"),
+    [(name, 64, m) for name in ACTIVATIONS for m in (1, 3)]
+    + [(name, 2048, 3) for name in ("relu", "tanh", "gelu", "hardtanh", "quadratic", "sin")],
+)
 def test_disguises_are_equivalent_and_a_moved_atom_is_distinct(activation: str, width: int, outputs: int) -> None:
     rng = np.random.default_rng(width * outputs)
     truth = planted(rng, activation, outputs=outputs, affine=True, bias=True)

@@ -11,6 +11,7 @@ import pytest
 import sparsemf
 from sparsemf import Network
 from sparsemf.pipeline.laws import law_of
+from sparsemf.recovery import Effort
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,11 @@ def block() -> Network:
 
 
 def test_analysis_of_a_real_block(block: Network) -> None:
-    """Both curves for every S, from the greedy path and the flattenings; the affine energy share."""
-    found = sparsemf.analyze(block, law_of("layernorm", block), "layernorm")
+    """Both curves for every S, from the greedy path and the flattenings; the affine energy share.
+
+    Joint refinement at a few S only: the whole effort is benchmarks/real_block.py.
+    """
+    found = sparsemf.analyze(block, law_of("layernorm", block), "layernorm", effort=Effort(few=2, drops=0, joint=2))
     stairs = found.staircase
     assert stairs.upper.size == stairs.lower.size == 1537
     assert (stairs.lower <= stairs.upper).all()

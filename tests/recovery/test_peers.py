@@ -55,8 +55,7 @@ def assert_nowhere_above(curve: UpperCurve, sizes: list[int]) -> None:
             assert curve.upper[size] <= value * (1 + 1e-9) + 1e-6 * curve.norm, (name, size)
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "abs"])
-@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize(("activation", "outputs"), [("relu", 1), ("relu", 3), ("tanh", 1), ("gelu", 3), ("abs", 1)])
 def test_random_networks(activation: str, outputs: int) -> None:
     rng = np.random.default_rng(20)
     outer = rng.standard_normal((40, outputs))
@@ -65,7 +64,7 @@ def test_random_networks(activation: str, outputs: int) -> None:
     assert_nowhere_above(curve, [1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 35, 38, 39])
 
 
-@pytest.mark.parametrize(("activation", "bias"), [("relu", True), ("tanh", True), ("tanh", False), ("gelu", True)])
+@pytest.mark.parametrize(("activation", "bias"), [("relu", True), ("tanh", False), ("gelu", True)])
 def test_clouds(activation: str, bias: bool) -> None:
     rng = np.random.default_rng(21)
     truth = planted(rng, activation, d=6, atoms=9, bias=bias)
