@@ -6,7 +6,7 @@ that does, and the size at which magnitude pruning with a refit does.
 
     python benchmarks/real_block.py [--blocks 0 3 5] [--plot FILE.svg]
 
-``--plot`` draws both curves and that of magnitude pruning, relative to ‖f‖ without its affine part.
+``--plot`` draws both curves and that of magnitude pruning, relative to ‖f‖ without its affine part (needs matplotlib).
 """
 
 from __future__ import annotations

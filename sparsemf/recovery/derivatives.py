@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms
+from sparsemf.measures.parallel import over_rows
 
 Array = NDArray[np.float64]
 
@@ -73,21 +74,23 @@ def power_series(first: Expansion, second: Expansion, groups: list[tuple[Array, 
     stacked = [(right.T.copy(), np.stack(lefts, axis=1)) for right, lefts in groups]
     # degrees that nobody has (odd σ without biases has no even ones) still cost their power: gaps are rare and short
     count = max(right.shape[0] for right, _ in stacked)
-    powers, product = np.ones((count, n2)), np.empty((count, n2))
     rows = max(1, _BLOCK // max(n2, 1))
-    for start in range(0, n1, rows):
+
+    def block(start: int) -> None:
+        powers, product = np.ones((count, n2)), np.empty((count, n2))
         rho = first.unit[start : start + rows] @ second.unit.T
         for i in range(rho.shape[0]):
-            powers[1:] = rho[i]
-            np.multiply.accumulate(powers, axis=0, out=powers)
+            for k in range(1, count):  # row after row: multiply.accumulate along this axis is five times slower
+                np.multiply(powers[k - 1], rho[i], out=powers[k])
             at = 0
             for right, lefts in stacked:
                 size = right.shape[0]
                 np.multiply(powers[:size], right, out=product[:size])
-                block = lefts[start + i] @ product[:size]
-                for row in block:
+                for row in lefts[start + i] @ product[:size]:
                     found[at][start + i] = row
                     at += 1
+
+    over_rows(block, n1, rows, 4.0 * n1 * n2 * count)
     return found
 
 

@@ -32,7 +32,7 @@ Progress = Callable[[str, float], None]
 #: Where K is too large to keep (more than 5000 atoms) the greedy path ends here.
 _LONGEST_PATH = 4096
 #: Beyond so many atoms, joint refinement ends at this share of them: there nearly all of f is kept.
-_SMALL, _LARGEST_JOINT = 256, 0.92
+_SMALL, _LARGEST_JOINT = 256, 0.7
 #: Clusters' means are tried at so many log-spaced S; if they are the best at one of these, at all S that so many
 #: operations allow, from the kernel among all clusters, for f of so many atoms at most.
 _MEANS = 8
