@@ -67,10 +67,10 @@ def measure(block: int) -> dict[str, Any]:
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Small multiples, one a block, with a shared scale."""
-    import matplotlib
+    import matplotlib  # pyright: ignore[reportMissingImports]
 
     matplotlib.use("svg")
-    from matplotlib import pyplot as plt
+    from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports]
 
     plt.rcParams["svg.hashsalt"] = "sparsemf"
     columns = min(3, len(rows))
