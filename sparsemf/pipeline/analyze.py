@@ -301,7 +301,7 @@ def analyze(
     if network.gated and without is None and isinstance(law, Gaussian):
         from sparsemf.pipeline.gated import gated_analysis
 
-        return gated_analysis(network, law, rho, eps, rel_eps, resolution, progress)
+        return gated_analysis(network, law, rho, eps, rel_eps, resolution, effort, progress)
     if network.gated and without is None:
         without = "a gated block on data"
     if without is not None:
@@ -348,7 +348,7 @@ def analyze(
     recovered = _by_size(recovered, np.argsort(-np.linalg.norm(_input_coordinates(recovered, law).alpha, axis=1)))
     dictionary = _input_coordinates(recovered, law)
     labels, distance = assign(canonical, Atoms.of(recovered))
-    atoms = _atom_reports(dictionary, seen, labels, distance)
+    atoms = atom_reports(dictionary, seen.network, seen, labels, distance)
     if len(atoms) < dictionary.width:
         warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
     if not found.certified:
@@ -439,24 +439,27 @@ def assign(canonical: Network, atoms: Atoms) -> tuple[NDArray[np.int64], Array]:
     return label, distance
 
 
-def _atom_reports(dictionary: Network, seen: Quotient, labels: NDArray[np.int64], distance: Array) -> list[AtomReport]:
+def atom_reports(
+    dictionary: Network, matched: Network, seen: Quotient, labels: NDArray[np.int64], distance: Array
+) -> list[AtomReport]:
     """Atoms by descending size, each with the number of source neurons nearest to it and their weighted RMS
-    distance (weights: the neurons' coefficients on the section)."""
-    weight = np.linalg.norm(Section.of(seen.network).kappa, axis=1)
+    distance.  ``matched``: the neurons (or their gates) that were matched; their coefficients on the section weigh."""
+    weight = np.linalg.norm(Section.of(matched).kappa, axis=1)
     copies = np.bincount(seen.label[seen.label >= 0], minlength=seen.network.width)
-    most = max(1, _ATOM_NUMBERS // (dictionary.d + dictionary.m + 3))
+    gate, shift = dictionary.gate, dictionary.gate_bias
+    numbers = dictionary.d * (1 if gate is None else 2) + dictionary.m + 4
     reports = []
-    for k in range(min(dictionary.width, most)):
+    for k in range(min(dictionary.width, max(1, _ATOM_NUMBERS // numbers))):
         mine = labels == k
         total = float(weight[mine].sum())
-        spread = float(np.sqrt(weight[mine] @ distance[mine] ** 2 / total)) if total > 0 else 0.0
         reports.append(
             AtomReport(
                 w=dictionary.inner[k],
                 b=float(dictionary.bias[k]),
                 alpha=dictionary.alpha[k],
                 particles=int(copies[mine].sum()),
-                spread=spread,
+                spread=float(np.sqrt(weight[mine] @ distance[mine] ** 2 / total)) if total > 0 else 0.0,
+                gate=None if gate is None or shift is None else (gate[k], float(shift[k])),
             )
         )
     return reports

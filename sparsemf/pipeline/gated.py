@@ -14,16 +14,14 @@ from sparsemf.certificates.sparsity import staircase
 from sparsemf.identifiability import lower_curve
 from sparsemf.measures import Atoms, Bounds, Gaussian, Network
 from sparsemf.measures.gated import GatedAtoms, low_margin, low_part
-from sparsemf.pipeline.analyze import Analysis, AtomReport, Clock, assign, conditioning, projection
+from sparsemf.pipeline.analyze import Analysis, Clock, assign, atom_reports, conditioning, projection
 from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.exact import taken, whitening_error
 from sparsemf.pipeline.laws import describe
-from sparsemf.recovery import Progress, UpperCurve, upper_curve
-from sparsemf.symmetry import Quotient, Section, quotient
+from sparsemf.recovery import Effort, Progress, UpperCurve, upper_curve
+from sparsemf.symmetry import quotient
 
 Array = NDArray[np.float64]
-
-_ATOM_NUMBERS = 400_000
 
 
 def gated_analysis(
@@ -33,6 +31,7 @@ def gated_analysis(
     eps: float | None,
     rel_eps: float | None,
     resolution: float,
+    effort: Effort | None,
     progress: Progress,
 ) -> Analysis:
     """The sparse dictionary and certified S* staircase of a gated block with Lipschitz gates."""
@@ -45,7 +44,7 @@ def gated_analysis(
     progress("lower curve", 0.05)
     lower = lower_curve(canonical)
     clock("lower curve")
-    upper = upper_curve(canonical, floor=floor, resolution=resolution, progress=progress)
+    upper = upper_curve(canonical, floor=floor, effort=effort, resolution=resolution, progress=progress)
     clock("upper curve")
     norm, energy = _norm(canonical, upper, floor)
     stairs = staircase(upper, lower, norm.upper, floor, whole.active, network.provenance.precision, resolution)
@@ -60,7 +59,7 @@ def gated_analysis(
     warnings += conditioning(float(_sizes(canonical).sum()), norm.upper)
     gates, heads = _gates(canonical), Atoms.of(_gates(recovered))
     labels, distance = assign(gates, heads)
-    atoms = _reports(dictionary, seen, labels, distance)
+    atoms = atom_reports(dictionary, gates, seen, labels, distance)
     if len(atoms) < dictionary.width:
         warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
     clock("atoms")
@@ -120,27 +119,3 @@ def _norm(canonical: Network, upper: UpperCurve, floor: float) -> tuple[Bounds, 
         energy = {name: x**2 / total for name, x in zip(("constant", "linear", "quadratic"), parts, strict=True)}
         energy["beyond_quadratic"] = max(1.0 - sum(energy.values()), 0.0)
     return Bounds(max(low, 0.0), high, "Gram form of the Hermite tensors"), energy
-
-
-def _reports(dictionary: Network, seen: Quotient, labels: NDArray[np.int64], distance: Array) -> list[AtomReport]:
-    """Atoms by descending size, each with the number of source neurons whose gates are nearest to its own and these
-    gates' weighted RMS distance."""
-    gate, shift = _given(dictionary.gate), _given(dictionary.gate_bias)
-    weight = np.linalg.norm(Section.of(_gates(seen.network)).kappa, axis=1)
-    copies = np.bincount(seen.label[seen.label >= 0], minlength=seen.network.width)
-    most = max(1, _ATOM_NUMBERS // (2 * dictionary.d + dictionary.m + 4))
-    out = []
-    for k in range(min(dictionary.width, most)):
-        mine = labels == k
-        total = float(weight[mine].sum())
-        out.append(
-            AtomReport(
-                w=dictionary.inner[k],
-                b=float(dictionary.bias[k]),
-                alpha=dictionary.alpha[k],
-                particles=int(copies[mine].sum()),
-                spread=float(np.sqrt(weight[mine] @ distance[mine] ** 2 / total)) if total > 0 else 0.0,
-                gate=(gate[k], float(shift[k])),
-            )
-        )
-    return out

@@ -19,6 +19,7 @@ from sparsemf.atomic import json_text
 from sparsemf.certificates.checker.document import check_wrapper, seal
 from sparsemf.certificates.checker.raw import decode, encode
 from sparsemf.pipeline.analyze import Analysis
+from sparsemf.recovery import Effort
 from sparsemf.symmetry import disguise
 
 SIZES = [(2, 2, 1), (2, 2, 4), (3, 3, 1), (4, 4, 4), (6, 3, 1), (8, 6, 4), (16, 6, 1)]
@@ -279,3 +280,10 @@ def test_several_blocks_in_one_document(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main(["verify", str(cert)], standalone_mode=False) == 0
     capsys.readouterr()
     assert not check_wrapper({**wrapper, "schema": "sparsemf/sparsity/3"}).valid
+
+
+def test_effort_is_obeyed() -> None:
+    """Without refinement the best single atom is one of the block's own."""
+    net = planted_gated(np.random.default_rng(12), "silu", atoms=4)
+    none, usual = (sparsemf.analyze(net, effort=effort) for effort in (Effort(few=0), Effort()))
+    assert usual.staircase.upper[1] < 0.999 * none.staircase.upper[1]
