@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,20 +17,24 @@ class Record:
     Attributes
     ----------
     loss :
-        R_N = ½ mean‖f − y‖² of the steps since the last record, each on its own batch before its update.
+        R_N = mean ℓ(f, y) of the steps since the last record, each on its own batch before its update.
     risk :
-        ½ ‖f_N − f‖² at the recorded step, on the fixed test inputs of a population task (noise-free labels), or on
-        all samples of a data set.
+        mean ℓ (½ ‖f_N − f‖² for the square loss) at the recorded step, on the fixed test inputs of a population task
+        (noise-free labels), or on all samples of a data set.
     rel_error :
-        ‖f_N − f‖/‖f‖ on the same inputs; for a data set f is replaced by the labels.
+        ‖f_N − f‖/‖f‖ on the same inputs, for a data set with the labels for f; None for a classification loss.
+    accuracy :
+        Share of the same inputs on the right side (logistic: of the entries), None for a regression loss.
     m2, m4 :
         Moments m_k = (1/N) Σ_i ‖θ_i‖^k.
     drift, discretisation, noise :
         The energy balance of one update, (1/N) Σ_i ⟨θ_i, g_i⟩, (η/2)(1/N) Σ_i ‖g_i‖² and τD with
         g_i = N∇_{θ_i}R_N + λθ_i and D = m + d (+ 1): E Δm₂ = −2η(drift − discretisation − noise), so at
-        stationarity drift = discretisation + noise.
+        stationarity drift = discretisation + noise.  BAOAB: the virial identity drift = noise, up to O(h²), with
+        discretisation 0.  Frozen coordinates are left out.
     balance :
-        (drift − discretisation − noise) divided by λm₂ + |(1/N) Σ_i ⟨θ_i, N∇_{θ_i}R_N⟩| + discretisation + noise.
+        (drift − discretisation − noise) divided by λm₂ + |(1/N) Σ_i ⟨θ_i, N∇_{θ_i}R_N⟩| + discretisation + noise; None
+        for adam and for the standard and NTK parametrisations, which have no such identity.
     step_size, temperature, weight_decay :
         The values of the recorded update.
     """
@@ -37,16 +42,20 @@ class Record:
     step: int
     loss: float
     risk: float
-    rel_error: float
+    rel_error: float | None
     m2: float
     m4: float
     drift: float
     discretisation: float
     noise: float
-    balance: float
+    balance: float | None
     step_size: float
     temperature: float
     weight_decay: float
+    accuracy: float | None = None
+    energy: float | None = None
+    entropy: float | None = None
+    free_energy: float | None = None
 
     def line(self) -> str:
         """One line of metrics.jsonl, newline included."""
@@ -58,31 +67,46 @@ class Record:
 
 
 def energy_balance(
-    flat: torch.Tensor,
+    theta: torch.Tensor,
     gradient: torch.Tensor,
     width: int,
     step_size: float,
     temperature: float,
     weight_decay: float,
+    *,
+    discrete: bool,
+    total: Callable[[torch.Tensor], torch.Tensor],
 ) -> dict[str, float]:
-    """drift, discretisation, noise and balance of :class:`Record`, from θ and N∇R_N before the update."""
-    theta, grad = flat.double(), gradient.double()
-    decay = weight_decay * float(theta @ theta) / width
-    data = float(theta @ grad) / width
-    g = grad + weight_decay * theta
-    discretisation = 0.5 * step_size * float(g @ g) / width
-    noise = temperature * (flat.numel() // width)
-    scale = decay + abs(data) + discretisation + noise
-    excess = decay + data - discretisation - noise
+    """drift, discretisation, noise and balance of :class:`Record`, from θ and N∇R_N (…, D) before the update.
+
+    ``discrete``: the identity of an Euler step; else the virial identity.  ``width`` is N, of which ``total`` sums the
+    parts that other ranks hold.
+    """
+    rows = max(1, (1 << 18) // max(theta.shape[-1], 1))
+    sums = torch.zeros(3, dtype=torch.float64)
+    for start in range(0, theta.shape[0], rows):
+        part, grad = theta[start : start + rows].double(), gradient[start : start + rows].double()
+        g = grad + weight_decay * part
+        sums += torch.stack([part.square().sum(), (part * grad).sum(), g.square().sum()]).cpu()
+    square, product, drift_square = (total(sums) / width).tolist()
+    decay = weight_decay * square
+    discretisation = 0.5 * step_size * drift_square if discrete else 0.0
+    noise = temperature * theta.shape[-1]
+    scale = decay + abs(product) + discretisation + noise
+    excess = decay + product - discretisation - noise
     return {
-        "drift": decay + data,
+        "drift": decay + product,
         "discretisation": discretisation,
         "noise": noise,
         "balance": excess / scale if scale > 0 else 0.0,
     }
 
 
-def moments(outer: torch.Tensor, inner: torch.Tensor) -> tuple[float, float]:
-    """(m_2, m_4), m_k = (1/N) Σ_i ‖θ_i‖^k, in double precision."""
-    square = outer.double().square().sum(1) + inner.double().square().sum(1)
-    return float(square.mean()), float(square.square().mean())
+def norms(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+    """‖θ_i‖ (n,), in double precision, from (n, m) and (n, k)."""
+    rows = max(1, (1 << 20) // max(outer.shape[-1] + inner.shape[-1], 1))
+    parts = [
+        outer[i : i + rows].double().square().sum(1) + inner[i : i + rows].double().square().sum(1)
+        for i in range(0, outer.shape[0], rows)
+    ]
+    return torch.cat(parts).sqrt_().cpu()

@@ -63,6 +63,11 @@ class Schedule:
             return self.last + 0.5 * (1.0 + math.cos(math.pi * u)) * (self.initial - self.last)
         return math.exp((1.0 - u) * math.log(self.initial) + u * math.log(self.last))
 
+    @property
+    def largest(self) -> float:
+        """The largest value it takes."""
+        return max(self.initial, self.last)
+
     def moves_after(self, fraction: float) -> bool:
         """Whether the value still changes after this fraction of the run."""
         return self.kind != "constant" and self.initial != self.last and self.end > fraction

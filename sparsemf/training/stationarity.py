@@ -76,7 +76,7 @@ def _window_test(name: str, first: Sequence[Record], second: Sequence[Record]) -
     return WindowTest(name, mean1, mean2, error, threshold, passed)
 
 
-def diagnose(records: Sequence[Record], config: TrainConfig) -> Stationarity:
+def diagnose(records: Sequence[Record], config: TrainConfig, *, end: int | None = None) -> Stationarity:
     """Apply the test of this module to the records of a run."""
     tail = [r for r in records if r.step > FRACTION * config.steps]
     half = len(tail) // 2

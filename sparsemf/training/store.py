@@ -1,8 +1,8 @@
 """The folder of a run: measure.safetensors, metrics.jsonl, run.json and state.safetensors.
 
 ``state.safetensors`` alone decides what a resumed run continues from: it is replaced atomically and holds the
-particles, every generator, the data order, the step and the length of metrics.jsonl at that step.  The other files
-follow from it.  Nothing is pickled.
+particles, what the integrator keeps beside them, the step and the length of metrics.jsonl at that step; noise and
+batches are functions of (seed, step).  The other files follow from it.  Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from safetensors.numpy import save
 from sparsemf.atomic import write_bytes
 from sparsemf.exceptions import InputError
 from sparsemf.training.config import TrainConfig
-from sparsemf.training.particles import Particles
 from sparsemf.training.records import Record
 
 MEASURE, METRICS, DOCUMENT, STATE = "measure.safetensors", "metrics.jsonl", "run.json", "state.safetensors"
-STATE_VERSION = "1"
+STATE_VERSION = "2"
 
 
 def canonical_safetensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
@@ -40,17 +39,30 @@ def canonical_safetensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[s
     return len(text).to_bytes(8, "little") + text + raw[8 + length :]
 
 
-def write_measure(path: Path, particles: Particles, activation: str) -> None:
-    """The student in the native format: outer (N, m), inner (N, d), bias (N,) in the run's precision, scale 1/N."""
-    inner = particles.inner.detach().cpu().numpy()
-    d = particles.inputs
+def write_measure(path: Path, flat: torch.Tensor, inputs: int, outputs: int, config: TrainConfig) -> None:
+    """The student in the native format: outer (N, m), inner (N, d), bias (N,) in the run's precision, scale 1/N.
+
+    ``flat`` is the particles' buffer of one replica, the outer part first.
+    """
+    cut = config.width * outputs
+    outer = flat[:cut].view(config.width, outputs).detach().cpu()
+    if config.outer == "bounded":
+        outer = torch.tanh(outer / config.outer_bound).mul_(config.outer_bound)
+    inner = flat[cut:].view(config.width, -1).detach().cpu().numpy()
     tensors = {
-        "outer": particles.outer.detach().cpu().numpy(),
-        "inner": inner[:, :d],
-        "bias": inner[:, d] if particles.bias else np.zeros(particles.width, dtype=inner.dtype),
+        "outer": outer.numpy(),
+        "inner": inner[:, :inputs],
+        "bias": inner[:, inputs] if config.bias else np.zeros(config.width, dtype=inner.dtype),
     }
-    metadata = {"activation": activation, "scale": repr(1.0 / particles.width), "format_version": "1"}
+    metadata = {"activation": config.activation, "scale": repr(1.0 / config.width), "format_version": "1"}
     write_bytes(path, canonical_safetensors(tensors, metadata))
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove what a killed run was writing when it was killed (files are written beside their target, then renamed)."""
+    for name in (MEASURE, METRICS, DOCUMENT, STATE):
+        for left in directory.glob(f".{name}.*.tmp"):
+            left.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Noisy gradient descent in the mean-field scaling: the loop.
 
-θ_i ← θ_i − η(N∇_{θ_i}R_N + λθ_i) + √(2τη) ξ_i,   R_N = ½ E‖(1/N) Σ_i a_i σ(⟨w_i, x⟩ + b_i) − y‖²
+θ_i ← θ_i − η(N∇_{θ_i}R_N + λθ_i) + √(2τη) ξ_i,   R_N = E ℓ((1/N) Σ_i a_i σ(⟨w_i, x⟩ + b_i), y)
 
 With constant η → 0, τ and λ its law is exp(−(N/τ)R_N − (λ/2τ) Σ‖θ_i‖²) (docs/training).
 """
@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import math
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from sparsemf.activations import get, torch_ops
 from sparsemf.atomic import header, write_json
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Network
-from sparsemf.training.batches import make_batches, resolved_sampling, with_ones
+from sparsemf.training.batches import data_of, resolved_sampling, with_ones
 from sparsemf.training.config import TrainConfig
-from sparsemf.training.gradient import CACHED, MeanFieldGradient
-from sparsemf.training.particles import Particles, langevin_step
-from sparsemf.training.records import Record, energy_balance, moments
+from sparsemf.training.divergence import step_that_holds
+from sparsemf.training.integrators import LAWS
+from sparsemf.training.randomness import Stream, normals
+from sparsemf.training.ranks import ALONE, Ranks
+from sparsemf.training.records import Record, energy_balance, norms
 from sparsemf.training.stationarity import Stationarity, diagnose
 from sparsemf.training.store import (
     DOCUMENT,
@@ -37,16 +37,21 @@ from sparsemf.training.store import (
     MetricsFile,
     StoredRun,
     read_records,
+    remove_temporaries,
     stored_run,
     write_measure,
     write_state,
 )
-from sparsemf.training.task import Task, checked_data, describe
+from sparsemf.training.system import OWN, System
+from sparsemf.training.task import Task, describe
 
 SMALL_STEP = 1 << 18
 """Pre-activations a step up to which one thread is the fastest choice."""
 
-Status = Literal["complete", "interrupted"]
+ASK_EVERY = 10
+"""Steps between questions for an interrupt when several ranks must agree."""
+
+Status = Literal["complete", "interrupted", "stationary"]
 Progress = Callable[[Record, int], None]
 """Called with each record and the run's number of steps."""
 
@@ -60,7 +65,8 @@ class Run:
     """The result of a run.
 
     ``network`` has output scale 1/N; ``records`` are all lines of metrics.jsonl; ``directory`` is None for a run that
-    was not written to disk; ``seconds`` is the wall time of all its parts.
+    was not written to disk; ``seconds`` is the wall time of all its parts.  ``status`` is "stationary" when the run
+    stopped before its budget because it was found stationary.
     """
 
     network: Network
@@ -72,6 +78,7 @@ class Run:
     stationarity: Stationarity
     directory: Path | None
     seconds: float
+    ranks: int = 1
 
     @property
     def metrics(self) -> Path | None:
@@ -80,7 +87,9 @@ class Run:
 
     def to_document(self) -> dict[str, Any]:
         """The content of run.json."""
-        return _document(self.config, self.task, self.status, self.step, self.records, self.stationarity, self.seconds)
+        return _document(
+            self.config, self.task, self.status, self.step, self.records, self.stationarity, self.seconds, self.ranks
+        )
 
 
 def train(
@@ -91,6 +100,8 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     interrupt: Callable[[], bool] | None = None,
+    ranks: Ranks = ALONE,
+    tensorboard: str | Path | None = None,
 ) -> Run:
     """Train a student of ``task`` and return it.
 
@@ -100,37 +111,98 @@ def train(
         Folder to write measure.safetensors, metrics.jsonl, run.json and state.safetensors to (made if needed).
     resume :
         Continue the run in ``out`` from its last checkpoint; ``task`` and ``config`` must be those of the run.  On the
-        CPU with the same number of threads the result is the uninterrupted run's, bit for bit.
+        CPU with the same number of threads and ranks the result is the uninterrupted run's, bit for bit.
     progress :
-        Called with every record.
+        Called with every record, on rank 0.
     interrupt :
         Asked after every step; when it answers True the state is saved and the run ends as "interrupted".
+    ranks :
+        This process's share of the particles (:func:`sparsemf.training.ranks.ranks_of_environment`); files are written
+        by rank 0, and read by all.
+    tensorboard :
+        Folder for TensorBoard's event files (needs the extra ``tensorboard``).
 
     Raises
     ------
     InputError
-        When task and configuration do not fit, ``out`` already holds a run, or there is nothing to resume.
+        When task and configuration do not fit, ``out`` already holds a run, there is nothing to resume, or a file
+        cannot be written; the last good state is kept.
     Diverged
         When loss or parameters are no longer finite; the checkpoint in ``out`` is the last good one.
     """
-    directory = None if out is None else Path(out)
-    stored = None
-    if resume:
-        if directory is None:
-            raise InputError("resume: expected the folder of a run")
-        stored = stored_run(directory)
-        _check_same(stored, task, config)
-    elif directory is not None:
-        if (directory / STATE).exists():
-            raise InputError(f"{directory} already holds a run; resume it or choose another folder")
-        directory.mkdir(parents=True, exist_ok=True)
-    config = _with_threads(task, config) if stored is None else stored.config
-    with _torch_threads(config.threads):
-        loop = _Loop(task, config, directory, stored)
-        try:
-            return loop.run(progress, interrupt)
-        finally:
-            loop.close()
+    folders = None if out is None else [Path(out)]
+    return train_replicas(
+        task,
+        [config],
+        folders,
+        resume=resume,
+        progress=progress,
+        interrupt=interrupt,
+        ranks=ranks,
+        tensorboard=None if tensorboard is None else [Path(tensorboard)],
+    )[0]
+
+
+def train_replicas(
+    task: Task,
+    configs: Sequence[TrainConfig],
+    out: Sequence[str | Path] | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    interrupt: Callable[[], bool] | None = None,
+    ranks: Ranks = ALONE,
+    tensorboard: Sequence[str | Path] | None = None,
+) -> list[Run]:
+    """Train several students of one task: seeds × temperatures × widths, … in one go.
+
+    Configurations that differ in seed, first particle, step size, temperature and weight decay only move together, in
+    batched products; others one group after the other.  Each run is what :func:`train` would give alone, up to the
+    rounding of sums; ``out`` names a folder for each, every one of them a run of its own that resumes alone too.
+
+    Parameters and exceptions as for :func:`train`.
+    """
+    if out is not None and len(out) != len(configs):
+        raise InputError(f"replicas: expected a folder for each of {len(configs)} configurations, got {len(out)}")
+    folders = [None if out is None else Path(out[i]) for i in range(len(configs))]
+    stored: list[StoredRun | None] = [None] * len(configs)
+    kept = list(configs)
+    for i, (config, folder) in enumerate(zip(configs, folders, strict=True)):
+        resolved_sampling(task, config)
+        if resume:
+            if folder is None:
+                raise InputError("resume: expected the folder of a run")
+            found = stored_run(folder)
+            _check_same(found, task, config)
+            stored[i], kept[i] = found, found.config
+        else:
+            if folder is not None and (folder / STATE).exists():
+                raise InputError(f"{folder} already holds a run; resume it or choose another folder")
+            kept[i] = _with_threads(task, config, len(configs))
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for i, config in enumerate(kept):
+        found = stored[i]
+        alike = {name: value for name, value in config.to_dict().items() if name not in OWN}
+        groups[(repr(alike), 0 if found is None else found.step)].append(i)
+    runs: dict[int, Run] = {}
+    for members in groups.values():
+        with _torch_threads(kept[members[0]].threads):
+            loop = _Loop(
+                task,
+                [kept[i] for i in members],
+                [folders[i] for i in members],
+                [stored[i] for i in members],
+                ranks,
+                [None if tensorboard is None else Path(tensorboard[i]) for i in members],
+            )
+            try:
+                finished = loop.run(progress, interrupt)
+            finally:
+                loop.close()
+        runs |= dict(zip(members, finished, strict=True))
+        if finished[0].status == "interrupted":
+            break
+    return [runs[i] for i in sorted(runs)]
 
 
 def _check_same(stored: StoredRun, task: Task, config: TrainConfig) -> None:
@@ -142,13 +214,13 @@ def _check_same(stored: StoredRun, task: Task, config: TrainConfig) -> None:
             raise InputError(f"resume: the run has {name} = {then[name]}, got {value}; a run keeps its configuration")
 
 
-def _with_threads(task: Task, config: TrainConfig) -> TrainConfig:
+def _with_threads(task: Task, config: TrainConfig, replicas: int) -> TrainConfig:
     """``config`` with its number of threads decided."""
     if config.threads:
         return config
     samples = config.samples if task.data is None else task.data[0].shape[0]
     rows = config.batch if config.sampling != "full" or samples is None else samples
-    return replace(config, threads=1 if config.width * rows <= SMALL_STEP else torch.get_num_threads())
+    return replace(config, threads=1 if config.width * rows * replicas <= SMALL_STEP else torch.get_num_threads())
 
 
 @contextmanager
@@ -161,201 +233,340 @@ def _torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def seeded(seed: int, purpose: str, device: torch.device | str) -> torch.Generator:
-    """A generator of its own for each purpose, so that one draw more here changes nothing there."""
-    state = np.random.SeedSequence([seed, zlib.crc32(purpose.encode())]).generate_state(1, np.uint64)
-    return torch.Generator(device=device).manual_seed(int(state[0]))
-
-
 class _Loop:
-    """The mutable middle of a run; everything outside sees :class:`Run`."""
+    """The mutable middle of replicas that move together; everything outside sees :class:`Run`."""
 
-    def __init__(self, task: Task, config: TrainConfig, directory: Path | None, stored: StoredRun | None) -> None:
-        self.task, self.config, self.directory = task, config, directory
+    def __init__(
+        self,
+        task: Task,
+        configs: Sequence[TrainConfig],
+        folders: Sequence[Path | None],
+        stored: Sequence[StoredRun | None],
+        ranks: Ranks,
+        boards: Sequence[Path | None],
+    ) -> None:
+        self.task, self.configs, self.config, self.ranks = task, list(configs), configs[0], ranks
         self.description = describe(task)
-        resolved_sampling(task, config)
-        device = _device(config.device)
-        like = torch.empty(0, dtype=getattr(torch, config.precision), device=device)
-        self.activation = get(config.activation)
-        self.particles = Particles(config.width, task.outputs, task.inputs, config.bias, like)
-        self.gradient = torch.empty_like(self.particles.flat)
-        self.grad_outer, self.grad_inner = self.particles.split(self.gradient)
-        self.noise = torch.empty_like(self.particles.flat)
-        self.risk = MeanFieldGradient(self.activation, config.block)
-        self.noise_generator = seeded(config.seed, "noise", device)
-        self.batches = make_batches(
-            task, config, lambda purpose: seeded(config.seed, purpose, "cpu" if purpose == "order" else device), like
-        )
-        self.test_x, self.test_y = self._test_set(like)
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.system = System(task, configs, _device(self.config.device), ranks)
+        self.test_x, self.test_y = self._test_set()
+        replicas = len(configs)
+        self.loss_sum = torch.zeros(replicas, dtype=torch.float64, device=self.system.device)
         self.loss_count = 0
-        self.step = 0
         self.spent = 0.0
-        self.records: list[Record] = []
-        if stored is None:
-            self.particles.initialise(config, seeded(config.seed, "initialisation", device))
+        self.records: list[list[Record]] = [[] for _ in configs]
+        self.stack = ExitStack()
+        self.folders = list(folders) if ranks.first else [None] * replicas
+        self.metrics: list[MetricsFile | None] = [None] * replicas
+        if all(found is None for found in stored):
+            self.system.start()
+            self.saved_step = None
         else:
-            self._restore(stored)
-        keep = 0 if stored is None else stored.metrics_bytes
-        self.metrics = None if directory is None else MetricsFile(directory / METRICS, keep)
-        if stored is not None and directory is not None:
-            self.records = read_records(directory / METRICS)
-        self.saved_step = self.step if stored is not None else None
+            self._restore([found for found in stored if found is not None])
+            self.saved_step = self.system.step
+        for r, (folder, found) in enumerate(zip(self.folders, stored, strict=True)):
+            if folder is None:
+                continue
+            with _writing(folder, self.saved_step):
+                folder.mkdir(parents=True, exist_ok=True)
+                remove_temporaries(folder)
+                opened = MetricsFile(folder / METRICS, 0 if found is None else found.metrics_bytes)
+            self.metrics[r] = opened
+            self.stack.callback(opened.close)
+            if found is not None:
+                self.records[r] = read_records(folder / METRICS)
+        self.boards = [self._board(folder) if ranks.first else None for folder in boards]
+
+    def _board(self, folder: Path | None) -> Any:
+        if folder is None:
+            return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise InputError("tensorboard is not installed; pip install sparsemf[tensorboard]") from None
+        board = SummaryWriter(str(folder))
+        self.stack.callback(board.close)
+        return board
 
     def close(self) -> None:
-        if self.metrics is not None:
-            self.metrics.close()
+        # a full disk has been reported by then; closing must not hide it
+        with suppress(OSError):
+            self.stack.close()
 
-    def run(self, progress: Progress | None, interrupt: Callable[[], bool] | None) -> Run:
+    @property
+    def replicas(self) -> range:
+        return range(len(self.configs))
+
+    def run(self, progress: Progress | None, interrupt: Callable[[], bool] | None) -> list[Run]:
         started = time.perf_counter() - self.spent
-        config = self.config
-        stopped = False
+        config, system = self.config, self.system
+        looks = self._looks()
+        stopped = settled = False
         if self.saved_step is None:
             self._save(time.perf_counter() - started)
-        while self.step < config.steps and not stopped:
-            last = self.step + 1 == config.steps
-            record_due = last or (self.step + 1) % config.metrics_every == 0
-            save_due = last or (config.checkpoint_every > 0 and (self.step + 1) % config.checkpoint_every == 0)
-            balance = self._update(record_due)
-            stopped = interrupt is not None and interrupt()
+        while system.step < config.steps and not (stopped or settled):
+            after = system.step + 1
+            last = after == config.steps
+            record_due = last or after % config.metrics_every == 0 or after in looks
+            save_due = last or (config.checkpoint_every > 0 and after % config.checkpoint_every == 0)
+            balances = self._update(record_due)
+            stopped = self._asked(interrupt, after)
             if record_due or save_due or stopped:
                 self._check_finite(time.perf_counter() - started)
-            if balance is not None:
-                record = self._record(balance)
-                if progress is not None:
-                    progress(record, config.steps)
-            if save_due or stopped:
+            if balances is not None:
+                for record in self._record(balances):
+                    if progress is not None and self.ranks.first:
+                        progress(record, config.steps)
+                settled = after in looks and self._settled(after)
+            if save_due or stopped or settled:
                 self._save(time.perf_counter() - started)
-        status: Status = "complete" if self.step == config.steps else "interrupted"
+        status: Status = "stationary" if settled else "complete" if system.step == config.steps else "interrupted"
         seconds = time.perf_counter() - started
-        diagnosis = diagnose(self.records, config)
-        self._write_document(status, seconds)
-        source = "memory" if self.directory is None else str(self.directory / MEASURE)
+        return [self._finished(r, status, seconds) for r in self.replicas]
+
+    def _asked(self, interrupt: Callable[[], bool] | None, step: int) -> bool:
+        if interrupt is None:
+            return False
+        if self.ranks.count == 1:
+            return interrupt()
+        return step % ASK_EVERY == 0 and self.ranks.any(interrupt())
+
+    def _looks(self) -> frozenset[int]:
+        """The steps at which a run until stationary may stop."""
+        if self.config.until == "budget":
+            return frozenset()
+        from sparsemf.training.stopping import look_times
+
+        return frozenset(look_times(self.config.steps, self.config.metrics_every))
+
+    def _settled(self, step: int) -> bool:
+        from sparsemf.training.stopping import should_stop
+
+        return all(should_stop(self.records[r], self.configs[r], step).stop for r in self.replicas)
+
+    def _finished(self, r: int, status: Status, seconds: float) -> Run:
+        folder, config = self.folders[r], self.configs[r]
+        diagnosis = diagnose(self.records[r], config, end=self.system.step if status == "stationary" else None)
+        self._write_document(r, status, seconds)
+        source = "memory" if folder is None else str(folder / MEASURE)
         return Run(
-            network=self.particles.network(config.activation, source, config.precision),
+            network=self.system.particles.network(r, config.activation, source, config.precision),
             config=config,
             task=self.description,
             status=status,
-            step=self.step,
-            records=tuple(self.records),
+            step=self.system.step,
+            records=tuple(self.records[r]),
             stationarity=diagnosis,
-            directory=self.directory,
+            directory=folder,
             seconds=seconds,
+            ranks=self.ranks.count,
         )
 
-    def _rates(self, step: int) -> tuple[float, float, float]:
-        """(η, τ, λ) of update ``step``."""
-        c = self.config
-        return tuple(s.at(step, c.steps) for s in (c.step_size, c.temperature, c.weight_decay))  # pyright: ignore[reportReturnType]
-
-    def _update(self, record_due: bool) -> dict[str, float] | None:
+    def _update(self, record_due: bool) -> list[dict[str, float | None]] | None:
         """One step; the energy balance before it when a record is due."""
-        p = self.particles
-        rates = self._rates(self.step)
-        x, y = self.batches.next()
-        self.loss_sum += self.risk(p.outer, p.inner, x, y, self.grad_outer, self.grad_inner)
+        system = self.system
+        self.loss_sum += system.losses()
         self.loss_count += 1
-        balance = energy_balance(p.flat, self.gradient, p.width, *rates) if record_due else None
-        langevin_step(p.flat, self.gradient, self.noise, self.noise_generator, *rates)
-        self.step += 1
-        return balance
+        balances = [self._balance(r) for r in self.replicas] if record_due else None
+        system.advance()
+        return balances
 
-    def _record(self, balance: dict[str, float]) -> Record:
-        p = self.particles
-        step_size, temperature, weight_decay = self._rates(self.step - 1)
-        error, size = self._test_norms()
-        m2, m4 = moments(p.outer, p.inner)
-        record = Record(
-            step=self.step,
-            loss=float(self.loss_sum) / self.loss_count,
-            risk=0.5 * error,
-            rel_error=math.sqrt(error / size) if size > 0 else math.sqrt(error),
-            m2=m2,
-            m4=m4,
-            **balance,
-            step_size=step_size,
-            temperature=temperature,
-            weight_decay=weight_decay,
+    def _balance(self, r: int) -> dict[str, float | None]:
+        system, config = self.system, self.configs[r]
+        p = system.particles
+        rates = system.rates(system.step)[r]
+        theta, gradient = (torch.cat([a[r], w[r]], dim=1) for a, w in (p.split(p.flat), p.split(system.gradient)))
+        if config.outer == "fixed":
+            theta, gradient = theta[:, p.outputs :], gradient[:, p.outputs :]
+        figures: dict[str, float | None] = dict(
+            energy_balance(
+                theta,
+                gradient,
+                p.width,
+                *rates,
+                discrete=config.integrator != "baoab",
+                total=self.ranks.sum_,
+            )
         )
+        if config.integrator == "adam" or config.parametrisation != "mean-field":
+            figures["balance"] = None
+        return figures
+
+    def _record(self, balances: list[dict[str, float | None]]) -> list[Record]:
+        system = self.system
+        p = system.particles
+        figures = self._test_figures()
+        added = []
+        for r in self.replicas:
+            step_size, temperature, weight_decay = system.rates(system.step - 1)[r]
+            lengths = self.ranks.gather(norms(p.outer[r], p.inner[r]).unsqueeze(1), p.width)[:, 0].numpy()
+            m2, m4 = (float((lengths**k).mean()) for k in (2, 4))
+            record = Record(
+                step=system.step,
+                loss=float(self.loss_sum[r]) / self.loss_count,
+                m2=m2,
+                m4=m4,
+                step_size=step_size,
+                temperature=temperature,
+                weight_decay=weight_decay,
+                **balances[r],  # pyright: ignore[reportArgumentType]
+                **figures[r],  # pyright: ignore[reportArgumentType]
+            )
+            self.records[r].append(record)
+            if (file := self.metrics[r]) is not None:
+                with _writing(self.folders[r], self.saved_step):
+                    file.append(record)
+            if (board := self.boards[r]) is not None:
+                for name, value in asdict(record).items():
+                    if value is not None and name != "step":
+                        board.add_scalar(name, value, record.step)
+            added.append(record)
         self.loss_sum.zero_()
         self.loss_count = 0
-        self.records.append(record)
-        if self.metrics is not None:
-            self.metrics.append(record)
-        return record
+        return added
 
-    def _test_set(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _test_set(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Fixed Gaussian inputs with noise-free labels, or all samples of a data set."""
+        like = self.system.like
         if self.task.data is not None:
-            x, y = (torch.from_numpy(part).to(like) for part in checked_data(self.task))
+            x, y = data_of(self.task, self.config, like)
             return with_ones(x, self.config.bias), y
-        generator = seeded(self.config.seed, "test", like.device)
-        shape = (self.config.test_samples, self.task.inputs)
-        x = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        if not self.system.loss.regression:
+            raise InputError(
+                f"loss {self.config.loss}: expected a data set with labels; task {self.task.name!r} has real values"
+            )
+        x = like.new_empty(self.config.test_samples, self.task.inputs)
+        normals(self.config.seed, Stream.TEST, 0, 0, x)
         return with_ones(x, self.config.bias), self.task.target(x)
 
-    def _test_norms(self) -> tuple[float, float]:
-        """(mean‖f_N − f‖², mean‖f‖²) on the test set."""
-        p = self.particles
-        rows = max(1, min(CACHED, self.config.block) // p.width)
-        ops = torch_ops()
-        error = 0.0
+    def _test_figures(self) -> list[dict[str, float | None]]:
+        """risk, rel_error and accuracy on the test set, for each replica."""
+        system, y = self.system, self.test_y
+        rows = max(1, (1 << 16) // max(1, len(self.configs) * self.task.outputs))
+        sums = torch.zeros(3, len(self.configs), dtype=torch.float64)
         for start in range(0, self.test_x.shape[0], rows):
-            value = self.activation.value(self.test_x[start : start + rows] @ p.inner.T, ops)
-            residual = value @ p.outer / p.width - self.test_y[start : start + rows]
-            error += float(residual.double().square().sum())
+            f = system.predict(self.test_x[start : start + rows])
+            labels = y[start : start + rows]
+            sums[0] += (f - labels).double().square().sum(dim=(1, 2)).cpu()
+            if not system.loss.regression:
+                sums[1] += _correct(f, labels, self.config.loss).cpu()
+            sums[2] += system.loss.residual_(f.double(), labels.double()).cpu()
         samples = self.test_x.shape[0]
-        return error / samples, float(self.test_y.double().square().sum()) / samples
+        size = float(y.double().square().sum())
+        figures: list[dict[str, float | None]] = []
+        for error, correct, loss in sums.T.tolist():
+            relative = math.sqrt(error / size) if size > 0 else math.sqrt(error / samples)
+            regression = system.loss.regression
+            figures.append(
+                {
+                    "risk": loss / samples,
+                    "rel_error": relative if regression else None,
+                    "accuracy": None if regression else correct / samples,
+                }
+            )
+        return figures
 
     def _check_finite(self, seconds: float) -> None:
-        if math.isfinite(float(self.loss_sum)) and bool(torch.isfinite(self.particles.flat).all()):
+        p = self.system.particles
+        outer, inner = p.split(p.flat)
+        bad = [
+            r
+            for r in self.replicas
+            if not (
+                math.isfinite(float(self.loss_sum[r]))
+                and bool(torch.isfinite(outer[r]).all())
+                and bool(torch.isfinite(inner[r]).all())
+            )
+        ]
+        if not self.ranks.any(bool(bad)):
             return
-        since = self.records[-1].step if self.records else 0
-        rate = self.config.step_size.initial
-        message = (
-            f"the run diverged between steps {since} and {self.step}: loss or parameters are not finite; "
-            f"take a smaller step size (now {rate:g}, try {rate / 4:g})"
+        r = bad[0] if bad else 0
+        records, config, folder = self.records[r], self.configs[r], self.folders[r]
+        since = records[-1].step if records else 0
+        rate, end = config.step_size.initial, self.system.step
+        found = None
+        if self.ranks.count == 1:
+            found = step_that_holds(self.task, config, None if folder is None else stored_run(folder), end)
+        advice = (
+            f"take a smaller step size (now {rate:g}, try {rate / 8:g})"
+            if found is None
+            else f"step size {found:g} instead of {rate:g} stays finite over the same steps"
         )
-        if self.directory is not None:
-            self._write_document("diverged", seconds)
-            message += f"; {self.directory} keeps the last good state, step {self.saved_step}"
+        message = f"the run diverged between steps {since} and {end}: loss or parameters are not finite; {advice}"
+        if folder is not None:
+            self._write_document(r, "diverged", seconds)
+            message += f"; {folder} keeps the last good state, step {self.saved_step}"
         raise Diverged(message)
 
     def _save(self, seconds: float) -> None:
         """Metrics first, then the state that refers to their length, then what follows from the state."""
-        if self.directory is None or self.metrics is None:
-            return
-        tensors = {f"batches.{name}": value for name, value in self.batches.state().items()}
-        tensors["particles"] = self.particles.flat
-        tensors["noise.generator"] = self.noise_generator.get_state()
-        tensors["loss.sum"], tensors["loss.count"] = self.loss_sum, torch.tensor(self.loss_count)
-        length = self.metrics.sync()
-        state = StoredRun(self.config, self.description, self.step, length, seconds, tensors)
-        write_state(self.directory / STATE, state)
-        self.saved_step = self.step
-        write_measure(self.directory / MEASURE, self.particles, self.config.activation)
-        self._write_document("running", seconds)
+        whole = self.system.state()
+        sums = self.loss_sum.cpu()
+        for r, (folder, file) in enumerate(zip(self.folders, self.metrics, strict=True)):
+            if folder is None or file is None:
+                continue
+            config = self.configs[r]
+            tensors = {name: self._replica(flat, r) for name, flat in whole.items()}
+            tensors["loss.sum"], tensors["loss.count"] = sums[r], torch.tensor(self.loss_count)
+            with _writing(folder, self.saved_step):
+                length = file.sync()
+                state = StoredRun(config, self.description, self.system.step, length, seconds, tensors)
+                write_state(folder / STATE, state)
+                write_measure(folder / MEASURE, tensors["particles"], self.task.inputs, self.task.outputs, config)
+        self.saved_step = self.system.step
+        for r in self.replicas:
+            self._write_document(r, "running", seconds)
 
-    def _restore(self, stored: StoredRun) -> None:
+    def _replica(self, whole: torch.Tensor, r: int) -> torch.Tensor:
+        """Replica r of a buffer of all, (N·(m + k),)."""
+        outputs, width, count = self.task.outputs, self.config.width, len(self.configs)
+        cut = count * width * outputs
+        return torch.cat([whole[:cut].view(count, -1)[r], whole[cut:].view(count, -1)[r]])
+
+    def _restore(self, stored: Sequence[StoredRun]) -> None:
         try:
-            self.particles.flat.copy_(stored.tensors["particles"])
-            self.noise_generator.set_state(stored.tensors["noise.generator"])
-            self.loss_sum.copy_(stored.tensors["loss.sum"])
-            self.loss_count = int(stored.tensors["loss.count"])
-            prefix = "batches."
-            self.batches.restore({k[len(prefix) :]: v for k, v in stored.tensors.items() if k.startswith(prefix)})
-        except (KeyError, RuntimeError, TypeError) as error:
+            cut = self.config.width * self.task.outputs
+            whole = {
+                name: torch.cat([f.tensors[name][:cut] for f in stored] + [f.tensors[name][cut:] for f in stored])
+                for name in self.system.tensors
+            }
+            self.system.restore(whole, stored[0].step)
+            self.loss_sum.copy_(torch.stack([found.tensors["loss.sum"] for found in stored]))
+            self.loss_count = int(stored[0].tensors["loss.count"])
+        except (KeyError, IndexError, RuntimeError, TypeError) as error:
             raise InputError(f"resume: the state does not fit the run ({error})") from None
-        self.step, self.spent = stored.step, stored.seconds
+        self.spent = max(found.seconds for found in stored)
 
-    def _write_document(self, status: str, seconds: float) -> None:
-        if self.directory is None:
+    def _write_document(self, r: int, status: str, seconds: float) -> None:
+        folder = self.folders[r]
+        if folder is None:
             return
-        shown = [r for r in self.records if r.step <= (self.saved_step or 0)] if status == "diverged" else self.records
-        step = self.saved_step or 0 if status == "diverged" else self.step
-        diagnosis = diagnose(shown, self.config)
-        document = _document(self.config, self.description, status, step, tuple(shown), diagnosis, seconds)
-        write_json(self.directory / DOCUMENT, document)
+        saved, records = self.saved_step or 0, self.records[r]
+        shown = [record for record in records if record.step <= saved] if status == "diverged" else records
+        step = saved if status == "diverged" else self.system.step
+        config = self.configs[r]
+        diagnosis = diagnose(shown, config, end=step if status == "stationary" else None)
+        document = _document(config, self.description, status, step, tuple(shown), diagnosis, seconds, self.ranks.count)
+        with _writing(folder, self.saved_step):
+            write_json(folder / DOCUMENT, document)
+
+
+@contextmanager
+def _writing(folder: Path | None, saved: int | None) -> Iterator[None]:
+    """A failed write (a full disk, a folder gone) as one line; files are replaced atomically, so the old ones stay."""
+    try:
+        yield
+    except OSError as error:
+        kept = "nothing was saved yet" if saved is None else f"the state of step {saved} is kept"
+        raise InputError(
+            f"{folder}: cannot write ({error.strerror or error}); {kept}: make room, then continue with --resume"
+        ) from None
+
+
+def _correct(f: torch.Tensor, y: torch.Tensor, loss: str) -> torch.Tensor:
+    """Samples (logistic: mean over the entries) on the right side, for each replica."""
+    if loss == "softmax":
+        return (f.argmax(dim=-1) == y.argmax(dim=-1)).double().sum(dim=-1)
+    return ((f > 0) == (y > 0.5)).double().mean(dim=-1).sum(dim=-1)
 
 
 def _document(
@@ -366,6 +577,7 @@ def _document(
     records: tuple[Record, ...],
     diagnosis: Stationarity,
     seconds: float,
+    ranks: int,
 ) -> dict[str, Any]:
     return header("train", 1, config=config.to_dict(), timing_s={"total": seconds}) | {
         "task": task,
@@ -375,8 +587,9 @@ def _document(
         "measure": MEASURE,
         "metrics": METRICS,
         "final": asdict(records[-1]) if records else None,
+        "samples": LAWS[config.integrator],
         "stationarity": diagnosis.to_dict(),
-        "environment": {"torch": torch.__version__},
+        "environment": {"torch": torch.__version__, "ranks": ranks},
     }
 
 

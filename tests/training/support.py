@@ -29,3 +29,33 @@ class SilentTask:
 
     def target(self, x: torch.Tensor) -> torch.Tensor:
         return x.new_zeros(x.shape[0], self.outputs)
+
+
+@dataclass(frozen=True)
+class ArrayTask:
+    """A data set given by its arrays."""
+
+    x: Any
+    y: Any
+    name: str = "arrays"
+    activation: str | None = None
+    teacher: Network | None = None
+
+    @property
+    def inputs(self) -> int:
+        return self.x.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        return self.y.shape[1]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def data(self):
+        return self.x, self.y
+
+    def target(self, x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("a data set has no target function")

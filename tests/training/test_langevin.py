@@ -1,65 +1,231 @@
-"""The law of the update: noise √(2τη) (not √(2τηN)), decay λθ (not λθ/N), stationary Ornstein-Uhlenbeck variance."""
+"""The laws of the updates against closed forms, through the trainer's own loop: noise √(2τη) (not √(2τηN)), decay λθ
+(not λθ/N), and the stationary measures of cases that can be written down."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+from scipy.integrate import cumulative_trapezoid
 
 from sparsemf.training import Schedule, TrainConfig, train
-from sparsemf.training.particles import langevin_step
-from training.support import SilentTask
+from sparsemf.training.randomness import Stream, normals
+from sparsemf.training.system import System
+from training.support import ArrayTask, SilentTask
 
-N = 200_000
+CPU = torch.device("cpu")
 
 
-def step(flat, *, step_size, temperature, weight_decay, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    langevin_step(flat, torch.zeros_like(flat), torch.empty_like(flat), g, step_size, temperature, weight_decay)
-    return flat
+def silent(**options) -> TrainConfig:
+    defaults = {"width": 1000, "steps": 400, "sampling": "full", "precision": "float64", "metrics_every": 400}
+    return TrainConfig("tanh", **(defaults | options))
+
+
+def advanced(task, configs, steps):
+    system = System(task, configs, CPU)
+    system.start()
+    for _ in range(steps):
+        system.advance()
+    return system
 
 
 def test_noise_of_one_step_has_variance_2_tau_eta():
-    flat = step(torch.zeros(N, dtype=torch.float64), step_size=0.1, temperature=0.7, weight_decay=0.0)
+    config = silent(width=50_000, step_size=0.1, temperature=0.7, weight_decay=0.0)
+    system = System(SilentTask(), [config], CPU)
+    system.advance()  # from θ = 0, not from the initial law
+    flat = system.particles.flat
     expected = 2 * 0.7 * 0.1
-    assert abs(float(flat.var()) - expected) < 5 * expected * math.sqrt(2 / N)
-    assert abs(float(flat.mean())) < 5 * math.sqrt(expected / N)
+    assert abs(float(flat.var()) - expected) < 5 * expected * math.sqrt(2 / flat.numel())
+    assert abs(float(flat.mean())) < 5 * math.sqrt(expected / flat.numel())
 
 
 def test_decay_acts_on_every_particle_in_full():
-    flat = step(torch.ones(N, dtype=torch.float64), step_size=0.1, temperature=0.0, weight_decay=0.3)
-    torch.testing.assert_close(flat, torch.full_like(flat, 1 - 0.1 * 0.3), rtol=1e-15, atol=0)
-
-
-def test_no_random_numbers_are_drawn_at_zero_temperature():
-    g = torch.Generator().manual_seed(3)
-    before = g.get_state()
-    langevin_step(torch.ones(4), torch.zeros(4), torch.empty(4), g, 0.1, 0.0, 0.1)
-    assert torch.equal(before, g.get_state())
+    system = System(SilentTask(), [silent(step_size=0.1, temperature=0.0, weight_decay=0.3)], CPU)
+    system.particles.flat.fill_(1.0)
+    system.advance()
+    expected = torch.full_like(system.particles.flat, 1 - 0.1 * 0.3)
+    torch.testing.assert_close(system.particles.flat, expected, rtol=1e-15, atol=0)
 
 
 @pytest.mark.parametrize("width", [100, 10_000])
 @pytest.mark.parametrize(("step_size", "weight_decay", "temperature"), [(0.5, 1.0, 0.3), (0.05, 2.0, 0.01)])
-def test_stationary_variance_without_data(width, step_size, weight_decay, temperature):
+def test_euler_has_the_variance_of_its_autoregression(width, step_size, weight_decay, temperature):
     """The data say nothing (all inputs 0, σ(0) = 0): θ is an AR(1) chain of variance τ/(λ(1 − ηλ/2)).
 
     Through the whole trainer, at two widths: a factor N anywhere would show.
     """
-    config = TrainConfig(
-        "tanh",
-        width=width,
-        steps=400,
-        sampling="full",
-        step_size=Schedule(step_size),
-        weight_decay=Schedule(weight_decay),
-        temperature=Schedule(temperature),
-        precision="float64",
-        metrics_every=400,
-    )
+    config = silent(width=width, step_size=step_size, weight_decay=weight_decay, temperature=temperature)
     run = train(SilentTask(), config)
     theta = np.concatenate([run.network.outer.ravel(), run.network.inner.ravel()])
     expected = temperature / (weight_decay * (1 - step_size * weight_decay / 2))
     assert abs(theta.var() - expected) < 5 * expected * math.sqrt(2 / theta.size)
+
+
+@pytest.mark.parametrize(("step", "friction"), [(0.3, 1.0), (1.2, 0.4), (1.7, 3.0)])
+def test_baoab_is_exact_for_a_quadratic_potential(step, friction):
+    """Var θ = τ/λ for every step size; Var v = τ(1 − h²λ/4), Cov = 0.  Euler's variance would be off by up to 6 times."""
+    config = silent(
+        width=20_000, integrator="baoab", friction=friction, step_size=step, weight_decay=1.3, temperature=0.2
+    )
+    system = advanced(SilentTask(), [config], 200)
+    theta, velocity = system.particles.flat.numpy(), system.integrator.tensors["velocity"].numpy()
+    error = 5 * math.sqrt(2 / theta.size)
+    assert theta.var() == pytest.approx(0.2 / 1.3, rel=error)
+    assert velocity.var() == pytest.approx(0.2 * (1 - step * step * 1.3 / 4), rel=error)
+    assert abs(np.corrcoef(theta, velocity)[0, 1]) < error
+
+
+def linear_task():
+    """E x² = a and E xy = b for f(x) = X̄x: the drift is aX̄ − b + κX_i (theory §7)."""
+    return ArrayTask(np.array([[1.0], [-0.6]]), np.array([[0.9], [0.1]]))
+
+
+A, B, KAPPA, TAU = (1.0 + 0.36) / 2, (0.9 - 0.06) / 2, 0.8, 0.3
+
+
+def linear_configs(width, replicas, **options):
+    config = TrainConfig(
+        "linear",
+        width=width,
+        sampling="full",
+        outer="fixed",
+        init_outer="one",
+        init_scale=1.0,
+        temperature=TAU,
+        weight_decay=KAPPA,
+        precision="float64",
+        **options,
+    )
+    return [replace(config, first_particle=r * width) for r in range(replicas)]
+
+
+@pytest.mark.parametrize(("width", "replicas"), [(64, 1500), (256, 800), (1024, 400)])
+@pytest.mark.parametrize("integrator", ["euler", "baoab"])
+def test_linear_scalar_model_coupled_to_its_limit(width, replicas, integrator):
+    """E(X̄ − m)² = τ/(N r) and E(X_i − Y_i)² = a²τ/(N r κ(κ + r)), r = a + κ, within three standard errors.
+
+    Y_i is the limit's particle, moved here by the same noise, looked up by its address.  The discrete chain's own
+    closed form for Euler: u = X_i − Y_i and v = X̄ − m obey u ← (1 − ηκ)u − ηav, v ← (1 − ηr)v + √(2τη/N)ξ̄.
+    """
+    step = 0.05 if integrator == "euler" else 0.3
+    steps = 160 if integrator == "euler" else 80
+    system = System(linear_task(), linear_configs(width, replicas, step_size=step, integrator=integrator), CPU)
+    system.start()
+    total = replicas * width
+    x = system.particles.inner[:, :, 0]
+    y = x.reshape(-1).clone()
+    mean, speed, r = 0.0, 0.0, A + KAPPA
+    noise = torch.empty(total, 2, dtype=torch.float64)
+    if integrator == "baoab":
+        velocity = normals(0, Stream.VELOCITY, 0, 0, noise)[:, 1] * math.sqrt(TAU)
+        keep = math.exp(-step)
+    for n in range(steps):
+        normals(0, Stream.NOISE, n, 0, noise)
+        if integrator == "euler":
+            y -= step * (A * mean - B + KAPPA * y)
+            y += math.sqrt(2 * TAU * step) * noise[:, 1]
+            mean -= step * (r * mean - B)
+        else:
+            velocity -= 0.5 * step * (A * mean - B + KAPPA * y)
+            speed -= 0.5 * step * (r * mean - B)
+            y += 0.5 * step * velocity
+            mean += 0.5 * step * speed
+            velocity = keep * velocity + math.sqrt(TAU * (1 - keep * keep)) * noise[:, 1]
+            speed *= keep
+            y += 0.5 * step * velocity
+            mean += 0.5 * step * speed
+            velocity -= 0.5 * step * (A * mean - B + KAPPA * y)
+            speed -= 0.5 * step * (r * mean - B)
+        system.advance()
+    centre = (x.mean(dim=1) - mean).square().numpy()
+    apart = (x - y.view(replicas, width)).square().mean(dim=1).numpy()
+    if integrator == "euler":
+        v = 2 * TAU * step / width / (1 - (1 - step * r) ** 2)
+        c = -step * A * (1 - step * r) * v / (1 - (1 - step * KAPPA) * (1 - step * r))
+        u = (step * step * A * A * v - 2 * step * A * (1 - step * KAPPA) * c) / (1 - (1 - step * KAPPA) ** 2)
+    else:
+        v = TAU / (width * r)
+        u = None  # the coupled distance of the underdamped pair has another law than the overdamped one
+    for found, expected in ((centre, v), (apart, u)):
+        if expected is not None:
+            assert abs(found.mean() - expected) < 3 * found.std(ddof=1) / math.sqrt(replicas)
+    if integrator == "euler":  # and the continuous formulas, to the order of the step
+        assert v == pytest.approx(TAU / (width * r), rel=step)
+        assert u == pytest.approx(A * A * TAU / (width * r * KAPPA * (KAPPA + r)), rel=2 * step)
+
+
+@pytest.mark.parametrize(("integrator", "step"), [("euler", 0.02), ("baoab", 0.15)])
+def test_gibbs_law_of_a_double_well(integrator, step):
+    """One particle, f = w², label 1: U = ½(w² − 1)² + (λ/2)w²; its density by quadrature, 3,000 chains."""
+    task = ArrayTask(np.ones((1, 1)), np.ones((1, 1)))
+    config = TrainConfig(
+        "quadratic",
+        width=1,
+        sampling="full",
+        outer="fixed",
+        init_outer="one",
+        integrator=integrator,
+        step_size=step,
+        temperature=0.25,
+        weight_decay=0.1,
+        precision="float64",
+    )
+    configs = [replace(config, first_particle=r) for r in range(3000)]
+    system = advanced(task, configs, int(12 / step))
+    w = system.particles.inner.reshape(-1).numpy()
+    grid = np.linspace(-4, 4, 20_001)
+    density = np.exp(-(0.5 * (grid**2 - 1) ** 2 + 0.05 * grid**2) / 0.25)
+    mass = cumulative_trapezoid(density, grid, initial=0)
+    assert stats.kstest(w, lambda t: np.interp(t, grid, mass / mass[-1])).pvalue > 1e-3
+    # it could fail: at twice the temperature, or with the noise of another scaling, it does
+    wrong = cumulative_trapezoid(density**0.8, grid, initial=0)
+    assert stats.kstest(w, lambda t: np.interp(t, grid, wrong / wrong[-1])).pvalue < 1e-3
+
+
+def test_minibatch_noise_breaks_the_law_and_the_control_variate_mends_it():
+    """One linear particle: w ← (1 − η(x² + κ))w + ηxy + √(2τη)ξ with (x, y) a random sample.
+
+    Plain: Var = (E[c²] − 2μE[(1 − A)c] … ) of a random-coefficient AR(1), far above full batch; with anchors: that of full
+    batch up to the spread of x² times the distance from the anchor.
+    """
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 1)), rng.normal(size=(64, 1)) + 0.5
+    eta, tau, kappa = 0.05, 0.02, 0.5
+    common = {
+        "width": 1,
+        "outer": "fixed",
+        "init_outer": "one",
+        "step_size": eta,
+        "temperature": tau,
+        "weight_decay": kappa,
+        "precision": "float64",
+        "batch": 1,
+    }
+
+    def variance(replicas=1200, **options):
+        config = TrainConfig("linear", **(common | options))
+        configs = [replace(config, seed=r) for r in range(replicas)]
+        w = advanced(ArrayTask(x, y), configs, 240).particles.inner.reshape(-1).numpy()
+        return w.var(ddof=1), w.var(ddof=1) * math.sqrt(2 / replicas) * 1.3
+
+    coefficient, constant = 1 - eta * (x**2 + kappa), eta * x * y
+    mean = constant.mean() / (1 - coefficient.mean())
+    second = (
+        (2 * coefficient * constant).mean() * mean + (constant**2).mean() + 2 * tau * eta
+    ) / (1 - (coefficient**2).mean())
+    rate = (x**2).mean() + kappa
+    exact = tau / (rate * (1 - eta * rate / 2))
+    plain, error = variance(sampling="minibatch")
+    # epochs without replacement take a little of the noise away, never add to it
+    assert plain < second - mean**2 + 3 * error
+    assert plain > 1.5 * exact
+    full, error = variance(sampling="full", replicas=4000)
+    assert abs(full - exact) < 3 * error
+    reduced, error = variance(sampling="minibatch", anchor_every=8)
+    assert abs(reduced - exact) < 3 * error + 0.1 * exact
+    assert reduced < plain - 3 * error
 
 
 def test_energy_balance_closes_at_stationarity():
@@ -80,3 +246,20 @@ def test_energy_balance_closes_at_stationarity():
     assert np.mean([r.noise for r in tail]) == pytest.approx(0.1 * 4)
     assert run.records[0].balance > 0.05  # the O(1) initialisation is still cooling
     assert run.stationarity.stationary == "yes", run.stationarity.reasons
+
+
+def test_student_initialisation_has_its_law():
+    config = silent(width=20_000, init_tail=3, init_scale=math.sqrt(3))
+    system = System(SilentTask(), [config], CPU)
+    system.start()
+    for column in (system.particles.outer[0, :, 0], system.particles.inner[0, :, 1]):
+        assert stats.kstest(column.numpy(), stats.t(3).cdf).pvalue > 1e-3
+
+
+def test_schedules_reach_the_update():
+    """The temperature is 0 in the second half: nothing but decay happens there."""
+    config = silent(steps=4, step_size=0.1, temperature=Schedule(1.0, 0.0, "linear", 0.0, 0.25), weight_decay=0.5)
+    system = advanced(SilentTask(), [config], 3)
+    before = system.particles.flat.clone()
+    system.advance()
+    torch.testing.assert_close(system.particles.flat, before * 0.95, rtol=1e-15, atol=0)
