@@ -124,7 +124,7 @@ def errors(report: Report, shape: Shape, activation: str, compute: Compute, tile
     results = []
     for _ in range(2):
         sums = kernels.predictions(outer, inner, x, masked, get(activation), compute, tiles)
-        grads = [torch.full_like(t, torch.nan) for t in (outer, inner)]
+        grads = torch.full_like(outer, torch.nan), torch.full_like(inner, torch.nan)
         kernels.gradients(outer, inner, x, r, masked, get(activation), compute, *grads, tiles)
         results.append([sums, *grads])
     want = reference(outer, inner, x, r, widths, activation)
@@ -350,7 +350,7 @@ def jax_steps(cases: list[tuple[Shape, str, Compute]], width_limit: int) -> list
             row = {"side": "jax jit", **asdict(shape), "activation": activation, "compute": compute}
             try:
                 with jax.default_matmul_precision(precision[compute]):
-                    run = jax.jit(step, donate_argnums=(0, 1, 4))
+                    run = jax.jit(step, donate_argnums=(0, 1))
                     key = jax.random.key(0)
                     a = jax.random.normal(key, (n, shape.outputs))
                     w = jax.random.normal(key, (n, shape.columns)) / shape.columns**0.5

@@ -43,6 +43,10 @@ __all__ = ["Compute", "Tiles", "elementwise", "gradients", "langevin", "normals"
 jit: Any = triton.jit  # its types know neither launch options nor plain values for compile-time parameters
 LARGEST_COLUMNS = 256
 LARGEST_OUTPUTS = 64
+ALIGN = 16
+"""The rows of a turned x are a multiple of this long, for wide loads."""
+ALIGNED = tl.constexpr(ALIGN)
+
 PROGRAMS = 528
 """Programs a launch should have at least (four for each of 132 multiprocessors).  It is no property of the device:
 how a sum is split, and so its last bit, does not depend on the card."""
@@ -172,6 +176,7 @@ def _backward(
     outer,  # (R, N, m), m = 1, or (R, N, M)
     inner,  # (R, N, K + TAIL)
     x,  # (R, B, K + TAIL)
+    turned,  # (R, K + TAIL, B rounded up to ALIGNED) or None: x transposed
     residual,  # (R, B, m), m = 1, or (R, B, M)
     widths,
     grad_outer,  # (splits, R, N, m)
@@ -181,6 +186,7 @@ def _backward(
     m,
     k,
     x_stride,
+    turned_stride,
     MASKED: tl.constexpr,
     SIGMA: tl.constexpr,
     P: tl.constexpr,
@@ -189,6 +195,7 @@ def _backward(
     T: tl.constexpr,
     FAST: tl.constexpr,
     PRECISION: tl.constexpr,
+    TURNED: tl.constexpr,
     K: tl.constexpr,
     TAIL: tl.constexpr,
     M: tl.constexpr,
@@ -246,9 +253,19 @@ def _backward(
             ga = tl.dot(value.to(r.dtype), r, ga, input_precision=PRECISION)
             slope = slope * tl.dot(a, tl.trans(r), input_precision=PRECISION)
         s = slope.to(xt.dtype)
-        gw = tl.dot(s, xt, gw, input_precision=PRECISION)
-        if TAIL > 0:
-            gw_tail = tl.dot(s, xt_tail, gw_tail, input_precision=PRECISION)
+        if TURNED:
+            # the matrix units read 32-bit operands along the summed axis only: the samples, here
+            t_at = turned + replica * turned_stride + (b + lane)[None, :]
+            length = tl.cdiv(samples, ALIGNED) * ALIGNED
+            t = tl.load(t_at + tl.arange(0, K)[:, None] * length, mask=there[None, :], other=0.0)
+            gw = tl.dot(s, tl.trans(t), gw, input_precision=PRECISION)
+            if TAIL > 0:
+                t = tl.load(t_at + (K + tl.arange(0, TAIL))[:, None] * length, mask=there[None, :], other=0.0)
+                gw_tail = tl.dot(s, tl.trans(t), gw_tail, input_precision=PRECISION)
+        else:
+            gw = tl.dot(s, xt, gw, input_precision=PRECISION)
+            if TAIL > 0:
+                gw_tail = tl.dot(s, xt_tail, gw_tail, input_precision=PRECISION)
 
     part = (split * tl.num_programs(2) + replica) * particles + start
     there = start + local < particles
@@ -297,22 +314,25 @@ def padded_outputs(outputs: int) -> int:
     return 1 if outputs == 1 else max(16, triton.next_power_of_2(outputs))
 
 
-def forward_tiles(columns: int, outputs: int, compute: Compute) -> Tiles:
-    """Tiles of :func:`predictions` for k, m and the kind of product."""
-    if compute == "float32":
-        return Tiles(64, 64, 4, 2)
-    if columns > 128:
-        return Tiles(64, 64, 4, 2)
-    return Tiles(128, 64, 4, 3) if compute == "bf16" else Tiles(128, 64, 4, 2)
+# For K ≤ 64, ≤ 128, ≤ 256 columns: chosen so that accumulators stay in registers (K ≤ 128) and tiles in the 227 KiB
+# of shared memory of compute capability 9.0; wgmma takes particles (backward) or samples (forward) 64 at a time.
+_FORWARD: dict[str, tuple[Tiles, Tiles, Tiles]] = {
+    "float32": (Tiles(64, 64, 4, 2), Tiles(64, 64, 8, 2), Tiles(32, 64, 8, 2)),
+    "tf32x3": (Tiles(128, 64, 4, 2), Tiles(64, 64, 4, 2), Tiles(64, 32, 4, 1)),
+    "tf32": (Tiles(128, 64, 4, 2), Tiles(128, 64, 4, 2), Tiles(64, 32, 4, 2)),
+    "bf16": (Tiles(128, 64, 4, 3), Tiles(128, 64, 4, 2), Tiles(64, 64, 4, 2)),
+}
+_BACKWARD: dict[str, tuple[Tiles, Tiles, Tiles]] = {
+    "float32": (Tiles(32, 64, 4, 2), Tiles(32, 64, 8, 2), Tiles(32, 32, 8, 2)),
+    "tf32x3": (Tiles(32, 64, 4, 2), Tiles(32, 64, 8, 1), Tiles(16, 64, 8, 1)),
+    "tf32": (Tiles(64, 64, 4, 2), Tiles(32, 64, 4, 2), Tiles(16, 64, 8, 2)),
+    "bf16": (Tiles(64, 64, 4, 3), Tiles(64, 64, 4, 2), Tiles(32, 64, 8, 2)),
+}
 
 
-def backward_tiles(columns: int, outputs: int, compute: Compute) -> Tiles:
-    """Tiles of :func:`gradients` for k, m and the kind of product."""
-    if compute == "float32":
-        return Tiles(32, 64, 4, 2)
-    if columns > 128:
-        return Tiles(32, 64, 4, 2)
-    return Tiles(64, 64, 4, 3) if compute == "bf16" else Tiles(64, 64, 4, 2)
+def default_tiles(backward: bool, columns: int, compute: Compute) -> Tiles:
+    """Tiles of :func:`gradients` (``backward``) or :func:`predictions` for k columns and the kind of product."""
+    return (_BACKWARD if backward else _FORWARD)[compute][(columns > 64) + (columns > 128)]
 
 
 def _operand(tensor: torch.Tensor, columns: int, dtype: torch.dtype) -> torch.Tensor:
@@ -325,6 +345,14 @@ def _operand(tensor: torch.Tensor, columns: int, dtype: torch.dtype) -> torch.Te
     padded = torch.zeros((*tensor.shape[:-1], columns), dtype=dtype, device=tensor.device)
     padded[..., : tensor.shape[-1]] = tensor
     return padded
+
+
+def _turned(x: torch.Tensor) -> torch.Tensor:
+    """``x`` (…, B, k) as (…, k, B), B rounded up to a multiple of ``ALIGN``; what fills the rows is never read."""
+    samples, columns = x.shape[-2:]
+    out = x.new_empty((*x.shape[:-2], columns, triton.cdiv(samples, ALIGN) * ALIGN))
+    out[..., :samples] = x.transpose(-1, -2)
+    return out
 
 
 def _form(activation: Activation, columns: int, outputs: int) -> Form:
@@ -366,7 +394,7 @@ def predictions(
     dtype, precision, fast = _mode(compute)
     k, tail = padded_columns(columns)
     m = padded_outputs(outputs)
-    rows, cols, warps, stages = tiles or forward_tiles(columns, outputs, compute)
+    rows, cols, warps, stages = tiles or default_tiles(False, columns, compute)
     blocks = triton.cdiv(samples, rows)
     splits = _splits(blocks * replicas, triton.cdiv(particles, cols))
     out = torch.empty((splits, replicas, samples, outputs), dtype=torch.float32, device=outer.device)
@@ -418,7 +446,7 @@ def gradients(
     dtype, precision, fast = _mode(compute)
     k, tail = padded_columns(columns)
     m = padded_outputs(outputs)
-    rows, cols, warps, stages = tiles or backward_tiles(columns, outputs, compute)
+    rows, cols, warps, stages = tiles or default_tiles(True, columns, compute)
     blocks = triton.cdiv(particles, cols)
     splits = _splits(blocks * replicas, triton.cdiv(samples, rows))
     parts = (grad_outer, grad_inner)
@@ -426,10 +454,14 @@ def gradients(
         raise InputError("gradients: expected contiguous results")
     if splits > 1:
         parts = tuple(part.new_empty((splits, *part.shape)) for part in parts)
+    x_operand = _operand(x, k + tail, dtype)
+    turned = _turned(x_operand) if dtype == torch.float32 and precision != "ieee" else None
+    shared = x.dim() == 2
     _backward[(blocks, splits, replicas)](
         outer.contiguous() if m == 1 else _operand(outer, m, dtype),
         _operand(inner, k + tail, dtype),
-        _operand(x, k + tail, dtype),
+        x_operand,
+        turned,
         residual.contiguous() if m == 1 else _operand(residual, m, dtype),
         widths,
         *parts,
@@ -437,11 +469,13 @@ def gradients(
         samples,
         outputs,
         columns,
-        0 if x.dim() == 2 else samples * (k + tail),
+        0 if shared else x_operand[0].numel(),
+        0 if shared or turned is None else turned[0].numel(),
         widths is not None,
         *formula,
         fast,
         precision,
+        turned is not None,
         k,
         tail,
         m,
