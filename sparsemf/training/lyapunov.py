@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flint import arb
+from flint import arb, arb_poly
 
 from sparsemf.exceptions import InputError
 from sparsemf.training.balls import (
@@ -148,11 +148,11 @@ def discrete_bound(
     :class:`~sparsemf.exceptions.InputError` for impossible parameters or κη > 1.
     """
     check_parameters(k_max, kappa, drift_bound, temperature, dimension, step_size)
-    if not kappa * step_size <= 1:
-        raise InputError(
-            f"discrete bound: expected κη ≤ 1, got {kappa * step_size:g}; use discrete_recursion or run_bound"
-        )
     with precision():
+        if not arb(kappa) * arb(step_size) <= 1:
+            raise InputError(
+                f"discrete bound: expected κη ≤ 1, got {kappa * step_size:g}; use discrete_recursion or run_bound"
+            )
         start = _initial(initial, k_max)
         rest = arb(drift_bound) / arb(kappa)
         scale = _stationary_scale(arb(kappa), arb(step_size), arb(temperature))
@@ -333,11 +333,8 @@ def _one_step_odd(k: int, dimension: int, factor: arb, kick: arb, variance: arb)
 
 def _in_norms(powers: list[arb], factor: arb, kick: arb) -> list[arb]:
     """Σ_j p_j (factor·t + kick)^j as coefficients of t^i."""
-    weights = [ZERO] * len(powers)
-    for j, power in enumerate(powers):
-        for i in range(j + 1):
-            weights[i] = weights[i] + power * math.comb(j, i) * factor**i * kick ** (j - i)
-    return weights
+    weights = list(arb_poly(powers)(arb_poly([kick, factor])))
+    return weights + [ZERO] * (len(powers) - len(weights))
 
 
 def _chain_assumptions(

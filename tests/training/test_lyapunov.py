@@ -114,7 +114,7 @@ def test_chains_with_the_worst_drift_stay_below(dimension, eta):
     own = np.array(run_bound(8, rates, DriftBound.constant(g), dimension, AT_REST).bound)[np.array(orders) - 1]
     assert (found - 5 * error <= sharp).all()
     assert (found - 5 * error <= own).all()
-    assert sharp[1] <= 1.12 * found[1]  # the second moment has next to no room
+    assert sharp[1] <= 1.15 * found[1]  # the second moment has little room
     assert (own <= 4.0 ** np.array(orders) * found).all()
 
 
@@ -165,7 +165,8 @@ def test_without_noise_the_bound_is_the_ball(g, kappa, eta):
     start = [0.0] * 6
     found = discrete_recursion(6, kappa, g, 0.0, 2, start, eta)
     np.testing.assert_allclose(found.log_bound, np.arange(1, 7) * math.log(g / kappa), atol=1e-9)
-    own = run_bound(6, np.tile([eta, 0.0, kappa], (4000, 1)), DriftBound.constant(g), 2, start)
+    steps = math.ceil(20 / (eta * kappa))
+    own = run_bound(6, np.tile([eta, 0.0, kappa], (steps, 1)), DriftBound.constant(g), 2, start)
     np.testing.assert_allclose(own.log_bound, np.arange(1, 7) * math.log(g / kappa), atol=1e-6)
 
 
@@ -176,11 +177,11 @@ def test_small_steps_tend_to_the_flow():
 
 
 def test_high_orders_do_not_overflow():
-    found = discrete_recursion(400, 1.0, 1e3, 10.0, 50, GaussianBlocks(((1.0, 50),)), 0.3)
+    found = discrete_recursion(160, 1.0, 1e3, 10.0, 50, GaussianBlocks(((1.0, 50),)), 0.3)
     assert all(math.isfinite(v) for v in found.log_bound)
     assert found.bound[-1] == math.inf
     assert found.to_dict()["bound"][-1] is None
-    roots = np.array(found.log_bound) / np.arange(1, 401)
+    roots = np.array(found.log_bound) / np.arange(1, 161)
     assert (np.diff(roots) >= -1e-9).all()  # Lyapunov: M_k^{1/k} increases
 
 
@@ -348,6 +349,33 @@ def test_drift_bound_against_the_trainers_own_gradient():
         assert np.linalg.norm(g, axis=1).max() <= found.g0
 
 
+def test_the_trainers_own_chain_stays_below_its_bound():
+    """Bounded outer weights, minibatches, schedules, noise: mean moments of 12 runs of 512 particles."""
+    rng = np.random.default_rng(8)
+    sigma, radius, width, steps = get("tanh"), 1.5, 512, 60
+    x = np.concatenate([rng.standard_normal((24, 3)), np.ones((24, 1))], axis=1)
+    y = rng.standard_normal((24, 2))
+    t = np.linspace(0, 1, steps)
+    rates = np.stack([0.4 - 0.3 * t, 0.1 * np.exp(-3 * t), 0.4 * np.exp(-2 * t)], axis=1)
+    law = GaussianBlocks(((1.0, 2), (1 / 3, 4)))
+    bound = run_bound(8, rates, drift_bound(sigma, x, y, outer="bounded", outer_bound=radius, batch=4), 6, law)
+    totals = np.zeros((steps + 1, 8))
+    for _ in range(12):
+        theta = rng.standard_normal((width, 6)) * np.sqrt([1.0, 1.0, *[1 / 3] * 4])
+        for n in range(steps + 1):
+            totals[n] += np.mean(np.linalg.norm(theta, axis=1)[:, None] ** np.arange(1, 9), axis=0) / 12
+            if n == steps:
+                break
+            rows = rng.permutation(24)[:4]
+            g, _ = particle_gradients(sigma, theta[:, :2], theta[:, 2:], x[rows], y[rows], radius, "square")
+            eta, tau, kappa = rates[n]
+            theta = (1 - eta * kappa) * theta - eta * g + math.sqrt(2 * tau * eta) * rng.standard_normal(theta.shape)
+    highest = totals.max(0)
+    assert bound.holds
+    assert (highest * 0.97 <= bound.bound).all()
+    assert (np.array(bound.log_bound) / np.arange(1, 9) <= np.log(highest) / np.arange(1, 9) + math.log(100)).all()
+
+
 def test_one_aligned_neuron_nearly_attains_the_drift_bound():
     """One sample, y = −Y far below: r ≈ −Y…, σ = erf at its steepest gives |g_w| ≈ |r| R sup|σ′| ‖x‖."""
     sigma, radius, y = get("erf"), 1.0, -1e4
@@ -420,7 +448,7 @@ def test_proofs_agree_with_the_moments_of_a_gaussian(text, scale, verdict):
     weights = Weights.parse(text)
     proved, _ = decide(weights, GaussianTail(scale, scale))
     assert proved == verdict
-    orders = np.array([20_000, 40_000])
+    orders = np.array([1e12, 2e12])  # (k/e)^0.1 has overtaken every constant here
     w = {
         "factorial": -weights.parameter * gammaln(orders + 1.0),
         "geometric": orders * math.log(weights.parameter),
