@@ -14,7 +14,7 @@ from typing import Any, Literal
 from flint import arb
 
 from sparsemf.exceptions import InputError
-from sparsemf.training.balls import INFINITE, ZERO, gaussian_moment, is_infinite, log_above, precision, root
+from sparsemf.training.balls import INFINITE, ZERO, gaussian_moment, is_infinite, log_above, precision
 
 Sort = Literal["exact", "bound", "infinite"]
 
@@ -153,11 +153,6 @@ InitialLaw = GaussianBlocks | StudentT
 def initial_moments(law: InitialLaw, k: int) -> InitialMoment:
     """E‖θ_0‖^k of ``law``, with what is known of it; the dimension is the law's own."""
     return law.moment(k)
-
-
-def moment_root(law: InitialLaw, k: int) -> arb:
-    """(E‖θ_0‖^k)^{1/k}, rounded upward (call it inside :func:`~sparsemf.training.balls.precision`)."""
-    return root(law.moment(k).ball, k)
 
 
 def trainer_law(config: Mapping[str, Any], inputs: int, outputs: int) -> GaussianBlocks:

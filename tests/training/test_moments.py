@@ -253,7 +253,7 @@ def test_weights_have_the_name_they_are_read_from(text):
     assert Weights.parse(text).name == text
 
 
-# --- the command ----------------------------------------------------------------------------------------------------
+# --- the command
 
 
 def run(capfd, *arguments):

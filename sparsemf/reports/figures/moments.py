@@ -19,7 +19,7 @@ _STYLE = (
 
 def moments_figure(document: Mapping[str, Any]) -> str:
     """The SVG of a ``sparsemf/moments`` document: the estimate solid where it is trusted, dashed beyond; the
-    a-priori bound where there is one.  Both axes are logarithmic, so growth of order ρ is a line of slope 1/ρ.
+    a-priori bound where there is one.  The vertical axis is logarithmic.
     """
     growth = document["growth"]
     entries = [e for e in growth["moments"] if e["log_M"] is not None]
