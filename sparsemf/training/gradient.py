@@ -47,7 +47,8 @@ class MeanFieldGradient:
     loss :
         ℓ, ½‖f − y‖² by default.
     compute :
-        ``float32``, ``tf32`` or ``bf16``: the operands of the matrix products on CUDA.  Sums and state are float32.
+        ``float32``, ``tf32x3``, ``tf32`` or ``bf16``: the operands of the matrix products on CUDA; sums and state are
+        float32.  Where the fused kernels cannot be used, torch's own products run in float32.
     reduce, width :
         For particles that are spread over ranks: f is summed by ``reduce`` once a call, and divided by ``width``, the
         number of particles of all ranks together.
@@ -120,7 +121,7 @@ class MeanFieldGradient:
         if self._on_device(outer, inner):
             from sparsemf.training import triton_kernels
 
-            f = triton_kernels.predictions(outer, inner, x, None, self.activation.name, self.compute)
+            f = triton_kernels.predictions(outer, inner, x, None, self.activation, self.compute)
         else:
             f = outer.new_zeros(outer.shape[0], x.shape[1], outer.shape[2])
             for r in range(outer.shape[0]):
@@ -136,7 +137,7 @@ class MeanFieldGradient:
                 from sparsemf.training import triton_kernels
 
                 why = triton_kernels.supported(
-                    self.activation.name, inner.shape[-1], outer.shape[-1], str(outer.dtype).removeprefix("torch.")
+                    self.activation, inner.shape[-1], outer.shape[-1], str(outer.dtype).removeprefix("torch.")
                 )
                 self._fused = why is None
         return self._fused
@@ -157,8 +158,7 @@ class MeanFieldGradient:
         losses = self.loss.residual_(f, y)
         samples = x.shape[1]
         f.div_(samples)
-        name = self.activation.name
-        triton_kernels.gradients(outer, inner, x, f, None, name, self.compute, grad_outer, grad_inner)
+        triton_kernels.gradients(outer, inner, x, f, None, self.activation, self.compute, grad_outer, grad_inner)
         return losses / samples
 
     def _spread(

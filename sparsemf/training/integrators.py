@@ -4,8 +4,8 @@ With U(θ) = N·R_N + (λ/2)Σ‖θ_i‖² the drift is g_i = N∇_{θ_i}R_N + �
 exp(−U/τ).  Neither the decay nor the noise carries a factor 1/N or √N.
 
 **euler**: θ ← θ − ηg + √(2τη)ξ.  Weak order 1: its stationary law differs from the Gibbs law by O(η); for
-U = (λ/2)θ² it is N(0, τ/(λ(1 − ηλ/2))).  A constant multiplier p > 0 of the step size of a layer (as the standard and NTK
-parametrisations have) goes with noise √(2τηp) and keeps the Gibbs law.
+U = (λ/2)θ² it is N(0, τ/(λ(1 − ηλ/2))).  A constant multiplier p > 0 of the step size of a layer (as the standard
+and NTK parametrisations have) goes with noise √(2τηp) and keeps the Gibbs law.
 
 **baoab**: velocities v, time step h, friction γ, unit masses; one gradient a step (the last one of the step before):
 

@@ -26,7 +26,9 @@ def labelled(outputs=3, samples=40, inputs=4, seed=0):
 
 
 @pytest.mark.parametrize("integrator", ["euler", "baoab", "adam"])
-@pytest.mark.parametrize("options", [{}, {"sampling": "full"}, {"anchor_every": 5}, {"outer": "bounded"}, {"bias": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"sampling": "full"}, {"anchor_every": 5}, {"outer": "bounded"}, {"bias": True}]
+)
 @pytest.mark.parametrize("width", [10, 3000])  # 3000 × 24 is above SMALL: one replica after the other
 def test_a_replica_is_the_run_it_would_be_alone(integrator, options, width):
     config = TrainConfig("tanh", width=width, integrator=integrator, **(BASE | options))
