@@ -479,9 +479,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="errors and the smallest shape only")
     parser.add_argument("--tune", action="store_true", help="try other tiles first")
     parser.add_argument("--only", default="errors,steps,autograd,compile,jax", help="parts, separated by commas")
+    parser.add_argument("--computes", default=",".join(COMPUTES), help="operands of the products, separated by commas")
     parser.add_argument("--workers", type=int, default=12, help="processes that compile")
     options = parser.parse_args()
     report, parts = Report(options.output), set(options.only.split(","))
+    computes: tuple[Compute, ...] = tuple(c for c in COMPUTES if c in options.computes.split(","))
     if not torch.cuda.is_available():
         sys.exit("no CUDA device: the kernels are tested on the CPU by tests/training/test_triton.py")
     triton = importlib.import_module("triton")
@@ -496,15 +498,15 @@ def main() -> None:
 
     shapes = SMALLER[1:] if options.quick else (MAIN, *SMALLER)
     activations = ("tanh",) if options.quick else ("tanh", "relu", "gelu")
-    timings = cases(shapes, activations, COMPUTES) if options.quick else cases((MAIN,), activations, COMPUTES)
-    timings += [] if options.quick else cases(SMALLER, ("tanh",), COMPUTES)
-    checks = cases(CHECKED, ("tanh",), COMPUTES) + cases(WIDEST, ("gelu",), COMPUTES)
+    timings = cases(shapes, activations, computes) if options.quick else cases((MAIN,), activations, computes)
+    timings += [] if options.quick else cases(SMALLER, ("tanh",), computes)
+    checks = cases(CHECKED, ("tanh",), computes) + cases(WIDEST, ("gelu",), computes)
     checks += cases(CHECKED[1:2], ("relu", "gelu", "silu", "softplus", "sin"), ("bf16",))
     tuned = replace(MAIN, width=1 << 17)
     wanted = [Kernel(*case) for case in timings if "steps" in parts]
     wanted += [Kernel(*case, masked=True) for case in checks if "errors" in parts]
     if options.tune:
-        for compute in COMPUTES:
+        for compute in computes:
             pairs = zip_longest(candidates("forward", compute), candidates("backward", compute))
             wanted += [Kernel(tuned, "tanh", compute, one, two) for one, two in pairs]
     report.part("compilation", lambda: compile_ahead(report, wanted, options.workers))
@@ -515,7 +517,7 @@ def main() -> None:
             report.part(f"{case[0]} {case[1]} {case[2]}", lambda c=case: errors(report, *c))
         report.part("σ and σ′", lambda: sigma_errors(report))
     if options.tune:
-        for compute in COMPUTES:
+        for compute in computes:
             report.part(f"tiles {compute}", lambda c=compute: tune(report, tuned, "tanh", c))
     if parts & {"steps", "autograd", "compile", "jax"}:
 
