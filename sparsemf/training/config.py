@@ -14,7 +14,7 @@ from sparsemf.training.schedule import Schedule
 Sampling = Literal["auto", "fresh", "minibatch", "full"]
 OuterInit = Literal["sign", "gaussian", "one"]
 Precision = Literal["float32", "float64"]
-Compute = Literal["float32", "tf32x3", "tf32", "bf16"]
+Compute = Literal["float32", "tf32", "bf16"]
 LossName = Literal["square", "huber", "logistic", "softmax"]
 Integrator = Literal["euler", "baoab", "adam"]
 Outer = Literal["trained", "bounded", "fixed"]

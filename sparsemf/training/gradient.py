@@ -47,8 +47,8 @@ class MeanFieldGradient:
     loss :
         ℓ, ½‖f − y‖² by default.
     compute :
-        ``float32``, ``tf32x3``, ``tf32`` or ``bf16``: the operands of the matrix products on CUDA; sums and state are
-        float32.  Where the fused kernels cannot be used, torch's own products run in float32.
+        ``float32``, ``tf32`` or ``bf16``: the operands of the matrix products on CUDA; sums and state are float32.
+        Where the fused kernels cannot be used, torch's own products run in float32.
     reduce, width :
         For particles that are spread over ranks: f is summed by ``reduce`` once a call, and divided by ``width``, the
         number of particles of all ranks together.

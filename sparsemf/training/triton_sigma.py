@@ -18,7 +18,7 @@ from sparsemf.activations.families.relu import PiecewiseLinear
 from sparsemf.activations.families.saturating import Clipped
 
 jit: Any = triton.jit
-Compute = Literal["float32", "tf32x3", "tf32", "bf16"]
+Compute = Literal["float32", "tf32", "bf16"]
 Form = tuple[str, float, float, float, float]
 """Device formula of an activation: its name in :func:`sigma` and up to four parameters."""
 
