@@ -40,8 +40,8 @@ class SeriesMean:
         count/(2T + 1), to be used as degrees of freedom of Student's law: the squared relative error of
         ``standard_error``² is about 2(2T + 1)/count (A. Sokal, Monte Carlo methods in statistical mechanics, 1996).
 
-    A series that never moves has standard error 0 and τ_int = 1.  Fewer than four values, or one that is not finite,
-    give NaN everywhere but in ``count``.
+    A series that never moves has standard error 0 and τ_int = 1.  Fewer than four values, or one that is not
+    finite, give NaN everywhere but in ``count``.
     """
 
     count: int
@@ -75,13 +75,16 @@ def initial_monotone_sum(gamma: np.ndarray) -> tuple[float, int]:
     return float(2.0 * np.minimum.accumulate(kept).sum() - gamma[0]), 2 * kept.size - 1
 
 
-def series_mean(series: np.ndarray) -> SeriesMean:
+def series_mean(series: np.ndarray, *, detrend: bool = False) -> SeriesMean:
     """The mean of one series (n,), or of several of equal law (C, n), with its Monte Carlo standard error.
 
     Autocovariances are averaged over the series, each centred at its own mean, so that a shift between the series
-    does not enter the standard error.  Centring lowers γ̂_k by about Var(x̄); the divisor n − 2T − 1 + T(T + 1)/n in
-    place of n makes up for it (H. Flyvbjerg and H. G. Petersen, J. Chem. Phys. 91, 1989).  τ_int is at least
+    does not enter the standard error.  Centring lowers γ̂_k by about Var(x̄); the divisor n − 2T − 1 + T(T + 1)/n
+    in place of n makes up for it (H. Flyvbjerg and H. G. Petersen, J. Chem. Phys. 91, 1989).  τ_int is at least
     1/log₁₀(count), as in A. Vehtari et al., Bayesian Analysis 16, 2021: an antithetic series is trusted no further.
+
+    With ``detrend`` each series loses its least-squares line instead, and the correction of the divisor, n minus
+    the divisor, is doubled: a drift then does not enter the standard error either, and cannot hide in it.
     """
     x = np.atleast_2d(np.asarray(series, dtype=np.float64))
     chains, n = x.shape
@@ -91,10 +94,15 @@ def series_mean(series: np.ndarray) -> SeriesMean:
     mean = float(x.mean())
     if (x == x[:, :1]).all():
         return SeriesMean(x.size, mean, 0.0, 0.0, 1.0, float(x.size), 0, float(x.size))
+    removed = 1
+    if detrend:
+        removed = 2
+        time = np.arange(n) - 0.5 * (n - 1)
+        x = x - np.outer(x @ time / (time @ time), time)
     gamma = autocovariance(x).mean(0)
     total, cutoff = initial_monotone_sum(gamma)
-    tau = max(total / gamma[0], 1.0 / math.log10(x.size))
-    divisor = max(n - 2 * cutoff - 1 + cutoff * (cutoff + 1) / n, 1.0)
-    error = math.sqrt(gamma[0] * tau / divisor / chains)
-    degrees = max(x.size / (2 * cutoff + 1), 1.0)
-    return SeriesMean(x.size, mean, error, float(gamma[0]), float(tau), x.size / float(tau), cutoff, degrees)
+    tau = max(total / float(gamma[0]), 1.0 / math.log10(x.size)) if gamma[0] > 0 else 1.0
+    divisor = max(n - removed * (2 * cutoff + 1 - cutoff * (cutoff + 1) / n), 1.0)
+    error = math.sqrt(float(gamma[0]) * tau / divisor / chains)
+    degrees = max(x.size / (2 * cutoff + 1) - (removed - 1), 1.0)
+    return SeriesMean(x.size, mean, error, float(gamma[0]), tau, x.size / tau, cutoff, degrees)

@@ -70,8 +70,9 @@ def r_hat(chains: np.ndarray) -> float:
 def bulk_ess(chains: np.ndarray) -> float:
     """Effective sample size of rank-normalised split chains (C, n), all chains together.
 
-    ρ_k = 1 − (W − mean_c γ_k^{(c)})/var⁺ with γ_k^{(c)} of divisor n rescaled to n − 1; cut by Geyer's initial monotone
-    sequence; at most S log₁₀ S.  Chains that disagree count little.  S for constant values, NaN when one is not finite.
+    ρ_k = 1 − (W − mean_c γ_k^{(c)})/var⁺ with γ_k^{(c)} of divisor n rescaled to n − 1; cut by Geyer's initial
+    monotone sequence; at most S log₁₀ S.  Chains that disagree count little.  S for constant values, NaN when one
+    is not finite.
     """
     x = _checked(chains)
     if not np.isfinite(x).all():
@@ -94,8 +95,8 @@ def equal_means(chains: Sequence[SeriesMean]) -> float:
     """p-value of the hypothesis that all chains have one mean, each with its own standard error.
 
     B. L. Welch, "On the comparison of several mean values: an alternative approach", Biometrika 38 (1951), with the
-    degrees of freedom of :class:`~sparsemf.training.autocorrelation.SeriesMean`.  Where an error is 0, 1 or 0 according
-    to whether the means are equal.
+    degrees of freedom of :class:`~sparsemf.training.autocorrelation.SeriesMean`.  Where an error is 0, 1 or 0
+    according to whether the means are equal.
     """
     means = np.array([c.mean for c in chains])
     errors = np.array([c.standard_error for c in chains])

@@ -1,7 +1,7 @@
 """Entropy and free energy of the particles: F = R_N + (λ/2) m_2 − τ H(μ).
 
-F is what the mean-field Langevin flow descends (K. Hu, Z. Ren, D. Šiška, Ł. Szpruch, Annales de l'IHP 57, 2021).  H is
-the differential entropy in nats, estimated from the distances to the k-th nearest neighbour:
+F is what the mean-field Langevin flow descends (K. Hu, Z. Ren, D. Šiška, Ł. Szpruch, Annales de l'IHP 57, 2021).  H
+is the differential entropy in nats, estimated from the distances to the k-th nearest neighbour:
 
     Ĥ = ψ(n) − ψ(k) + log V_D + (D/n) Σ_i log r_{i,k},        V_D = π^{D/2}/Γ(1 + D/2)
 
@@ -39,8 +39,8 @@ class Entropy:
 class EnergyTerms:
     """energy = R_N + (λ/2) m_2 and free_energy = energy − τH.
 
-    ``entropy`` is None at τ = 0; ``free_energy`` then equals ``energy``.  With coincident particles the entropy of the
-    estimate is −∞ and says nothing: ``entropy`` and ``free_energy`` are None, ``coincident`` tells how many.
+    ``entropy`` is None at τ = 0; ``free_energy`` then equals ``energy``.  With coincident particles the entropy of
+    the estimate is −∞ and says nothing: ``entropy`` and ``free_energy`` are None, ``coincident`` tells how many.
     """
 
     energy: float
@@ -58,8 +58,8 @@ def subsample_indices(width: int, limit: int = SUBSAMPLE) -> np.ndarray:
 def neighbour_distances(points: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
     """Distance (n,) of every point (n, D) to its k-th nearest other point; ``BLOCK`` rows of distances in memory.
 
-    The k nearest are chosen by ‖x‖² − 2⟨x, y⟩ + ‖y‖² and measured by differences; rows where that expansion cancels are
-    done by differences throughout, so that coincident points are at distance 0 exactly.
+    The k nearest are chosen by ‖x‖² − 2⟨x, y⟩ + ‖y‖² and measured by differences; rows where that expansion cancels
+    are done by differences throughout, so that coincident points are at distance 0 exactly.
     """
     x = np.asarray(points, dtype=np.float64)
     x = x - x.mean(0)
@@ -87,9 +87,9 @@ def neighbour_distances(points: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
 def differential_entropy(points: np.ndarray, k: int = NEIGHBOURS) -> Entropy:
     """Kozachenko-Leonenko estimate from points (n, D), n > k, in nats.
 
-    Scaling is exact: H(cX) = H(X) + D log |c|.  The bias grows with D, because the density is taken as constant within
-    r_k, and r_k tends to the size of the whole cloud: see docs/stationarity.md for figures.  A bias that is the same at
-    two times cancels in their difference, which is what the plateau test uses.
+    Scaling is exact: H(cX) = H(X) + D log |c|.  The bias grows with D, because the density is taken as constant
+    within r_k, and r_k tends to the size of the whole cloud: see docs/stationarity.md for figures.  A bias that is
+    the same at two times cancels in their difference, which is what the plateau test uses.
 
     Raises :class:`~sparsemf.exceptions.InputError` on n ≤ k or values that are not finite.
     """
@@ -120,8 +120,8 @@ def energy_terms(
 ) -> EnergyTerms:
     """energy, entropy and free energy of particles (N, D), D = m + d (+ 1), with R_N = ``risk``.
 
-    The entropy takes at most ``limit`` of the particles (:func:`subsample_indices`).  Where m_2 of all particles is at
-    hand, ``m2`` saves a pass, and ``particles`` may then be ``all_particles[subsample_indices(N)]``.
+    The entropy takes at most ``limit`` of the particles (:func:`subsample_indices`).  Where m_2 of all particles is
+    at hand, ``m2`` saves a pass, and ``particles`` may then be ``all_particles[subsample_indices(N)]``.
 
     Raises :class:`~sparsemf.exceptions.InputError` as :func:`differential_entropy`, and on N ≤ k at τ > 0.
     """

@@ -4,10 +4,10 @@ A scheme of weak order p samples a law whose means differ from those of the cont
 
     E_η = E_0 + c η^p + o(η^p)        (D. Talay and L. Tubaro, Stoch. Anal. Appl. 8, 1990)
 
-with p = 1 for Euler-Maruyama and p = 2 for BAOAB (B. Leimkuhler and C. Matthews, Appl. Math. Res. eXpress 2013), whose
-configurations are exact for quadratic potentials.  (E_0, c) follow by weighted least squares from means at two or more
-step sizes, each with its Monte Carlo standard error.  The intervals
-contain the Monte Carlo error, not the o(η^p).
+with p = 1 for Euler-Maruyama and p = 2 for BAOAB (B. Leimkuhler and C. Matthews, Appl. Math. Res. eXpress 2013),
+whose configurations are exact for quadratic potentials.  (E_0, c) follow by weighted least squares from means at
+two or more step sizes, each with its Monte Carlo standard error.  The intervals contain the Monte Carlo error, not
+the o(η^p).
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Extrapolation:
         Misfit of the assumed order, from three step sizes on (else None): a small p-value says that the powers of η
         beyond the first, or another order, are seen.  ``consistent``: p ≥ 1 %.
     observed_order, order_interval :
-        The order that fits best, and those whose misfit is within the χ²₁ quantile of the best; from three step sizes
-        on and only where the bias is resolved.  An end of the interval on a bound of 0.25 … 6 is open.
+        The order that fits best, and those whose misfit is within the χ²₁ quantile of the best; from three step
+        sizes on and only where the bias is resolved.  An end of the interval on a bound of 0.25 … 6 is open.
     """
 
     order: float
@@ -188,8 +188,8 @@ def richardson_runs(
     Each chain gives a mean with its Monte Carlo standard error; chains of one η are averaged with equal weights.
     The runs should be stationary, and of equal *time* ηt rather than of equal steps: nothing here tests that.
 
-    Raises :class:`~sparsemf.exceptions.InputError` as :func:`richardson`, where a quantity was not recorded at least
-    four times in a last half, and where the step size of the records is not the η they are filed under.
+    Raises :class:`~sparsemf.exceptions.InputError` as :func:`richardson`, where a quantity was not recorded at
+    least four times in a last half, and where the step size of the records is not the η they are filed under.
     """
     observations: dict[float, tuple[float, float]] = {}
     for step_size, chains in runs.items():

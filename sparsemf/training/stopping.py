@@ -1,19 +1,19 @@
 """Run until stationary, with a budget: when to look, and when a look may stop the run.
 
-Looking often would sooner or later find a lucky moment.  So the looks are few, at the budget divided by powers of 5/4,
-and the error is spent on them in equal parts.  A look is :func:`~sparsemf.training.stationarity.diagnose` on the last
-half of the run so far, with rule 5 at level ε/K in place of 5 % (K looks, ε = 5 %):
+Looking often would sooner or later find a lucky moment.  So the looks are few, at the budget divided by powers of
+5/4, and the error is spent on them in equal parts.  A look is :func:`~sparsemf.training.stationarity.diagnose` on
+the last half of the run so far, with rule 5 at level ε/K in place of 5 % (K looks, ε = 5 %):
 
     stop only if |Δ| + t_{ε/K}·s ≤ 10 % of the mean for every quantity.
 
-*Error.*  While the true window means of any quantity differ by more than 10 %, that one quantity passes one look with
-probability at most ε/K (a one-sided test of equivalence), and the sum over all looks is at most ε, whatever their
-dependence: the run stops too early with probability at most 5 %.  No share is needed for the number of quantities,
-since all must pass.
+*Error.*  While the true window means of any quantity differ by more than 10 %, that one quantity passes one look
+with probability at most ε/K (a one-sided test of equivalence), and the sum over all looks is at most ε, whatever
+their dependence: the run stops too early with probability at most 5 %.  No share is needed for the number of
+quantities, since all must pass.
 
-*Delay.*  A transient that is over at step T is out of the last half from 2T on, and the next look is at most at 2.5 T,
-provided that the last half then holds enough relaxation times and effective samples.  A false alarm of rule 4 or 6
-(probability below 1 %) costs one look.
+*Delay.*  A transient that is over at step T is out of the last half from 2T on, and the next look is at most at 2.5
+T, provided that the last half then holds enough relaxation times and effective samples.  A false alarm of rule 4 or
+6 (probability below 1 %) costs one look.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def should_stop(records: Sequence[Record], config: TrainConfig, step: int, *, er
 
     ``config.steps`` is the budget, ``error`` is ε; records after ``step`` are not looked at.
 
-    Raises :class:`~sparsemf.exceptions.InputError` at a step that is not a look: the error would no longer be bounded.
+    Raises :class:`~sparsemf.exceptions.InputError` at a step that is not a look: the error would no longer be
+    bounded.
     """
     level = _level(config, step, error)
     seen = [r for r in records if r.step <= step]
