@@ -8,14 +8,14 @@ when
    modes, and an annealed run that has frozen would pass the other tests),
 3. every recorded quantity of loss, m_2, m_4, energy and free energy has at least 30 effective samples in the two
    windows together (fewer: "cannot see"; see :mod:`~sparsemf.training.autocorrelation`),
-4. the difference Δ of its window means is at most t·s, or at most 0.1 % of the mean (as in J. Geweke, Bayesian
-   Statistics 4, 1992, with Geyer's errors in place of spectral ones).  Two standard errors are taken, at level α/2K
-   each, and the smaller threshold counts: with each window centred at its own mean, and with a line taken out of
-   both together.  The first does not see a jump between the windows, the second not a drift, so neither hides in the
-   error that it causes.  t is the two-sided quantile of Student's law, K the number of tests (the balance included),
-   α = 1 %: a stationary run fails here with probability below 1 %,
-5. Δ is resolved: |Δ| + t′·s ≤ 10 % of the mean, s the first of these errors, t′ the one-sided quantile at 5 %.  So a
-   run whose window means differ by more than 10 % in any quantity is called stationary with probability below 5 %,
+4. the difference Δ of its window means is at most t·s₀, or at most 0.1 % of the mean (as in J. Geweke, Bayesian
+   Statistics 4, 1992, with Geyer's errors in place of spectral ones).  s₀ is the standard error of Δ after each
+   window lost its own line: otherwise a drift would hide in the error that it causes.  t is the two-sided quantile of
+   Student's law at level α/2K, K the number of tests (the balance included) and α = 1 %; the 2 is for s₀, which comes
+   out too small now and then where effective samples are few.  A stationary run fails here with probability below 1 %,
+5. Δ is resolved: |Δ| + t′·s ≤ 10 % of the mean, s the standard error with each window centred at its own mean, t′ the
+   one-sided quantile at 5 %.  So a run whose window means differ by more than 10 % in any quantity is called
+   stationary with probability below 5 %,
 6. the mean drift-noise balance of both windows (see :class:`~sparsemf.training.records.Record`) is at most t·s or
    0.1 %, and t·s is at most 10 %, s its standard error: small, and consistent with 0 as well.
 
@@ -65,7 +65,7 @@ class WindowTest:
     first, second :
         Window means (None when a value is not finite).
     standard_error, threshold :
-        s of their difference, each window centred at its own mean, and the largest difference that passes.
+        s of their difference, each window centred at its own mean, and the largest difference that passes rule 4.
     shift, margin :
         |Δ| + t′s and what it may be at most.
     ess, tau_int :
@@ -188,6 +188,17 @@ def one_sided(level: float, degrees: float) -> float:
     return -float(stdtrit(degrees, level))
 
 
+def window_difference(values: np.ndarray, level: float) -> tuple[np.ndarray, SeriesMean, float]:
+    """(window means, worth of the values, largest |Δ| that is not seen at ``level``) of rule 4, for values (n,)."""
+    half = values.size // 2
+    windows = values[-2 * half :].reshape(2, half)
+    pooled = series_mean(windows)
+    straight = series_mean(windows, detrend=True)
+    # 2: from the standard error of the average of two means to that of their difference
+    seen = 2.0 * straight.standard_error * two_sided(0.5 * level, straight.degrees)
+    return windows.mean(1), pooled, seen
+
+
 def window_test(name: str, tail: Sequence[Record], level: float, resolution_level: float) -> WindowTest:
     """Rules 3 to 5 of this module for one quantity, from the records of both windows."""
     values = recorded(tail, name)
@@ -196,13 +207,10 @@ def window_test(name: str, tail: Sequence[Record], level: float, resolution_leve
     if values.size < 2 * FEWEST:
         why = f"{name} was recorded {values.size} times in the last half, at least {2 * FEWEST} are needed"
         return WindowTest(name, None, None, None, None, False, reason=why)
-    windows = np.array(_halves(values.tolist()))
-    pooled = series_mean(windows)
-    first, second = (float(m) for m in windows.mean(1))
-    straight = series_mean(windows.ravel(), detrend=True)
-    error = 2.0 * pooled.standard_error  # of a difference of two means, from that of their average
+    means, pooled, seen = window_difference(values, level)
+    first, second = (float(m) for m in means)
+    error = 2.0 * pooled.standard_error
     scale = max(_scale(name, first, tail), _scale(name, second, tail))
-    seen = min(2.0 * m.standard_error * two_sided(0.5 * level, m.degrees) for m in (pooled, straight))
     allowed = max(seen, RELATIVE * scale)
     shift = abs(second - first) + one_sided(resolution_level, pooled.degrees) * error
     margin = RESOLUTION * scale
@@ -224,7 +232,7 @@ def window_test(name: str, tail: Sequence[Record], level: float, resolution_leve
         margin,
         pooled.ess,
         pooled.tau_int,
-        _finite(r_hat(windows.reshape(1, -1))),
+        _finite(r_hat(values[None])),
         reason,
     )
 
@@ -241,6 +249,8 @@ def balance_series(records: Sequence[Record]) -> np.ndarray:
     kept = np.array([row for row in rows if None not in row], dtype=np.float64)
     if not kept.size:
         return np.empty(0)
+    if not np.isfinite(kept).all():
+        return np.full(kept.shape[0], math.nan)
     drift, discretisation, noise, m2, weight_decay = kept.T
     decay = weight_decay * m2
     scale = float(np.mean(decay + np.abs(drift - decay) + discretisation + noise))
