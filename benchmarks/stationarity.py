@@ -178,10 +178,10 @@ def entropy(repeats: int) -> None:
 PARTS = {
     coverage: 2000,
     false_alarms: 2000,
-    power: 300,
+    power: 200,
     unresolved: 1000,
-    chains: 300,
-    stopping: 300,
+    chains: 100,
+    stopping: 100,
     entropy: 20,
 }
 

@@ -156,6 +156,9 @@ def richardson(
         if resolved
         else f"bias not resolved: at η = {eta[-1]:g} it is below {widest:.2g} in size"
     )
+    misfits = ""
+    if p_value is not None and p_value < CONSISTENT:
+        misfits = f"; order {order:g} does not fit (p = {p_value:.1e}): leave out the largest step size"
     return Extrapolation(
         order=float(order),
         confidence=confidence,
@@ -165,7 +168,7 @@ def richardson(
         coefficient=float(slope),
         coefficient_error=slope_error,
         resolved=resolved,
-        statement=f"{statement} ({confidence:.0%}, order {order:g})",
+        statement=f"{statement} ({confidence:.0%}, order {order:g}){misfits}",
         biases=biases,
         chi2=misfit if degrees else None,
         degrees=degrees,

@@ -81,7 +81,7 @@ def well(x):
 
 
 def simulate(eta, time, chains, tau, rng, method):
-    """(mean of x², its error over independent chains) of θ ← θ + ηb(θ) + √(2τη)·noise."""
+    """(mean of −x·b(x), its error over independent chains) of x ← x + ηb(x) + √(2τη)·noise."""
     x = rng.standard_normal(chains)
     steps = round(time / eta)
     total = np.zeros(chains)
@@ -93,21 +93,37 @@ def simulate(eta, time, chains, tau, rng, method):
         x = x + eta * well(x) + math.sqrt(2 * tau * eta) * noise
         before = after
         if k >= steps // 5:
-            total += x**2
+            total -= x * well(x)
     means = total / (steps - steps // 5)
     return means.mean(), means.std(ddof=1) / math.sqrt(chains)
 
 
-@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("baoab", 2)])
-def test_a_double_well_against_gibbs_quadrature(method, order):
+def test_a_double_well_against_gibbs_quadrature():
+    """E⟨x, V′(x)⟩: both schemes extrapolate to the Gibbs mean; Euler's bias is (η/2)E V′², BAOAB's of second order."""
     tau = 0.5
-    weight = [
-        quad(lambda x, k=k: x**k * math.exp(-(2 * x**2 - 2 * math.log(math.cosh(2 * x))) / tau), -9, 9)[0] for k in (0, 2)
-    ]
-    exact = weight[1] / weight[0]
-    rng = np.random.default_rng(order)
-    found = richardson({h: simulate(h, 40.0, 4000, tau, rng, method) for h in (0.05, 0.1, 0.2)}, order)
-    print(exact, found)
+
+    def weight(x):
+        return math.exp(-(2 * x**2 - 2 * math.log(math.cosh(2 * x))) / tau)
+
+    exact = quad(lambda x: -x * well(x) * weight(x), -9, 9)[0] / quad(weight, -9, 9)[0]
+    assert exact == pytest.approx(tau)  # E⟨x, V′⟩ = τ: the virial identity
+    rng = np.random.default_rng(2)
+    means = {h: simulate(h, 40.0, 4000, tau, rng, "euler") for h in (0.025, 0.05, 0.1, 0.2)}
+    euler = richardson({h: means[h] for h in (0.025, 0.05, 0.1)})
+    assert abs(euler.value - exact) < 3.5 * euler.standard_error
+    assert euler.standard_error < 0.005
+    assert euler.resolved
+    assert euler.consistent
+    for step in euler.biases:
+        assert step.mean - exact == pytest.approx(step.bias, abs=3.5 * step.standard_error)
+    assert euler.biases[-1].bias > 10 * euler.biases[-1].standard_error
+    coarse = richardson(means)  # at η = 0.2 the second order shows
+    assert coarse.consistent is False
+    assert "order 1 does not fit" in coarse.statement
+    assert coarse.observed_order > 1.1
+    baoab = richardson({h: simulate(h, 40.0, 4000, tau, rng, "baoab") for h in (0.1, 0.2)}, order=2)
+    assert abs(baoab.value - exact) < 3.5 * baoab.standard_error
+    assert abs(baoab.biases[-1].bias) < 0.1 * (means[0.2][0] - exact)
 
 
 @pytest.mark.parametrize("chains", [1, 3])
