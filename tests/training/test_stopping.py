@@ -42,12 +42,13 @@ def test_a_budget_and_a_step_that_make_no_sense():
 
 
 def transient(budget, amplitude, spread, time):
-    """A e^{−t/T} in units of ``spread``, and the true relative difference of the window means at every look."""
+    """A e^{−t/T} in units of ``spread``; at every look the difference of the window means or, if larger, the rest."""
     shape = amplitude / spread * np.exp(-np.arange(budget) / time)
     moved = {}
     for look in look_times(budget):
         first = 1 + spread * shape[look // 2 : look - look // 4].mean()
-        moved[look] = abs(1 + spread * shape[look - look // 4 : look].mean() - first) / first
+        second = 1 + spread * shape[look - look // 4 : look].mean()
+        moved[look] = max(abs(second - first) / first, second - 1)
     return shape, moved
 
 
