@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 
 from sparsemf.activations import Activation
+from sparsemf.training.config import Compute
 from sparsemf.training.kernels import kernel_for
 from sparsemf.training.losses import Loss, Square
 
@@ -60,7 +61,7 @@ class MeanFieldGradient:
         block: int,
         loss: Loss | None = None,
         *,
-        compute: str = "float32",
+        compute: Compute = "float32",
         reduce: Reduce | None = None,
         width: int | None = None,
     ) -> None:

@@ -110,6 +110,8 @@ class StudentT:
     dimension: int
     scale: float = 1.0
     independent: bool = True
+    largest: bool = False
+    """Whether ``scale`` is only the largest of the coordinates' scales, so that moments are bounds."""
 
     def __post_init__(self) -> None:
         if not (self.degrees > 0 and self.scale > 0 and math.isfinite(self.scale)) or self.dimension < 1:
@@ -129,7 +131,7 @@ class StudentT:
             if k >= self.degrees:
                 return InitialMoment(k, INFINITE, "infinite")
             if not self.independent or self.dimension == 1:
-                return InitialMoment(k, self._radial(k, self.dimension), "exact")
+                return InitialMoment(k, self._radial(k, self.dimension), "bound" if self.largest else "exact")
             if k == 1:
                 second = (self._radial(2, 1) * self.dimension).sqrt() if self.degrees > 2 else INFINITE
                 first = self._radial(1, 1) * self.dimension
@@ -155,21 +157,27 @@ def initial_moments(law: InitialLaw, k: int) -> InitialMoment:
     return law.moment(k)
 
 
-def trainer_law(config: Mapping[str, Any], inputs: int, outputs: int) -> GaussianBlocks:
-    """The trainer's initial law: a ~ ±1 or N(0, 1), (w, b) ~ N(0, init_scale²/d) (:mod:`~.particles`).
+def trainer_law(config: Mapping[str, Any], inputs: int, outputs: int) -> InitialLaw:
+    """The trainer's initial law: a ~ ±1, 1 or N(0, 1), (w, b) ~ N(0, init_scale²/d) (:mod:`~.particles`).
 
-    ``config`` needs init_outer, init_scale and bias.  Raises :class:`~sparsemf.exceptions.InputError` for another
-    law.
+    ``config`` needs init_outer, init_scale and bias.  With ``init_tail`` = ν and Gaussian a: a joint Student law, by
+    the larger of its two scales.  Raises :class:`~sparsemf.exceptions.InputError` for another law.
     """
     scale = float(config.get("init_scale", 1.0))
     columns = inputs + int(bool(config.get("bias", False)))
     inner = (scale * scale / inputs, columns)
-    outer = config.get("init_outer", "gaussian")
-    if outer == "sign":
-        return GaussianBlocks((inner,), fixed_square=float(outputs), fixed_dimension=outputs)
+    outer, tail = config.get("init_outer", "gaussian"), config.get("init_tail")
+    size = 1.0 if config.get("parametrisation", "mean-field") == "mean-field" else float(config["width"])
+    if tail is not None:
+        if outer != "gaussian":
+            raise InputError(f"init_tail with init_outer {outer}: the moments of this law are not known")
+        largest = math.sqrt(max(size, inner[0]))
+        return StudentT(tail, outputs + columns, largest, independent=False, largest=size != inner[0])
+    if outer in ("sign", "one"):
+        return GaussianBlocks((inner,), fixed_square=size * outputs, fixed_dimension=outputs)
     if outer == "gaussian":
-        return GaussianBlocks(((1.0, outputs), inner))
-    raise InputError(f"init_outer: expected sign or gaussian, got {outer!r}: the moments of this law are not known")
+        return GaussianBlocks(((size, outputs), inner))
+    raise InputError(f"init_outer: expected sign, one or gaussian, got {outer!r}: the moments are not known")
 
 
 def _check_order(k: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,6 @@ TaskOf = Callable[[dict[str, Any]], Task]
 
 SCHEMA_VERSION = 1
 
-LANGEVIN = ("langevin", "sgd")
-
 
 def moments_document(directory: str | Path, weights: Sequence[Weights], task_of: TaskOf) -> dict[str, Any]:
     """Everything that is known of the moments of the run in ``directory``.
@@ -43,12 +40,12 @@ def moments_document(directory: str | Path, weights: Sequence[Weights], task_of:
     rows = read_rows(folder / FILE)
     run = _run(folder / DOCUMENT)
     task, values = run["task"], run["config"]
-    config = _config(values)
+    config = TrainConfig.from_dict(values)
     dimension = int(task["outputs"]) + int(task["inputs"]) + int(config.bias)
     found = growth(rows)
     rates = schedule_rates(config)
     law = _law(values, task)
-    drift = _drift(config, values, task, task_of)
+    drift = _drift(config, task, task_of)
     certificate = certificate_of(found.k_max, rates, drift, dimension, law)
     tail = certificate.tail or noise_tail(rates, law)
     answers = [membership(w, found, dimension, certificate, tail, law).to_dict() for w in weights]
@@ -102,12 +99,6 @@ def _run(path: Path) -> dict[str, Any]:
     return found
 
 
-def _config(values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration; options that this version's trainer does not have are read by name where they matter."""
-    known = {f.name for f in fields(TrainConfig)}
-    return TrainConfig.from_dict({key: value for key, value in values.items() if key in known})
-
-
 def _law(values: Mapping[str, Any], task: Mapping[str, Any]) -> InitialLaw | None:
     try:
         return trainer_law(values, int(task["inputs"]), int(task["outputs"]))
@@ -115,17 +106,22 @@ def _law(values: Mapping[str, Any], task: Mapping[str, Any]) -> InitialLaw | Non
         return None
 
 
-def _drift(config: TrainConfig, values: Mapping[str, Any], task: dict[str, Any], task_of: TaskOf) -> DriftBound:
-    optimizer = values.get("optimizer", LANGEVIN[0])
-    if optimizer not in LANGEVIN:
-        return DriftBound.none(f"the optimizer {optimizer} does not take the step θ − η(g + λθ) + √(2τη) ξ")
-    outer, bound = values.get("outer", "free"), values.get("outer_bound")
+def _drift(config: TrainConfig, task: dict[str, Any], task_of: TaskOf) -> DriftBound:
+    if config.integrator != "euler":
+        return DriftBound.none(f"the integrator {config.integrator} does not take the step θ − η(g + λθ) + √(2τη) ξ")
+    if config.parametrisation != "mean-field":
+        return DriftBound.none(f"the {config.parametrisation} parametrisation has other step sizes for each layer")
+    if config.anchor_every:
+        return DriftBound.none("the control variate's drift also depends on the particles at its anchor")
+    if config.outer == "fixed":
+        return DriftBound.none("the outer weights are fixed: the bound is for trained ones")
+    outer = "free" if config.outer == "trained" else "bounded"
     sigma = get(config.activation)
     options = {
         "outer": outer,
-        "outer_bound": bound,
-        "loss": values.get("loss", "square"),
-        "huber_delta": values.get("huber_delta"),
+        "outer_bound": config.outer_bound,
+        "loss": config.loss,
+        "huber_delta": config.huber_delta,
     }
     population = task.get("samples") is None
     fresh = config.sampling == "fresh" or (config.sampling == "auto" and population)
@@ -147,14 +143,14 @@ def _samples(task: Task, config: TrainConfig) -> tuple[Array, Array]:
     """The training set as the trainer sees it: in its precision, with its column of ones."""
     import torch
 
-    from sparsemf.training.batches import FullBatch, MiniBatch, make_batches
-    from sparsemf.training.trainer import seeded
+    from sparsemf.training.batches import make_batches
 
     like = torch.empty(0, dtype=getattr(torch, config.precision))
-    batches = make_batches(task, config, lambda purpose: seeded(config.seed, purpose, "cpu"), like)
-    if not isinstance(batches, (FullBatch, MiniBatch)):
+    everything = make_batches(task, config, like).everything()
+    if everything is None:
         raise InputError(f"task {task.name!r}: expected a fixed training set")
-    return batches.x.double().numpy(), batches.y.double().numpy()
+    x, y = everything
+    return x.double().numpy(), y.double().numpy()
 
 
 def _warnings(first: int, trusted: int, k_max: int) -> list[str]:

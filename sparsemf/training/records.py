@@ -37,6 +37,10 @@ class Record:
         for adam and for the standard and NTK parametrisations, which have no such identity.
     step_size, temperature, weight_decay :
         The values of the recorded update.
+    energy, entropy, free_energy :
+        risk + (λ/2)m₂, the differential entropy of one particle's law in nats (estimated from 512 particles) and
+        energy − τ·entropy (:mod:`~sparsemf.training.free_energy`); None where particles coincide, the entropy also at
+        τ = 0.
     """
 
     step: int

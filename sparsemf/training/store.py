@@ -1,8 +1,8 @@
 """The folder of a run: measure.safetensors, metrics.jsonl, run.json and state.safetensors.
 
 ``state.safetensors`` alone decides what a resumed run continues from: it is replaced atomically and holds the
-particles, what the integrator keeps beside them, the step and the length of metrics.jsonl at that step; noise and
-batches are functions of (seed, step).  The other files follow from it.  Nothing is pickled.
+particles, what the integrator keeps beside them, the step and the lengths of metrics.jsonl and moments.jsonl then;
+noise and batches are functions of (seed, step).  The other files follow from it.  Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class StoredRun:
     task: dict[str, Any]
     step: int
     metrics_bytes: int
+    moments_bytes: int
     seconds: float
     tensors: dict[str, torch.Tensor]
 
@@ -85,6 +86,7 @@ def write_state(path: Path, run: StoredRun) -> None:
         "task": json.dumps(run.task),
         "step": str(run.step),
         "metrics_bytes": str(run.metrics_bytes),
+        "moments_bytes": str(run.moments_bytes),
         "seconds": repr(run.seconds),
     }
     tensors = {name: value.detach().cpu().numpy() for name, value in run.tensors.items()}
@@ -107,6 +109,7 @@ def stored_run(directory: str | os.PathLike[str]) -> StoredRun:
             task=json.loads(metadata["task"]),
             step=int(metadata["step"]),
             metrics_bytes=int(metadata["metrics_bytes"]),
+            moments_bytes=int(metadata["moments_bytes"]),
             seconds=float(metadata["seconds"]),
             tensors=tensors,
         )
@@ -116,18 +119,18 @@ def stored_run(directory: str | os.PathLike[str]) -> StoredRun:
         raise InputError(f"{path}: not the state of a run ({error}); start the run again") from None
 
 
-class MetricsFile:
-    """metrics.jsonl: appended while the run goes on, cut back to the state's step on resume."""
+class LinesFile:
+    """metrics.jsonl or moments.jsonl: appended while the run goes on, cut back to the state's step on resume."""
 
     def __init__(self, path: Path, keep_bytes: int) -> None:
         if keep_bytes and (not path.is_file() or path.stat().st_size < keep_bytes):
-            raise InputError(f"{path}: expected at least {keep_bytes} bytes of metrics; the run cannot be resumed")
+            raise InputError(f"{path}: expected at least {keep_bytes} bytes; the run cannot be resumed")
         self._file = path.open("r+b" if path.exists() else "w+b")
         self._file.truncate(keep_bytes)
         self._file.seek(keep_bytes)
 
-    def append(self, record: Record) -> None:
-        self._file.write(record.line().encode())
+    def append(self, line: str) -> None:
+        self._file.write(line.encode())
 
     def sync(self) -> int:
         """Everything written so far is on disk; returns the length in bytes."""

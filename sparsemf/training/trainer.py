@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sparsemf.atomic import header, write_json
 from sparsemf.exceptions import InputError
@@ -24,7 +26,10 @@ from sparsemf.measures import Network
 from sparsemf.training.batches import data_of, resolved_sampling, with_ones
 from sparsemf.training.config import TrainConfig
 from sparsemf.training.divergence import step_that_holds
+from sparsemf.training.free_energy import NEIGHBOURS, energy_terms, subsample_indices
 from sparsemf.training.integrators import LAWS
+from sparsemf.training.moments import FILE as MOMENTS
+from sparsemf.training.moments import moment_row
 from sparsemf.training.randomness import Stream, normals
 from sparsemf.training.ranks import ALONE, Ranks
 from sparsemf.training.records import Record, energy_balance, norms
@@ -34,7 +39,7 @@ from sparsemf.training.store import (
     MEASURE,
     METRICS,
     STATE,
-    MetricsFile,
+    LinesFile,
     StoredRun,
     read_records,
     remove_temporaries,
@@ -47,6 +52,9 @@ from sparsemf.training.task import Task, describe
 
 SMALL_STEP = 1 << 18
 """Pre-activations a step up to which one thread is the fastest choice."""
+
+ENTROPY_SAMPLE = 512
+"""Particles whose distances give the entropy of a record: a few milliseconds."""
 
 ASK_EVERY = 10
 """Steps between questions for an interrupt when several ranks must agree."""
@@ -256,7 +264,8 @@ class _Loop:
         self.records: list[list[Record]] = [[] for _ in configs]
         self.stack = ExitStack()
         self.folders = list(folders) if ranks.first else [None] * replicas
-        self.metrics: list[MetricsFile | None] = [None] * replicas
+        self.metrics: list[LinesFile | None] = [None] * replicas
+        self.moments: list[LinesFile | None] = [None] * replicas
         if all(found is None for found in stored):
             self.system.start()
             self.saved_step = None
@@ -269,12 +278,16 @@ class _Loop:
             with _writing(folder, self.saved_step):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_temporaries(folder)
-                opened = MetricsFile(folder / METRICS, 0 if found is None else found.metrics_bytes)
-            self.metrics[r] = opened
-            self.stack.callback(opened.close)
+                self.metrics[r] = self._opened(folder / METRICS, 0 if found is None else found.metrics_bytes)
+                self.moments[r] = self._opened(folder / MOMENTS, 0 if found is None else found.moments_bytes)
             if found is not None:
                 self.records[r] = read_records(folder / METRICS)
         self.boards = [self._board(folder) if ranks.first else None for folder in boards]
+
+    def _opened(self, path: Path, keep: int) -> LinesFile:
+        file = LinesFile(path, keep)
+        self.stack.callback(file.close)
+        return file
 
     def _board(self, folder: Path | None) -> Any:
         if folder is None:
@@ -302,6 +315,8 @@ class _Loop:
         looks = self._looks()
         stopped = settled = False
         if self.saved_step is None:
+            for r in self.replicas:
+                self._moments(r)
             self._save(time.perf_counter() - started)
         while system.step < config.steps and not (stopped or settled):
             after = system.step + 1
@@ -393,13 +408,13 @@ class _Loop:
 
     def _record(self, balances: list[dict[str, float | None]]) -> list[Record]:
         system = self.system
-        p = system.particles
         figures = self._test_figures()
         added = []
         for r in self.replicas:
             step_size, temperature, weight_decay = system.rates(system.step - 1)[r]
-            lengths = self.ranks.gather(norms(p.outer[r], p.inner[r]).unsqueeze(1), p.width)[:, 0].numpy()
+            lengths = self._moments(r)
             m2, m4 = (float((lengths**k).mean()) for k in (2, 4))
+            energies = self._energies(r, figures[r]["risk"] or 0.0, weight_decay, temperature, m2)
             record = Record(
                 step=system.step,
                 loss=float(self.loss_sum[r]) / self.loss_count,
@@ -410,11 +425,12 @@ class _Loop:
                 weight_decay=weight_decay,
                 **balances[r],  # pyright: ignore[reportArgumentType]
                 **figures[r],  # pyright: ignore[reportArgumentType]
+                **energies,
             )
             self.records[r].append(record)
             if (file := self.metrics[r]) is not None:
                 with _writing(self.folders[r], self.saved_step):
-                    file.append(record)
+                    file.append(record.line())
             if (board := self.boards[r]) is not None:
                 for name, value in asdict(record).items():
                     if value is not None and name != "step":
@@ -423,6 +439,33 @@ class _Loop:
         self.loss_sum.zero_()
         self.loss_count = 0
         return added
+
+    def _moments(self, r: int) -> NDArray[np.float64]:
+        """The norms ‖θ_i‖ (N,) now; their moments go to moments.jsonl."""
+        p = self.system.particles
+        lengths = self.ranks.gather(norms(p.outer[r], p.inner[r]).unsqueeze(1), p.width)[:, 0].numpy()
+        if (file := self.moments[r]) is not None and np.isfinite(lengths).all():
+            with _writing(self.folders[r], self.saved_step):
+                file.append(moment_row(lengths, self.system.step, self.configs[r].seed).line())
+        return lengths
+
+    def _energies(
+        self, r: int, risk: float, weight_decay: float, temperature: float, m2: float
+    ) -> dict[str, float | None]:
+        """energy, entropy and free_energy, the entropy from a fixed subsample of the particles."""
+        p = self.system.particles
+        chosen = torch.from_numpy(subsample_indices(p.width, ENTROPY_SAMPLE))
+        start, count = self.ranks.share(p.width)
+        here = (chosen >= start) & (chosen < start + count)
+        own = (chosen[here] - start).to(p.flat.device)
+        outer = p.outer[r][own] if self.config.outer != "fixed" else p.outer[r][own][:, :0]
+        points = torch.zeros(chosen.numel(), outer.shape[1] + p.columns, dtype=torch.float64)
+        points[here] = torch.cat([outer, p.inner[r][own]], dim=1).double().cpu()
+        points = self.ranks.sum_(points).numpy()
+        if points.shape[0] <= NEIGHBOURS or not np.isfinite(points).all():
+            return {"energy": risk + 0.5 * weight_decay * m2, "entropy": None, "free_energy": None}
+        found = energy_terms(points, risk, weight_decay, temperature, m2=m2)
+        return {"energy": found.energy, "entropy": found.entropy, "free_energy": found.free_energy}
 
     def _test_set(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Fixed Gaussian inputs with noise-free labels, or all samples of a data set."""
@@ -489,7 +532,7 @@ class _Loop:
         advice = (
             f"take a smaller step size (now {rate:g}, try {rate / 8:g})"
             if found is None
-            else f"step size {found:g} instead of {rate:g} stays finite over the same steps"
+            else f"a smaller step size, {found:g} instead of {rate:g}, stays finite over the same steps"
         )
         message = f"the run diverged between steps {since} and {end}: loss or parameters are not finite; {advice}"
         if folder is not None:
@@ -501,15 +544,16 @@ class _Loop:
         """Metrics first, then the state that refers to their length, then what follows from the state."""
         whole = self.system.state()
         sums = self.loss_sum.cpu()
-        for r, (folder, file) in enumerate(zip(self.folders, self.metrics, strict=True)):
-            if folder is None or file is None:
+        files = zip(self.folders, self.metrics, self.moments, strict=True)
+        for r, (folder, metrics, moments) in enumerate(files):
+            if folder is None or metrics is None or moments is None:
                 continue
             config = self.configs[r]
             tensors = {name: self._replica(flat, r) for name, flat in whole.items()}
             tensors["loss.sum"], tensors["loss.count"] = sums[r], torch.tensor(self.loss_count)
             with _writing(folder, self.saved_step):
-                length = file.sync()
-                state = StoredRun(config, self.description, self.system.step, length, seconds, tensors)
+                lengths = metrics.sync(), moments.sync()
+                state = StoredRun(config, self.description, self.system.step, *lengths, seconds, tensors)
                 write_state(folder / STATE, state)
                 write_measure(folder / MEASURE, tensors["particles"], self.task.inputs, self.task.outputs, config)
         self.saved_step = self.system.step

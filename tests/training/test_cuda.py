@@ -50,9 +50,7 @@ def test_a_run_is_that_of_the_cpu_up_to_rounding(activation, options):
         assert there.records[-1].risk == pytest.approx(here.records[-1].risk, rel=tolerance)
 
 
-@pytest.mark.parametrize(
-    ("compute", "tolerance"), [("float32", 2e-4), ("tf32", 2e-2), ("bf16", 5e-2)]
-)
+@pytest.mark.parametrize(("compute", "tolerance"), [("float32", 2e-4), ("tf32", 2e-2), ("bf16", 5e-2)])
 def test_compute_modes(compute, tolerance):
     config = TrainConfig("tanh", **BASE)
     close(train(task(), replace(config, device="cuda", compute=compute)), train(task(), config), tolerance)

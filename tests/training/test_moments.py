@@ -345,7 +345,7 @@ def test_schedules_give_the_run_s_own_horizon(folder, capfd):
 
 
 def test_an_optimizer_that_is_not_langevin_has_no_certificate(folder, capfd):
-    bounded(folder, optimizer="adam")
+    bounded(folder, integrator="adam")
     _, out, _ = run(capfd, "moments", folder, "--json")
     document = json.loads(out)
     assert not document["certificate"]["holds"]

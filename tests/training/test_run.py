@@ -86,7 +86,7 @@ def test_divergence_names_the_step_and_keeps_the_last_good_state(tmp_path):
     config = TrainConfig(
         "relu", width=16, steps=2000, step_size=30.0, weight_decay=0.0, metrics_every=5, checkpoint_every=5
     )
-    message = r"diverged between steps \d+ and \d+.*step size (\S+) instead of 30 stays finite"
+    message = r"diverged between steps \d+ and \d+.*a smaller step size, (\S+) instead of 30, stays finite"
     with pytest.raises(Diverged, match=message) as caught:
         train(task, config, tmp_path)
     assert isinstance(caught.value, InputError)

@@ -182,8 +182,8 @@ def test_classifiers_learn_and_report_accuracy(loss):
     label = (x[:, 0] * x[:, 1] > 0).astype(int)
     y = np.eye(2)[label] if loss == "softmax" else 2.0 * label[:, None] - 1.0
     config = TrainConfig(
-        "tanh", width=200, bias=True, loss=loss, steps=1500, batch=50, step_size=0.5, temperature=0.0, weight_decay=1e-4,
-        metrics_every=1500, init_scale=2.0,
+        "tanh", width=200, bias=True, loss=loss, steps=1500, batch=50, step_size=0.5, temperature=0.0,
+        weight_decay=1e-4, metrics_every=1500, init_scale=2.0,
     )  # fmt: skip
     run = train(ArrayTask(x, y), config)
     last = run.records[-1]
