@@ -68,7 +68,7 @@ class MeanFieldGradient:
         self.activation = activation
         self.block = block
         self.loss = Square() if loss is None else loss
-        self.compute = compute
+        self.compute: Compute = compute
         self.reduce = reduce
         self.width = width
         self._kernel = kernel_for(activation)

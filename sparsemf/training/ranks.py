@@ -37,7 +37,10 @@ class Ranks:
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum over the ranks, in place."""
         if self.count > 1:
-            dist.all_reduce(tensor)
+            there = _where_the_group_works(tensor)
+            dist.all_reduce(there)
+            if there is not tensor:
+                tensor.copy_(there)
         return tensor
 
     def any(self, flag: bool) -> bool:
@@ -48,8 +51,7 @@ class Ranks:
         """The parts (…, n_r, D) of all ranks as (…, total, D) on the CPU; only rank 0's answer is meant to be used."""
         if self.count == 1:
             return local.detach().cpu()
-        if local.device.type != "cpu" and dist.get_backend() != "nccl":
-            local = local.cpu()
+        local = _where_the_group_works(local)
         lengths = [Ranks(r, self.count).share(total)[1] for r in range(self.count)]
         most = max(lengths)
         padded = local.new_zeros(*local.shape[:-2], most, local.shape[-1])
@@ -57,6 +59,11 @@ class Ranks:
         parts = [torch.empty_like(padded) for _ in lengths]
         dist.all_gather(parts, padded)
         return torch.cat([p[..., :n, :] for p, n in zip(parts, lengths, strict=True)], dim=-2).cpu()
+
+
+def _where_the_group_works(tensor: torch.Tensor) -> torch.Tensor:
+    """gloo sums on the CPU, NCCL on the card."""
+    return tensor.cuda() if dist.get_backend() == "nccl" else tensor.cpu()
 
 
 ALONE = Ranks()

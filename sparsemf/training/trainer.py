@@ -187,6 +187,8 @@ def train_replicas(
             if folder is not None and (folder / STATE).exists():
                 raise InputError(f"{folder} already holds a run; resume it or choose another folder")
             kept[i] = _with_threads(task, config, len(configs))
+    # no rank may write before all have looked whether there is a run
+    ranks.any(False)
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, config in enumerate(kept):
         found = stored[i]
@@ -331,7 +333,8 @@ class _Loop:
                 for record in self._record(balances):
                     if progress is not None and self.ranks.first:
                         progress(record, config.steps)
-                settled = after in looks and self._settled(after)
+                # rank 0 decides: after a resume only it has read the earlier records
+                settled = after in looks and self.ranks.any(self.ranks.first and self._settled(after))
             if save_due or stopped or settled:
                 self._save(time.perf_counter() - started)
         status: Status = "stationary" if settled else "complete" if system.step == config.steps else "interrupted"

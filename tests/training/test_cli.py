@@ -1,13 +1,16 @@
 """`sparsemf train` and `sparsemf tasks`: files, documents, exit codes."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from sparsemf_cli.main import cli
 
@@ -128,7 +131,9 @@ def test_help_states_the_defaults(capfd):
     shown = {option.name: option.show_default for option in command.params if hasattr(option, "show_default")}
     for name in ("width", "steps", "sampling", "batch", "init_outer", "precision", "metrics_every", "checkpoint_every"):
         assert shown[name] == str(getattr(config, name))
-    for name in ("test_samples", "block"):
+    for name in ("test_samples", "block", "loss", "huber_delta", "integrator", "friction", "outer", "outer_bound"):
+        assert shown[name] == str(getattr(config, name))
+    for name in ("parametrisation", "anchor_every", "compute"):
         assert shown[name] == str(getattr(config, name))
     for name in ("temperature", "weight_decay", "step_size"):
         first, last = (float(part) for part in shown[name].split(", annealed to "))
@@ -144,3 +149,87 @@ def test_tasks_lists_every_activation(capfd):
     code, out, _ = run(capfd, "tasks")
     assert code == 0
     assert "planted-tanh" in out
+
+
+def test_an_ensemble_trains_seeds_temperatures_and_widths(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = [
+        "--task",
+        "planted-tanh",
+        "--steps",
+        "60",
+        "--metrics-every",
+        "20",
+        "--seed",
+        "3",
+        "-o",
+        "many",
+        "--json",
+    ]
+    lists = ["--replicas", "2", "--temperatures", "1e-3,0.1", "--widths", "8,16"]
+    code, out, err = run(capfd, "train", *options, *lists)
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert len(document["runs"]) == 8
+    assert {(r["seed"], r["temperature"], r["width"]) for r in document["runs"]} == {
+        (seed, heat, width) for seed in (3, 4) for heat in (1e-3, 0.1) for width in (8, 16)
+    }
+    assert [len(document["chains"]), document["chains"][0]["verdict"]["stationary"]] == [4, "no"]
+    assert json.loads((tmp_path / "many" / "ensemble.json").read_text()) == document
+    alone = ["--task", "planted-tanh", "--steps", "60", "--metrics-every", "20", "--seed", "4", "--width", "16"]
+    assert run(capfd, "train", *alone, "--temperature", "0.1", "-o", "one")[0] == 0
+    for file in ("many/n16-t0.1-s4", "one"):
+        assert (tmp_path / file / "run.json").is_file()
+    measures = [load_file(tmp_path / f / "measure.safetensors")["inner"] for f in ("many/n16-t0.1-s4", "one")]
+    np.testing.assert_allclose(*measures, rtol=2e-4, atol=1e-5)
+    code, text, _ = run(capfd, "train", *options[:-1], *lists)  # all done: it only reports
+    assert code == 0
+    assert "n16-t0.1-s4" in text
+    assert run(capfd, "train", *options, "--temperatures", "hot")[0] == 2
+    assert run(capfd, "train", *options, "--replicas", "0")[0] == 2
+
+
+def test_ranks_of_torchrun_change_the_run_by_rounding_only(tmp_path):
+    """Two processes with gloo: 25 particles as 12 + 13."""
+    options = ["--task", "planted-gelu", "--bias", "--width", "25", "--steps", "40", "--metrics-every", "10"]
+    options += ["--precision", "float64", "--integrator", "baoab", "--step-size", "0.1", "--checkpoint-every", "10"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    spread = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    command = ["-m", "sparsemf_cli", "train", *options, "-o", "two", "--json"]
+    done = subprocess.run(
+        [*spread, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["status"], document["environment"]["ranks"]) == ("complete", 2)
+    subprocess.run(
+        [sys.executable, *command[:-2], "one", "--json"], cwd=tmp_path, env=environment, check=True, capture_output=True
+    )
+    one, two = (load_file(tmp_path / name / "measure.safetensors") for name in ("one", "two"))
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=1e-9, atol=1e-12)
+    rows = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two")]
+    for a, b in zip(*rows, strict=True):
+        for key, value in json.loads(a).items():
+            assert json.loads(b)[key] == (None if value is None else pytest.approx(value, rel=1e-8, abs=1e-12)), key
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_classification_from_a_file(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 3))
+    np.savez("points.npz", X=x, y=np.where(x[:, 0] > 0, 1.0, -1.0))
+    options = ["--data", "points.npz", "--activation", "tanh", "--width", "32", "--steps", "300", "-o", "run"]
+    code, out, err = run(capfd, "train", *options, "--loss", "logistic", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["final"]["accuracy"] > 0.9
+    assert json.loads(out)["final"]["rel_error"] is None
+    code, _, err = run(capfd, "train", *options[:-1], "other", "--loss", "softmax")
+    assert code == 4
+    assert "take loss logistic" in err

@@ -1,6 +1,9 @@
 """Whole runs: resume bit for bit, divergence, the files of a run, and that students learn their teachers."""
 
 import json
+import math
+import resource
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +13,8 @@ from safetensors.numpy import load_file
 from sparsemf.exceptions import InputError
 from sparsemf.training import Diverged, Schedule, TrainConfig, stored_run, train
 from sparsemf_datasets import load_task
+from training.killing import killed_run
+from training.support import SilentTask
 
 FILES = ("measure.safetensors", "metrics.jsonl", "state.safetensors")
 
@@ -189,3 +194,71 @@ def test_schedules_reach_the_records():
     config = TrainConfig("relu", width=4, steps=10, metrics_every=1, temperature=Schedule(1.0, 0.1, "linear"))
     run = train(load_task("planted-relu"), config)
     assert [r.temperature for r in run.records] == pytest.approx([1 - 0.09 * k for k in range(10)])
+
+
+def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(tmp_path):
+    """``benchmarks/kills.py`` does it a hundred times."""
+    task = load_task("diabetes")
+    config = TrainConfig(
+        "tanh", width=64, steps=300, checkpoint_every=3, metrics_every=2, threads=1, integrator="baoab", step_size=0.1
+    )
+    train(task, config, tmp_path / "whole")
+    met, _ = killed_run(task, config, tmp_path / "killed", 6, 0, 0.3)
+    assert met > 0
+    for file in (*FILES[:2], "moments.jsonl"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    assert not list((tmp_path / "killed").glob(".*.tmp"))
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_last_good_state(tmp_path):
+    """The files may not grow beyond the first checkpoint's: the next write fails as on a full disk."""
+    task = load_task("planted-relu")
+    config = TrainConfig("relu", width=32, steps=400, metrics_every=1, checkpoint_every=20)
+    folder = tmp_path / "run"
+    train(task, config, folder, interrupt=stop_after(25))
+    limit = max(file.stat().st_size for file in folder.iterdir())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        with pytest.raises(InputError, match=r"cannot write \(File too large\); the state of step \d+ is kept"):
+            train(task, config, folder, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    step = stored_run(folder).step
+    assert 25 <= step < 400
+    finished = train(task, config, folder, resume=True)
+    whole = train(task, config)
+    np.testing.assert_array_equal(finished.network.inner, whole.network.inner)
+
+
+def test_a_run_stops_when_it_is_stationary():
+    config = TrainConfig(
+        "tanh",
+        width=2000,
+        steps=20_000,
+        sampling="full",
+        step_size=0.2,
+        weight_decay=1.0,
+        temperature=0.1,
+        metrics_every=5,
+        until="stationary",
+    )
+    run = train(SilentTask(), config)
+    assert run.status == "stationary"
+    assert 400 <= run.step < 10_000
+    assert run.stationarity.stationary == "yes", run.stationarity.reasons
+    last = run.records[-1]
+    # without data the law is Gaussian: entropy (D/2) log(2πe·variance), known to the estimator's own scatter
+    variance = 0.1 / (1 - 0.1)
+    assert last.entropy == pytest.approx(2 * math.log(2 * math.pi * math.e * variance), abs=0.25)
+    assert last.free_energy == pytest.approx(last.risk + 0.5 * last.m2 - 0.1 * last.entropy, rel=1e-12)
+
+
+def test_moments_of_every_record_and_of_the_start_are_written(tmp_path):
+    config = TrainConfig("tanh", width=50, steps=20, metrics_every=5)
+    run = train(load_task("planted-tanh"), config, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "moments.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 5, 10, 15, 20]
+    assert math.exp(rows[-1]["log_m"][1]) == pytest.approx(run.records[-1].m2, rel=1e-9)

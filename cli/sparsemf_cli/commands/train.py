@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sparsemf.training import Record, Run, Schedule, Task, TrainConfig
+    from sparsemf.training.ensemble import Ensemble
+    from sparsemf.training.ranks import Ranks
 
 _KINDS = ["constant", "linear", "cosine", "exponential"]
 _FRACTION = click.FloatRange(0.0, 1.0)
@@ -48,10 +50,44 @@ def _options(command: Any) -> Any:
         click.option("--activation", metavar="A", help="Activation of the student.  [default: the task's]"),
         click.option("--width", type=int, metavar="N", show_default="1024", help="Number of particles."),
         click.option("--bias/--no-bias", default=None, help="Train biases.  [default: as the task's teacher has]"),
+        click.option(
+            "--loss",
+            type=click.Choice(["square", "huber", "logistic", "softmax"]),
+            show_default="square",
+            help="Loss; logistic and softmax take labels from --data or a data task.",
+        ),
+        click.option("--huber-delta", type=float, metavar="D", show_default="1.0", help="δ of the Huber loss."),
         *_annealed("temperature", "T", "Temperature τ.", "1e-3, annealed to 1e-8"),
         *_annealed("weight-decay", "L", "Weight decay λ.", "3e-2, annealed to 1e-5"),
         *_annealed("step-size", "E", "Step size η of the mean-field update.", "0.3, annealed to 0.03"),
+        click.option(
+            "--integrator",
+            type=click.Choice(["euler", "baoab", "adam"]),
+            show_default="euler",
+            help="Euler-Maruyama, underdamped Langevin, or Adam (which samples no stated law).",
+        ),
+        click.option("--friction", type=float, metavar="G", show_default="1.0", help="Friction γ of baoab."),
         click.option("--steps", type=int, metavar="K", show_default="20000", help="Number of updates."),
+        click.option(
+            "--until-stationary",
+            "until",
+            flag_value="stationary",
+            default=None,
+            help="Stop when found stationary; --steps is then the budget.",
+        ),
+        click.option(
+            "--outer",
+            type=click.Choice(["trained", "bounded", "fixed"]),
+            show_default="trained",
+            help="Outer weights; bounded: a = B·tanh(α/B).",
+        ),
+        click.option("--outer-bound", type=float, metavar="B", show_default="10.0", help="Bound of --outer bounded."),
+        click.option(
+            "--parametrisation",
+            type=click.Choice(["mean-field", "standard", "ntk"]),
+            show_default="mean-field",
+            help="μP, or what it is compared with.",
+        ),
         click.option(
             "--sampling",
             type=click.Choice(["auto", "fresh", "minibatch", "full"]),
@@ -59,11 +95,25 @@ def _options(command: Any) -> Any:
             help="Fresh Gaussian inputs, epochs of minibatches, or all samples in each step.",
         ),
         click.option("--batch", type=int, metavar="B", show_default="128", help="Samples a step."),
+        click.option(
+            "--anchor-every",
+            type=int,
+            metavar="K",
+            show_default="0",
+            help="Control variate of minibatches: steps between full gradients; 0: none.",
+        ),
         click.option("--samples", type=int, metavar="n", help="Size of the training set drawn from a Gaussian task."),
         click.option(
-            "--init-outer", type=click.Choice(["sign", "gaussian"]), show_default="gaussian", help="Law of a."
+            "--init-outer", type=click.Choice(["sign", "gaussian", "one"]), show_default="gaussian", help="Law of a."
         ),
         click.option("--init-scale", type=float, show_default="1", help="Standard deviation of w, times √d."),
+        click.option("--init-tail", type=int, metavar="NU", help="Student initialisation of that many degrees."),
+        click.option(
+            "--compute",
+            type=click.Choice(["float32", "tf32", "bf16"]),
+            show_default="float32",
+            help="Operands of matrix products on CUDA.",
+        ),
         click.option(
             "--precision", type=click.Choice(["float32", "float64"]), show_default="float32", help="Arithmetic."
         ),
@@ -75,6 +125,10 @@ def _options(command: Any) -> Any:
         click.option(
             "--block", type=int, metavar="n", show_default="4194304", help="Pre-activations in memory at a time."
         ),
+        click.option("--replicas", type=int, metavar="R", help="Ensemble: seeds S … S + R − 1, in RUN/*/."),
+        click.option("--temperatures", metavar="T,T,…", help="Ensemble over these constant temperatures."),
+        click.option("--widths", metavar="N,N,…", help="Ensemble over these widths."),
+        click.option("--tensorboard", metavar="DIR/", help="Write TensorBoard's event files too (extra tensorboard)."),
         click.option("-o", "--output", "folder", metavar="RUN/", help="Folder of the run; made if needed."),
         click.option("--resume", metavar="RUN/", help="Continue this run from its last checkpoint."),
     ]
@@ -93,13 +147,15 @@ def train(
     data: str | None,
     folder: str | None,
     resume: str | None,
+    tensorboard: str | None,
     **options: Any,
 ) -> None:
     """Train a long-time μP measure by noisy gradient descent in the mean-field scaling.
 
-    f(x) = (1/N) Σ a_i σ(⟨w_i, x⟩ + b_i), square loss, weight decay L, temperature T.  Writes RUN/measure.safetensors,
-    RUN/metrics.jsonl and RUN/run.json.  A value given for --temperature, --weight-decay or --step-size is held constant
-    unless its --…-final is given too.
+    f(x) = (1/N) Σ a_i σ(⟨w_i, x⟩ + b_i), weight decay L, temperature T.  Writes RUN/measure.safetensors,
+    RUN/metrics.jsonl, RUN/moments.jsonl and RUN/run.json.  A value given for --temperature, --weight-decay or
+    --step-size is held constant unless its --…-final is given too.  With --replicas, --temperatures or --widths all
+    of them are trained in one go, a run's folder each in RUN/.  Under `torchrun` the particles are spread over ranks.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None:
@@ -115,20 +171,104 @@ def train(
 
     from sparsemf.training import stored_run
 
+    lists = None
     if resume is not None:
         stored = stored_run(resume)
         config, where = stored.config, Path(resume)
         task = _stored_task(stored.task, data)
     else:
         task = _task(task_name, data, settings)
+        lists = _lists(given)
         config, where = _config(task, given, output), Path(folder or "")
-    run = _run(task, config, where, resume is not None, output)
+    if lists is not None:
+        if tensorboard is not None:
+            raise click.UsageError("--tensorboard goes with a single run")
+        _train_ensemble(task, config, where, lists, output)
+        return
+    from sparsemf.training.ranks import ranks_of_environment
+
+    with ranks_of_environment(config.device) as ranks:
+        run = _run(task, config, where, resume is not None, output, ranks, tensorboard)
+        speaks = ranks.first
+    if not speaks:
+        return
     if run.status == "interrupted":
         raise Interrupted(f"state saved in {where} at step {run.step}; continue with: sparsemf train --resume {where}")
     emit(output, run.to_document(), lambda console: _render(console, run))
 
 
-def _run(task: Task, config: TrainConfig, where: Path, resume: bool, output: OutputOptions) -> Run:
+def _lists(given: dict[str, Any]) -> dict[str, list[Any]] | None:
+    """Take the lists of an ensemble out of ``given``; None when there is none."""
+    replicas, heats, widths = (given.pop(name, None) for name in ("replicas", "temperatures", "widths"))
+    if replicas is None and heats is None and widths is None:
+        return None
+    if replicas is not None and replicas < 1:
+        raise click.UsageError(f"--replicas: expected a number ≥ 1, got {replicas}")
+
+    def parsed(text: str | None, kind: Any, flag: str) -> list[Any]:
+        try:
+            return [] if text is None else [kind(part) for part in text.split(",")]
+        except ValueError:
+            raise click.UsageError(f"--{flag}: expected numbers separated by commas, got {text}") from None
+
+    return {
+        "replicas": list(range(replicas or 1)),
+        "temperatures": parsed(heats, float, "temperatures"),
+        "widths": parsed(widths, int, "widths"),
+    }
+
+
+def _train_ensemble(
+    task: Task, config: TrainConfig, where: Path, lists: dict[str, list[Any]], output: OutputOptions
+) -> None:
+    from sparsemf.training.ensemble import train_ensemble
+
+    with progress(output) as display, _stop_on_interrupt() as stopped:
+        bar = display.add_task(f"{task.name} · {config.activation} · ensemble", total=config.steps)
+        ensemble = train_ensemble(
+            task,
+            config,
+            where,
+            seeds=[config.seed + r for r in lists["replicas"]],
+            temperatures=lists["temperatures"],
+            widths=lists["widths"],
+            resume=True,
+            progress=lambda record, _: display.update(bar, completed=record.step),
+            interrupt=lambda: bool(stopped),
+        )
+    if ensemble.interrupted:
+        raise Interrupted(f"state saved in {where}; continue with the same command")
+    emit(output, ensemble.to_document(), lambda console: _render_ensemble(console, ensemble))
+
+
+def _render_ensemble(console: Console, ensemble: Ensemble) -> None:
+    from rich.table import Table
+
+    table = Table("run", "error or accuracy", "risk", "stationary")
+    for run, folder in zip(ensemble.runs, ensemble.folders, strict=True):
+        last = run.records[-1]
+        table.add_row(folder.name, _quality(last), f"{last.risk:.3e}", run.stationarity.stationary)
+    console.print(table)
+    for width, heat, verdict in ensemble.chains:
+        if verdict is not None:
+            console.print(f"N = {width}, τ = {heat.initial:g}: chains stationary and of one law: {verdict.stationary}")
+            for reason in verdict.reasons:
+                console.print(f"  - {reason}")
+
+
+def _quality(record: Record) -> str:
+    return f"{record.rel_error:.2e}" if record.rel_error is not None else f"{record.accuracy:.4f}"
+
+
+def _run(
+    task: Task,
+    config: TrainConfig,
+    where: Path,
+    resume: bool,
+    output: OutputOptions,
+    ranks: Ranks,
+    tensorboard: str | None,
+) -> Run:
     from sparsemf.training import train as train_core
 
     with progress(output) as display, _stop_on_interrupt() as stopped:
@@ -136,11 +276,20 @@ def _run(task: Task, config: TrainConfig, where: Path, resume: bool, output: Out
 
         def show(record: Record, steps: int) -> None:
             del steps
-            display.update(bar, completed=record.step, description=f"{task.name} · error {record.rel_error:.2e}")
+            display.update(bar, completed=record.step, description=f"{task.name} · {_quality(record)}")
 
         if resume:
             say(output, f"continuing {where}")
-        return train_core(task, config, where, resume=resume, progress=show, interrupt=lambda: bool(stopped))
+        return train_core(
+            task,
+            config,
+            where,
+            resume=resume,
+            progress=show,
+            interrupt=lambda: bool(stopped),
+            ranks=ranks,
+            tensorboard=tensorboard,
+        )
 
 
 def _refuse(given: dict[str, Any], why: str) -> None:
@@ -238,9 +387,12 @@ def _stop_on_interrupt() -> Iterator[list[int]]:
 def _render(console: Console, run: Run) -> None:
     last = run.records[-1]
     console.print(f"{run.directory}: {run.network}")
+    quality = "relative error" if last.rel_error is not None else "accuracy"
     console.print(
-        f"step {run.step}, {run.seconds:.1f} s · relative error {last.rel_error:.2e} · loss {last.loss:.2e} · "
+        f"step {run.step}, {run.seconds:.1f} s · {quality} {_quality(last)} · loss {last.loss:.2e} · "
         f"m₂ {last.m2:.3g} · m₄ {last.m4:.3g}"
     )
+    if run.config.integrator == "adam":
+        console.print("adam: the preconditioned chain samples no stated law")
     verdict = run.stationarity
     console.print(f"stationary: {verdict.stationary}" + "".join(f"\n  - {reason}" for reason in verdict.reasons))
