@@ -99,6 +99,9 @@ def _axpy(target: torch.Tensor, scale: Sequence[float], other: torch.Tensor, fac
 class Euler(Integrator):
     """Euler-Maruyama."""
 
+    _rates_there: tuple[list[Rates], torch.Tensor] | None = None
+    _seeds_there: torch.Tensor | None = None
+
     def update(
         self, step: int, rates: Sequence[Rates], gradient: torch.Tensor, evaluate: Callable[[], torch.Tensor]
     ) -> None:
@@ -123,10 +126,16 @@ class Euler(Integrator):
             return False
         from sparsemf.training.triton_kernels import langevin
 
-        eta, tau, decay = (torch.tensor(v, dtype=torch.float32, device=p.flat.device) for v in zip(*rates, strict=True))
-        seeds = torch.tensor(p.seeds, dtype=torch.int64, device=p.flat.device)
+        # one copy to the card for each change of the rates: a step of a small system is bound by its launches
+        if self._rates_there is None or self._rates_there[0] != list(rates):
+            there = torch.tensor(rates, dtype=torch.float32).T.contiguous().to(p.flat.device, non_blocking=True)
+            self._rates_there = list(rates), there
+        if self._seeds_there is None:
+            self._seeds_there = torch.tensor(p.seeds, dtype=torch.int64, device=p.flat.device)
         grads = p.split(gradient)
-        langevin(p.outer, p.inner, *grads, None, seeds, p.first[0], step, int(Stream.NOISE), eta, tau, decay)
+        eta, tau, decay = self._rates_there[1]
+        seeds, stream = self._seeds_there, int(Stream.NOISE)
+        langevin(p.outer, p.inner, *grads, None, seeds, p.first[0], step, stream, eta, tau, decay)
         return True
 
 
