@@ -96,8 +96,12 @@ def best_rate(log_rates: Array, losses: Array) -> Optimum:
     for equal distances within half of one.  Where the loss still falls at the last rate that does not diverge there
     is no parabola (+∞ is no ordinate), and that rate is taken.
     """
-    x, y = np.asarray(log_rates, dtype=np.float64), typical_losses(losses)
-    if not np.isfinite(y).any():
+    return _minimum(np.asarray(log_rates, dtype=np.float64), typical_losses(losses))
+
+
+def _minimum(x: Array, y: Array) -> Optimum:
+    """:func:`best_rate` of mean log losses ``y`` (rates,)."""
+    if not (y < math.inf).any():
         return Optimum(math.nan, "none", (math.nan, math.nan))
     i = int(np.argmin(y))
     low = x[i] if i == 0 else 0.5 * (x[i] + x[i - 1])
@@ -105,7 +109,7 @@ def best_rate(log_rates: Array, losses: Array) -> Optimum:
     bounds = (float(low), float(high))
     if i in (0, x.size - 1):
         return Optimum(float(x[i]), "open", bounds)
-    if not (math.isfinite(y[i - 1]) and math.isfinite(y[i + 1])):
+    if not np.isfinite(y[i - 1 : i + 2]).all():
         return Optimum(float(x[i]), "edge", bounds)
     left, right = x[i] - x[i - 1], x[i + 1] - x[i]
     rise_left, rise_right = y[i - 1] - y[i], y[i + 1] - y[i]
@@ -267,9 +271,10 @@ def slope_of_best_rates(sweeps: Sequence[Sweep], seed: int) -> tuple[Slope, list
 def _replicates(sweep: Sweep, rng: np.random.Generator) -> Array:
     """log η* of bootstrap samples of the seeds, (BOOTSTRAP,)."""
     x, count = np.log(sweep.rates), sweep.losses.shape[1]
+    typical = typical_losses(sweep.losses[:, rng.integers(0, count, (BOOTSTRAP, count))])
     found = np.empty(BOOTSTRAP)
     for b in range(BOOTSTRAP):
-        optimum = best_rate(x, sweep.losses[:, rng.integers(0, count, count)])
+        optimum = _minimum(x, typical[:, b])
         found[b] = optimum.log_rate if optimum.how == "parabola" else rng.uniform(*optimum.bounds)
     return found
 

@@ -108,11 +108,16 @@ class Slope:
             return "stable"
         return "drifts" if self.high < -TOLERANCE or self.low > TOLERANCE else "undecided"
 
-    def agrees(self, predicted: float) -> bool:
-        """Whether the prediction lies in the interval widened by :data:`TOLERANCE` (corrections of finite N)."""
+    def agrees(self, predicted: float) -> bool | None:
+        """Whether the prediction lies in the interval widened by :data:`TOLERANCE` (corrections of finite N).
+
+        None where the interval is too wide to tell exponents apart that differ by 1/2.
+        """
         if self.low is None or self.high is None:
+            return None
+        if not self.low - TOLERANCE <= predicted <= self.high + TOLERANCE:
             return False
-        return self.low - TOLERANCE <= predicted <= self.high + TOLERANCE
+        return True if self.high - self.low <= 0.5 else None
 
     def to_dict(self) -> dict[str, Any]:
         return {"slope": self.value, "interval": [self.low, self.high]}
