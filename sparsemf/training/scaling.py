@@ -200,7 +200,7 @@ class RateSlope:
         if s.value is None or s.low is None or s.high is None:
             return f"{self.parametrisation}: no best learning rate was found at two widths"
         factor = math.exp(abs(s.value) * math.log(last / first))
-        fitted = f"N^{s.value:+.2f} (95 %: {s.low:+.2f} to {s.high:+.2f})"
+        fitted = f"N^{_signed(s.value)} (95 %: {_signed(s.low)} to {_signed(s.high)})"
         span = f"over N = {first} to {last}"
         if s.verdict == "stable":
             return f"{self.parametrisation}: the best learning rate is stable, {fitted}; a factor {factor:.2g} {span}"
@@ -402,6 +402,11 @@ def _warnings(rates: Sequence[RateSlope]) -> list[str]:
             elif how == "none":
                 found.append(f"{rate.parametrisation}, N = {width}: every rate diverged")
     return found
+
+
+def _signed(value: float) -> str:
+    """Two decimals with a sign, and no −0.00."""
+    return f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _exp(value: float | None) -> float | None:

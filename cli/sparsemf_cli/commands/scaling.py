@@ -175,8 +175,8 @@ def summary(document: dict[str, Any]) -> list[str]:
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value + 0.0:+.2f}" if value else "0"
+    return "–" if value is None else f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _interval(ends: list[float | None]) -> str:
-    return "–" if ends[0] is None or ends[1] is None else f"{ends[0]:+.2f} … {ends[1]:+.2f}"
+    return "–" if ends[0] is None or ends[1] is None else f"{_signed(ends[0])} … {_signed(ends[1])}"

@@ -116,9 +116,9 @@ def _losses(drawing: Drawing, document: Mapping[str, Any], name: str, column: in
         means = [(r, _mean(v)) for r, v in zip(sweep["rates"], sweep["losses"], strict=True)]
         points = [(r, v) for r, v in means if v is not None and v <= y.high]
         drawing.path([(x(r), y(v)) for r, v in points], f"curve {shade}")
-        if points and i in (0, len(sweeps) - 1):
-            best = min(points, key=lambda p: p[1])
-            drawing.text(x(best[0]), y(best[1]) + 14.0, f"N = {sweep['width']}", "tick", anchor="middle")
+    if sweeps:
+        words = f"light: N = {sweeps[0]['width']}, dark: N = {sweeps[-1]['width']}"
+        drawing.text(x.end, top - 8.0, words, "tick", anchor="end")
 
 
 def _best(drawing: Drawing, document: Mapping[str, Any], names: Sequence[str], width: float) -> None:
@@ -143,7 +143,7 @@ def _best(drawing: Drawing, document: Mapping[str, Any], names: Sequence[str], w
         line = [(n, first["rate"] * (n / first["width"]) ** rate["predicted"]) for n in sorted(set(widths))]
         drawing.path([(x(n), y(v)) for n, v in line if y.low <= v <= y.high], "theory")
         words = _TITLES[rate["parametrisation"]]
-        measured = "–" if rate["slope"] is None else f"N^{rate['slope']:+.2f}"
+        measured = "–" if rate["slope"] is None else f"N^{round(rate['slope'], 2) + 0.0:+.2f}"
         drawing.text(width - 236.0, 2 * _HEIGHT + 44.0 + 40.0 * place, words, f"c{i}")
         line_two = f"{measured} ({rate['verdict']}), theory N^{rate['predicted']:g}"
         drawing.text(width - 236.0, 2 * _HEIGHT + 60.0 + 40.0 * place, line_two, "tick")
