@@ -1,7 +1,7 @@
 """The best learning rate of one width: a ladder of rates and seeds that move as replicas of one system.
 
-Rates are 2^{k/2} for integers k.  Even k, a factor 2 apart, are tried first; while the smallest loss lies at an end,
-the ladder grows there.  Then the odd neighbours of the best one halve the distance to √2.
+Rates are 2^{k/2} for integers k.  Even k, a factor 2 apart, are tried first; while the smallest loss lies within a
+factor 2 of an end, the ladder grows there, so that one lucky rate does not end the search.  Then the odd neighbours of the best one halve the distance to √2.
 """
 
 from __future__ import annotations
@@ -140,16 +140,16 @@ def searched(losses_at: Callable[[list[int]], Array], low: int, high: int) -> tu
         best = rungs[int(np.argmin(typical))] if np.isfinite(typical).any() else None
         if best is None:
             wanted = range(rungs[0] - 8, rungs[0], 2)
-        elif best == rungs[0]:
-            wanted = range(best - 4, best, 2)
-        elif best == rungs[-1]:
-            wanted = range(best + 2, best + 5, 2)
+        elif best - rungs[0] < 4:
+            wanted = range(best - 4, rungs[0], 2)
+        elif rungs[-1] - best < 4:
+            wanted = range(rungs[-1] + 2, best + 5, 2)
         else:
             look((best - 1, best + 1))
             break
         wanted = [k for k in wanted if least <= k <= most]
         if not wanted:
-            break
+            break  # reported as "open" when the best rate is the last one
         look(wanted)
     rungs = sorted(known)
     return rungs, np.stack([known[k] for k in rungs])

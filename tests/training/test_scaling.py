@@ -193,6 +193,17 @@ def test_the_ladder_reaches_the_optimum_from_anywhere(optimum):
     assert {optimum - 1, optimum, optimum + 1} <= set(rungs)
 
 
+def test_one_lucky_rate_does_not_end_the_search():
+    def losses_at(rungs):
+        k = np.array(rungs, dtype=float)
+        y = 0.05 * (k + 12) ** 2
+        lucky = np.where(k == -2, 0.05 * 8**2 - 0.01, y)  # a little below its left neighbour −4, the end
+        return np.exp(lucky)[:, None] * np.ones(2)
+
+    rungs, losses = searched(losses_at, -4, 6)
+    assert best_rate(np.array(rungs) / 2, losses).log_rate == pytest.approx(-6.0, abs=1e-9)
+
+
 def test_a_ladder_without_an_optimum_ends():
     rungs, losses = searched(lambda rungs: np.full((len(rungs), 2), np.inf), 0, 4)
     assert rungs[0] == -120
