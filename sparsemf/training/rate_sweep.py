@@ -1,7 +1,8 @@
 """The best learning rate of one width: a ladder of rates and seeds that move as replicas of one system.
 
 Rates are 2^{k/2} for integers k.  Even k, a factor 2 apart, are tried first; while the smallest loss lies within a
-factor 2 of an end, the ladder grows there, so that one lucky rate does not end the search.  Then the odd neighbours of the best one halve the distance to √2.
+factor 2 of an end, the ladder grows there, so that one lucky rate does not end the search.  Then the odd neighbours of
+the best one halve the distance to √2.
 """
 
 from __future__ import annotations
