@@ -63,11 +63,13 @@ class System:
         self._losses = torch.zeros(len(configs), dtype=self.like.dtype, device=device)
 
     def _streams(self) -> list[Batches]:
-        """One stream where all replicas see the same samples, else one each."""
+        """One stream where all replicas see the same samples, else one for each seed."""
         shared = self.config.sampling == "full" and self.task.data is not None
         if shared or len({c.seed for c in self.configs}) == 1:
             return [make_batches(self.task, self.config, self.like)]
-        return [make_batches(self.task, c, self.like) for c in self.configs]
+        own = {c.seed: c for c in self.configs}
+        streams = {seed: make_batches(self.task, c, self.like) for seed, c in own.items()}
+        return [streams[c.seed] for c in self.configs]
 
     def start(self) -> None:
         """The initial state of step 0."""
@@ -101,7 +103,8 @@ class System:
 
     def batch(self, step: int) -> Batch:
         """x̃ (R or 1, B, k) and y (R or 1, B, m) of update ``step``."""
-        return _stacked([stream.at(step) for stream in self.batches])
+        drawn = {stream: stream.at(step) for stream in dict.fromkeys(self.batches)}
+        return _stacked([drawn[stream] for stream in self.batches])
 
     def losses(self) -> torch.Tensor:
         """R_N (R,) on the next update's own batch; ``gradient`` then holds the estimate of N∇R_N there."""

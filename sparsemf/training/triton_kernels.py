@@ -96,6 +96,26 @@ def _elementwise(
 
 
 @jit
+def _high(v):
+    """``v`` without its last 13 bits: what tf32 holds."""
+    return (v.to(tl.uint32, bitcast=True) & 0xFFFFE000).to(tl.float32, bitcast=True)
+
+
+@jit
+def _product(a, b, total, PRECISION: tl.constexpr):
+    """total + a·b.  "three": a_h b_h + a_h b_l + a_l b_h in tf32 with a = a_h + a_l, b alike; a_l b_l is 2⁻²² of it.
+
+    By hand, because Triton 3.6 compiled its own "tf32x3" to illegal accesses and wrong gradients (seen on an H200).
+    """
+    if PRECISION == "three":
+        a_high, b_high = _high(a), _high(b)
+        total = tl.dot(a - a_high, b_high, total, input_precision="tf32")
+        total = tl.dot(a_high, b - b_high, total, input_precision="tf32")
+        return tl.dot(a_high, b_high, total, input_precision="tf32")
+    return tl.dot(a, b, total, input_precision=PRECISION)
+
+
+@jit
 def _forward(
     outer,  # (R, N, m), m = 1, or (R, N, M)
     inner,  # (R, N, K + TAIL)
@@ -145,10 +165,10 @@ def _forward(
         live = local < last - start
         w_at = inner + base * KP + local[:, None] * KP
         w = tl.load(w_at + tl.arange(0, K)[None, :], mask=live[:, None], other=0.0)
-        z = tl.dot(xt, tl.trans(w), input_precision=PRECISION)
+        z = _product(xt, tl.trans(w), tl.zeros((ROWS, COLUMNS), tl.float32), PRECISION)
         if TAIL > 0:
             w_tail = tl.load(w_at + K + tl.arange(0, TAIL)[None, :], mask=live[:, None], other=0.0)
-            z = tl.dot(xt_tail, tl.trans(w_tail), z, input_precision=PRECISION)
+            z = _product(xt_tail, tl.trans(w_tail), z, PRECISION)
         value, _ = sigma(z, SIGMA, P, Q, S, T, FAST)
         # a = 0 past the width: whatever σ(0) is, it does not count
         if M == 1:
@@ -156,7 +176,7 @@ def _forward(
             total += tl.sum(value * a[None, :], axis=1)
         else:
             a = tl.load(outer + base * M + local[:, None] * M + tl.arange(0, M)[None, :], mask=live[:, None], other=0.0)
-            total = tl.dot(value.to(a.dtype), a, total, input_precision=PRECISION)
+            total = _product(value.to(a.dtype), a, total, PRECISION)
 
     part = (split * tl.num_programs(2) + replica) * samples
     if M == 1:
@@ -235,10 +255,10 @@ def _backward(
         there = lane < last - b
         x_at = x + replica * x_stride + (b + lane)[:, None] * KP
         xt = tl.load(x_at + tl.arange(0, K)[None, :], mask=there[:, None], other=0.0)
-        z = tl.dot(w, tl.trans(xt), input_precision=PRECISION)
+        z = _product(w, tl.trans(xt), tl.zeros((COLUMNS, ROWS), tl.float32), PRECISION)
         if TAIL > 0:
             xt_tail = tl.load(x_at + K + tl.arange(0, TAIL)[None, :], mask=there[:, None], other=0.0)
-            z = tl.dot(w_tail, tl.trans(xt_tail), z, input_precision=PRECISION)
+            z = _product(w_tail, tl.trans(xt_tail), z, PRECISION)
         value, slope = sigma(z, SIGMA, P, Q, S, T, FAST)
         # r = 0 past the last sample: whatever σ(0) is, it does not count
         if M == 1:
@@ -249,22 +269,22 @@ def _backward(
         else:
             r_at = residual + (replica * samples + b + lane)[:, None] * M + tl.arange(0, M)[None, :]
             r = tl.load(r_at, mask=there[:, None], other=0.0)
-            ga = tl.dot(value.to(r.dtype), r, ga, input_precision=PRECISION)
-            slope = slope * tl.dot(a, tl.trans(r), input_precision=PRECISION)
+            ga = _product(value.to(r.dtype), r, ga, PRECISION)
+            slope = slope * _product(a, tl.trans(r), tl.zeros((COLUMNS, ROWS), tl.float32), PRECISION)
         s = slope.to(xt.dtype)
         if TURNED:
             # the matrix units read 32-bit operands along the summed axis only: the samples, here
             t_at = turned + replica * turned_stride + (b + lane)[None, :]
             length = tl.cdiv(samples, ALIGNED) * ALIGNED
             t = tl.load(t_at + tl.arange(0, K)[:, None] * length, mask=there[None, :], other=0.0)
-            gw = tl.dot(s, tl.trans(t), gw, input_precision=PRECISION)
+            gw = _product(s, tl.trans(t), gw, PRECISION)
             if TAIL > 0:
                 t = tl.load(t_at + (K + tl.arange(0, TAIL))[:, None] * length, mask=there[None, :], other=0.0)
-                gw_tail = tl.dot(s, tl.trans(t), gw_tail, input_precision=PRECISION)
+                gw_tail = _product(s, tl.trans(t), gw_tail, PRECISION)
         else:
-            gw = tl.dot(s, xt, gw, input_precision=PRECISION)
+            gw = _product(s, xt, gw, PRECISION)
             if TAIL > 0:
-                gw_tail = tl.dot(s, xt_tail, gw_tail, input_precision=PRECISION)
+                gw_tail = _product(s, xt_tail, gw_tail, PRECISION)
 
     part = (split * tl.num_programs(2) + replica) * particles + start
     there = start + local < particles
@@ -290,22 +310,18 @@ def _backward(
 
 _MODES: dict[str, tuple[torch.dtype, str, bool]] = {
     # IEEE products leave the matrix units idle: measured, 335 ms a step against 19 ms of tf32
-    "float32": (torch.float32, "tf32x3", False),
+    "float32": (torch.float32, "three", False),
     "tf32": (torch.float32, "tf32", not INTERPRETED),
     # the interpreter multiplies the bit patterns of bf16
     "bf16": (torch.float32 if INTERPRETED else torch.bfloat16, "tf32", not INTERPRETED),
 }
 
 
-def padded_columns(columns: int, compute: Compute) -> tuple[int, int]:
-    """(K, tail), powers of two with K + tail ≥ ``columns``: 65 → (64, 16), not 128; K ≥ 16, and tail is 0 or ≥ 16.
-
-    Without a tail for float32: Triton 3.6 compiles the backward kernel with a tail of three-fold tf32 products to an
-    illegal access (seen on an H200).
-    """
+def padded_columns(columns: int) -> tuple[int, int]:
+    """(K, tail), powers of two with K + tail ≥ ``columns``: 65 → (64, 16), not 128; K ≥ 16, and tail is 0 or ≥ 16."""
     whole = max(16, triton.next_power_of_2(columns))
     half = whole // 2
-    if compute != "float32" and half >= 16 and columns > half:
+    if half >= 16 and columns > half:
         tail = max(16, triton.next_power_of_2(columns - half))
         if tail < half:
             return half, tail
@@ -393,7 +409,7 @@ def predictions(
     samples, columns = x.shape[-2:]
     formula = _form(activation, columns, outputs)
     dtype, precision, fast = _mode(compute)
-    k, tail = padded_columns(columns, compute)
+    k, tail = padded_columns(columns)
     m = padded_outputs(outputs)
     rows, cols, warps, stages = tiles or default_tiles(False, columns, compute)
     blocks = triton.cdiv(samples, rows)
@@ -445,7 +461,7 @@ def gradients(
     samples, columns = x.shape[-2:]
     formula = _form(activation, columns, outputs)
     dtype, precision, fast = _mode(compute)
-    k, tail = padded_columns(columns, compute)
+    k, tail = padded_columns(columns)
     m = padded_outputs(outputs)
     rows, cols, warps, stages = tiles or default_tiles(True, columns, compute)
     blocks = triton.cdiv(particles, cols)
@@ -456,7 +472,7 @@ def gradients(
     if splits > 1:
         parts = tuple(part.new_empty((splits, *part.shape)) for part in parts)
     x_operand = _operand(x, k + tail, dtype)
-    turned = _turned(x_operand) if dtype == torch.float32 and precision != "ieee" else None
+    turned = _turned(x_operand) if dtype == torch.float32 else None
     shared = x.dim() == 2
     _backward[(blocks, splits, replicas)](
         outer.contiguous() if m == 1 else _operand(outer, m, dtype),

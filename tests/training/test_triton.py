@@ -130,13 +130,12 @@ def test_default_tiles_and_no_mask():
 
 
 def test_padding_of_columns():
-    assert [kernels.padded_columns(k, "tf32") for k in (1, 16, 17, 33, 64, 65, 96, 97, 129, 256)] == [
+    assert [kernels.padded_columns(k) for k in (1, 16, 17, 33, 64, 65, 96, 97, 129, 256)] == [
         (16, 0), (16, 0), (32, 0), (32, 16), (64, 0), (64, 16), (64, 32), (128, 0), (128, 16), (256, 0),
     ]  # fmt: skip
     for k in range(1, kernels.LARGEST_COLUMNS + 1):
-        whole, tail = kernels.padded_columns(k, "bf16")
+        whole, tail = kernels.padded_columns(k)
         assert k <= whole + tail <= max(16, 2 * k)
-        assert kernels.padded_columns(k, "float32")[1] == 0
 
 
 def test_what_is_not_supported():
