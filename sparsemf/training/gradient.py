@@ -122,7 +122,7 @@ class MeanFieldGradient:
         if self._on_device(outer, inner):
             from sparsemf.training import triton_kernels
 
-            f = triton_kernels.predictions(outer, inner, x, None, self.activation, self.compute)
+            f = triton_kernels.predictions(outer, inner, _shared(x), None, self.activation, self.compute)
         else:
             f = outer.new_zeros(outer.shape[0], x.shape[1], outer.shape[2])
             for r in range(outer.shape[0]):
@@ -159,7 +159,8 @@ class MeanFieldGradient:
         losses = self.loss.residual_(f, y)
         samples = x.shape[1]
         f.div_(samples)
-        triton_kernels.gradients(outer, inner, x, f, None, self.activation, self.compute, grad_outer, grad_inner)
+        sigma = self.activation
+        triton_kernels.gradients(outer, inner, _shared(x), f, None, sigma, self.compute, grad_outer, grad_inner)
         return losses / samples
 
     def _spread(
@@ -321,6 +322,11 @@ class MeanFieldGradient:
         torch.mm(x, inner.T, out=value)
         self._kernel(value, slope)
         return value, slope
+
+
+def _shared(x: torch.Tensor) -> torch.Tensor:
+    """Samples that all replicas share, as the kernels want them: (B, k)."""
+    return x[0] if x.shape[0] == 1 else x
 
 
 def _finish(transposed: torch.Tensor, outer: torch.Tensor, grad_inner: torch.Tensor) -> None:

@@ -97,13 +97,13 @@ def _elementwise(
 
 @jit
 def _high(v):
-    """``v`` without its last 13 bits: what tf32 holds."""
-    return (v.to(tl.uint32, bitcast=True) & 0xFFFFE000).to(tl.float32, bitcast=True)
+    """``v`` rounded to the 11 significant bits that tf32 holds: the rest is signed and below 2⁻¹² of it."""
+    return ((v.to(tl.uint32, bitcast=True) + 0x1000) & 0xFFFFE000).to(tl.float32, bitcast=True)
 
 
 @jit
 def _product(a, b, total, PRECISION: tl.constexpr):
-    """total + a·b.  "three": a_h b_h + a_h b_l + a_l b_h in tf32 with a = a_h + a_l, b alike; a_l b_l is 2⁻²² of it.
+    """total + a·b.  "three": a_h b_h + a_h b_l + a_l b_h in tf32 with a = a_h + a_l, b alike; a_l b_l is below 2⁻²⁴.
 
     By hand, because Triton 3.6 compiled its own "tf32x3" to illegal accesses and wrong gradients (seen on an H200).
     """
@@ -111,8 +111,10 @@ def _product(a, b, total, PRECISION: tl.constexpr):
         a_high, b_high = _high(a), _high(b)
         total = tl.dot(a - a_high, b_high, total, input_precision="tf32")
         total = tl.dot(a_high, b - b_high, total, input_precision="tf32")
-        return tl.dot(a_high, b_high, total, input_precision="tf32")
-    return tl.dot(a, b, total, input_precision=PRECISION)
+        total = tl.dot(a_high, b_high, total, input_precision="tf32")
+    else:
+        total = tl.dot(a, b, total, input_precision=PRECISION)
+    return total
 
 
 @jit

@@ -77,9 +77,10 @@ def test_resume_is_within_rounding(tmp_path):
     close(train(task(), config, tmp_path / "run", resume=True), train(task(), config), 1e-5)
 
 
-def test_replicas_move_together():
+@pytest.mark.parametrize("seed", [0, 3])  # one seed: the samples are shared
+def test_replicas_move_together(seed):
     config = TrainConfig("tanh", device="cuda", **BASE)
-    configs = [config, replace(config, seed=3), replace(config, temperature=0.1), replace(config, first_particle=5)]
+    configs = [config, replace(config, seed=seed), replace(config, temperature=0.1), replace(config, step_size=0.1)]
     for run, own in zip(train_replicas(task(), configs), configs, strict=True):
         close(run, train(task(), own), 1e-5)
 
