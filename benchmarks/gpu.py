@@ -35,6 +35,8 @@ from sparsemf.training.triton_sigma import form
 Case = tuple["Shape", str, Compute]
 COMPUTES: tuple[Compute, ...] = ("float32", "tf32", "bf16")
 TOLERANCE = {"float32": 1e-5, "tf32": 5e-3, "bf16": 3e-2}
+KINK = 2.0
+"""Times the tolerance for relu: rounding of z flips σ′ where z is near 0, a share of about the rounding itself."""
 STEP_SIZE, TEMPERATURE, WEIGHT_DECAY = 0.1, 1e-4, 1e-3
 
 
@@ -130,7 +132,7 @@ def errors(report: Report, shape: Shape, activation: str, compute: Compute, tile
     want = reference(outer, inner, x, r, widths, activation)
     found = [float((a.double() - b).norm() / b.norm()) for a, b in zip(results[0], want, strict=True)]
     repeats = all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-    good = max(found) < TOLERANCE[compute] and repeats
+    good = max(found) < TOLERANCE[compute] * (KINK if activation == "relu" else 1.0) and repeats
     row = {"shape": str(shape), "activation": activation, "compute": compute, "errors": found, "repeats": repeats}
     report.add("errors", {**row, "good": good})
     shown = "  ".join(f"{e:8.1e}" for e in found)
@@ -392,14 +394,11 @@ def run_jax(report: Report, cases: list[tuple[Shape, str, Compute]]) -> None:
 
 
 def candidates(direction: str, compute: Compute) -> list[Tiles]:
-    """Tiles worth a try at k = 64 and one output."""
+    """Tiles worth a try at k = 64 and one output; four warps each (see the table in triton_kernels)."""
     if compute == "float32":
-        sizes = [(32, 64, 4), (64, 64, 4), (64, 64, 8), (64, 128, 8), (128, 64, 8), (32, 128, 4)]
-        return [Tiles(b, n, w, 2) for b, n, w in sizes]
-    sizes = [(64, 64, 4), (128, 64, 4), (64, 128, 4), (128, 128, 8), (128, 128, 4)]
-    sizes += [(256, 64, 8), (128, 64, 8)] if direction == "forward" else [(64, 128, 8), (32, 64, 4), (32, 128, 4)]
-    stages = (1, 2) if compute == "float32" else (2, 3)
-    return [Tiles(b, n, w, s) for b, n, w in sizes for s in stages]
+        return [Tiles(b, n, 4, 2) for b, n in ((32, 64), (64, 64), (64, 128), (128, 64), (32, 128))]
+    sizes = [(64, 64), (128, 64), (64, 128), (128, 128)] + ([] if direction == "forward" else [(32, 64), (32, 128)])
+    return [Tiles(b, n, 4, s) for b, n in sizes for s in (2, 3)]
 
 
 def tune(report: Report, shape: Shape, activation: str, compute: Compute) -> None:

@@ -30,7 +30,7 @@ def main() -> None:
     task = load_task("planted-tanh", d=options.inputs, atoms=12)
     config = TrainConfig(
         "tanh", width=options.width, batch=options.batch, steps=options.steps + 5, compute=options.compute,
-        device=options.device, step_size=0.3, temperature=Schedule(1e-4), weight_decay=Schedule(1e-3),
+        device=options.device, step_size=Schedule(0.3), temperature=Schedule(1e-4), weight_decay=Schedule(1e-3),
     )  # fmt: skip
     device = torch.device(options.device)
     system = System(task, [config], device)
@@ -51,8 +51,8 @@ def main() -> None:
     state = system.particles.flat.numel() * 4 / 2**30
     peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
     sys.stdout.write(
-        f"N = {options.width}, d = {options.inputs}, B = {options.batch}, {options.compute}: {spent * 1e3:.2f} ms a step, "
-        f"state {state:.2f} GiB, peak {peak:.2f} GiB, loss {first:.4f} -> {last:.4f}\n"
+        f"N = {options.width}, d = {options.inputs}, B = {options.batch}, {options.compute}: "
+        f"{spent * 1e3:.2f} ms a step, state {state:.2f} GiB, peak {peak:.2f} GiB, loss {first:.4f} -> {last:.4f}\n"
     )
 
 

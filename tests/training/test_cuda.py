@@ -43,7 +43,9 @@ def close(one, other, tolerance):
 )
 def test_a_run_is_that_of_the_cpu_up_to_rounding(activation, options):
     config = TrainConfig(activation, **(BASE | options))
-    for precision, tolerance in (("float32", 2e-4), ("float64", 1e-9)):
+    # Adam divides by the gradient's own size: a coordinate whose gradient is rounding moves at full speed
+    single = 2e-2 if options.get("integrator") == "adam" else 2e-4
+    for precision, tolerance in (("float32", single), ("float64", 1e-9)):
         here = train(task(), replace(config, precision=precision))
         there = train(task(), replace(config, precision=precision, device="cuda"))
         close(there, here, tolerance)
