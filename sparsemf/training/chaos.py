@@ -321,6 +321,7 @@ class _Runner:
     def run(self) -> Chaos:
         begin = time.perf_counter()
         kept = self.experiment
+        spent = kept.seconds
         for s, seed in enumerate(kept.seeds):
             missing = [k for k in range(len(kept.widths)) if not np.isfinite(kept.coupled[s, k]).all()]
             self._advanced(self.steps * sum(n for k, n in enumerate(self.sweeps[1:]) if k not in missing))
@@ -331,10 +332,12 @@ class _Runner:
                 snapshots = self._reference(s, seed)
                 for k in missing:
                     self._width(s, k, seed, snapshots)
-                    self._save(kept.seconds + time.perf_counter() - begin)
+                    # the time that is stored is the one that is told, so that a finished experiment reads as it was
+                    spent = kept.seconds + time.perf_counter() - begin
+                    self._save(spent)
             except _Interrupted:
                 break
-        return replace(kept, seconds=kept.seconds + time.perf_counter() - begin)
+        return replace(kept, seconds=spent)
 
     def _system(self, seed: int, width: int, systems: int) -> System:
         base = replace(self.config, seed=seed, width=width)
@@ -390,7 +393,7 @@ class _Runner:
         total = 0.0
         for start in range(0, self.x.shape[0], rows):
             own = system.predict(self.x[start : start + rows])
-            total += float((own - f[start : start + rows]).double().square_().sum())
+            total += float((own - f[start : start + rows]).double().square().sum())
         return total / (systems * self.x.shape[0])
 
     def _finite(self, value: float, seed: int, width: int, step: int) -> float:
@@ -416,14 +419,14 @@ def _squares(a: torch.Tensor, b: torch.Tensor) -> float:
     """Σ (a − b)² of (n, k), summed in double precision, a block of rows at a time."""
     rows = max(1, _ROWS // max(1, a.shape[1]))
     return sum(
-        float((a[start : start + rows] - b[start : start + rows]).double().square_().sum())
+        float((a[start : start + rows] - b[start : start + rows]).double().square().sum())
         for start in range(0, a.shape[0], rows)
     )
 
 
 def _mean_square(f: torch.Tensor) -> float:
     """‖f‖² from its values (B, m)."""
-    return float(f.double().square_().sum()) / f.shape[0]
+    return float(f.double().square().sum()) / f.shape[0]
 
 
 def _spread(system: System, x: torch.Tensor) -> float:
@@ -437,7 +440,7 @@ def _spread(system: System, x: torch.Tensor) -> float:
         value = system.activation.value(x @ inner[start : start + rows].T, ops).double()
         a = outer[start : start + rows].double()
         first += value @ a
-        second += value.square_() @ a.square()
+        second += value.square() @ a.square()
     variance = (second - first.square() / count) / max(count - 1, 1)
     return float(variance.sum()) / x.shape[0]
 
