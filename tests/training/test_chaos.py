@@ -164,11 +164,12 @@ def test_bands_cover_the_true_slope_and_exclude_a_wrong_one():
             other = fit_slopes(values * flatter, widths, systems, reference, steps)
             assert other.slope == pytest.approx(np.array(fit.slope) + 0.2, abs=1e-9)
             assert other.uniform != "yes"
-            wrong += other.excluding == times
+            assert other.excluding > 0
+            wrong += not other.low[2] <= -1 <= other.high[2]
     # 95 % of 200 trials: standard deviation 1.5 %
     assert 0.905 <= alone / trials <= 0.99
     assert 0.905 <= together / trials <= 0.995
-    assert wrong / (trials / 5) > 0.9
+    assert wrong / (trials / 5) > 0.9  # at one time, by its own interval
 
 
 def slopes_with(band):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sparsemf.reports.numerals import number
 from sparsemf.reports.svg import Drawing, Scale, linear, log
 
-_WIDTH, _HEIGHT, _ROW = 920.0, 700.0, 330.0
+_WIDTH, _HEIGHT, _ROW = 920.0, 660.0, 330.0
 _COLOURS = ("#a5c8e8", "#5b9bd0", "#0a5fa8", "#06365f")
 _STYLE = (
     "<style>text{font:12.5px system-ui,sans-serif;fill:#5a5d63}text.name{fill:#1c1d1f;font-size:13px}"
@@ -63,7 +62,6 @@ def _distances(drawing: Drawing, document: Mapping[str, Any], key: str, label: s
     x = log(min(widths) / 1.2, max(widths) * 1.2, 76.0, 420.0)
     y = log(min(heights + [v for _, v in ideal]) / 1.3, max(heights) * 1.3, bottom, top)
     drawing.axes(x, y, "N", label)
-    drawing.path([(x(n), y(v)) for n, v in ideal], "ideal")
     for line, (css, name, points) in enumerate(shown):
         drawing.path([(x(n), y(v)) for n, v in points], css)
         for n, v in points:
@@ -71,6 +69,7 @@ def _distances(drawing: Drawing, document: Mapping[str, Any], key: str, label: s
         at = top + 8.0 + 17.0 * line
         drawing.line(318.0, at, 338.0, at, css)
         drawing.text(344.0, at + 4.0, name, css)
+    drawing.path([(x(n), y(v)) for n, v in ideal], "ideal")
     drawing.text(88.0, bottom - 10.0, "dashed: ∝ 1/N − 1/N_ref", "ideal")
 
 
@@ -86,12 +85,13 @@ def _slopes(drawing: Drawing, document: Mapping[str, Any], key: str, top: float,
     x = log(times[0] / 1.15, times[-1] * 1.15, 540.0, _WIDTH - 16.0)
     drawing.path([(x.start, y(target[0])), (x.end, y(target[0])), (x.end, y(target[1])), (x.start, y(target[1]))],
                  "target", closed=True)  # fmt: skip
-    drawing.axes(x, y, "time ηk", "slope in N")
+    drawing.axes(x, y, "time ηk", "")
+    drawing.text(480.0, (top + bottom) / 2, "slope in N", "name", anchor="middle", turn=True)
     drawing.line(x.start, y(-1.0), x.end, y(-1.0), "ideal")
     _region(drawing, x, y, times, band, "band")
     _region(drawing, x, y, times, alone, "alone")
     drawing.path([(x(t), y(v)) for t, v in zip(times, slope, strict=True)], "curve")
-    drawing.text(x.start + 8.0, top - 8.0, f"95 %: each time alone, all together; −1 ± {number(found['tolerance'])}")
+    drawing.text(x.start + 8.0, top - 8.0, f"95 %: each time alone, all together; shaded −1 ± {found['tolerance']:g}")
 
 
 def _region(
