@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train a long-time μP measure by noisy gradient descent.",
     "moments": "Growth of a run's moments, the bound that is proved, critical weights.",
     "scaling": "μP check: are sizes and the best learning rate stable over widths?",
+    "chaos": "Propagation of chaos: how coupled systems approach the limit, in N and time.",
     "tasks": "List the data sets and teachers that `train` knows.",
     "inspect": "Show what a checkpoint holds and which blocks are found in it.",
     "analyze": "Sparse dictionary and certified S* staircase of a checkpoint.",
