@@ -22,12 +22,18 @@ from pathlib import Path
 import numpy as np
 
 from sparsemf.training import Schedule, TrainConfig
-from sparsemf.training.store import STATE, stored_run
+from sparsemf.training.store import STATE
 from sparsemf.training.trainer import train_replicas
 from sparsemf_datasets import load_task
 
 TEMPERATURES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 PLANTED = 5
+
+
+def finished(run: Path) -> bool:
+    """Whether the folder holds a complete run."""
+    document = run / "run.json"
+    return document.is_file() and json.loads(document.read_text())["status"] == "complete"
 
 
 def train_all(name: str, folder: Path, device: str, steps: int) -> list[Path]:
@@ -40,7 +46,7 @@ def train_all(name: str, folder: Path, device: str, steps: int) -> list[Path]:
         for heat in TEMPERATURES
     ]
     folders = [folder / f"{name}-t{heat:g}" for heat in TEMPERATURES]
-    left = [i for i, f in enumerate(folders) if not (f / STATE).exists() or stored_run(f).step < steps]
+    left = [i for i, f in enumerate(folders) if not finished(f)]
     for again in (False, True):
         members = [i for i in left if (folders[i] / STATE).exists() == again]
         if members:
