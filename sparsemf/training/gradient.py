@@ -31,7 +31,7 @@ TILE = 1 << 18
 MIN_ROWS = 32
 """Below this many samples a block, matrix products lose their efficiency; then σ is evaluated twice instead."""
 
-MAX_ROWS = 1 << 10
+MAX_ROWS = 512
 """Samples a block, unless the width is so small that more of them are needed for a tile."""
 
 NARROW = 16
@@ -78,7 +78,7 @@ class MeanFieldGradient:
         self.activation = activation
         self.block = block
         self.loss = Square() if loss is None else loss
-        self.compute = compute
+        self.compute: Compute = compute
         self.reduce = reduce
         self.width = width
         self._kernel = kernel_for(activation)

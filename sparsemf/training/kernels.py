@@ -1,11 +1,11 @@
 """σ and σ′ in place, for the trainer's inner loop.
 
-A kernel leaves powers of two outside, where they cost nothing:
+A kernel leaves constants outside, where they cost nothing:
 
     σ(z) = p·v(s·z),        σ′(z) = q·u(s·z)        with (s, p, q) = ``input_scale``, ``value_scale``, ``slope_scale``.
 
-The caller multiplies samples by s and the results of matrix products by p and q, both exact; :meth:`Kernel.value_`
-overwrites s·z by v.  Where u is a function of v, nothing but v is kept between the two halves of a step, and
+The caller multiplies samples by s and the weights of matrix products by p and q (s and p are powers of two);
+:meth:`Kernel.value_` overwrites s·z by v.  Where u is a function of v, nothing but v is kept between the two halves of a step, and
 :meth:`Kernel.backward` multiplies by u as it evaluates it, in one pass; elsewhere σ′ is stored when σ is
 evaluated.  An activation without a kernel of its own falls back on its family's formula, so a new one trains as soon
 as it is registered.
