@@ -202,14 +202,13 @@ class MeanFieldGradient:
         """One replica with all its particles here."""
         width, samples = outer.shape[0], x.shape[0]
         tile = self._tile(x)
-        most = max(MAX_ROWS if x.device.type == "cpu" else samples, tile // width)
-        rows = _even(samples, min(most, self.block // width))
-        if rows < min(samples, MIN_ROWS) and rows * width < samples * width:
+        if self.block // width < min(samples, MIN_ROWS):
             f = outer.new_zeros(samples, outer.shape[1])
             self._add_forward(outer, inner, x, f, 1.0 / width)
             loss = self.loss.residual_(f, y)
             self._backward(outer, inner, x, f, grad_outer, grad_inner)
             return loss / samples
+        rows = _even(samples, min(max(MAX_ROWS, tile // width), self.block // width))
         sums = self._sums(inner, outer, grad_outer, grad_inner)
         loss = torch.zeros((), dtype=x.dtype, device=x.device)
         for start in range(0, samples, rows):
@@ -328,16 +327,12 @@ class MeanFieldGradient:
         weight: float,
     ) -> None:
         """Add a tile's share: ``value``, ``slope`` (particles, samples); the others are the tile's rows."""
-        kernel = self._kernel
+        kernel, factor = self._kernel, None
         grad_outer.addmm_(value, residual, alpha=weight * kernel.value_scale)
-        factor = None
-        if outer.shape[1] > 1 or slope is None:
-            scratch = self._buffer("scratch", value.numel(), value).view(value.shape)
-            if outer.shape[1] > 1:
-                factor = torch.mm(outer, residual.T, out=scratch)
-            slope = scratch if slope is None else slope
-        kernel.backward(value, slope, factor)
-        sums.addmm_(slope, weighted, alpha=weight * kernel.slope_scale)
+        if outer.shape[1] > 1:
+            factor = self._buffer("factor", value.numel(), value).view(value.shape)
+            torch.mm(outer, residual.T, out=factor)
+        sums.addmm_(kernel.backward(value, slope, factor), weighted, alpha=weight * kernel.slope_scale)
 
     def _together(
         self,
@@ -359,7 +354,8 @@ class MeanFieldGradient:
             a, w = outer[part], inner[part]
             xs = x.expand(count, -1, -1) if x.shape[0] == 1 else x[part]
             size, shape = count * samples * width, (count, samples, width)
-            value, slope = (self._buffer(name, size, x).view(shape) for name in ("value", "slope"))
+            value = self._buffer("value", size, x).view(shape)
+            slope = self._buffer("slope", size, x).view(shape) if kernel.stores_slope else None
             torch.bmm(self._scaled(xs), w.transpose(1, 2), out=value)
             kernel.forward_(value, slope)
             residual = torch.bmm(value, a).mul_(kernel.value_scale / width)
@@ -367,11 +363,11 @@ class MeanFieldGradient:
             residual.div_(samples)
             torch.bmm(value.transpose(1, 2), residual, out=grad_outer[part]).mul_(kernel.value_scale)
             if a.shape[2] == 1:
-                kernel.backward(value, slope, None)
+                slope = kernel.backward(value, slope, None)
                 torch.bmm(slope.transpose(1, 2), xs * residual, out=grad_inner[part]).mul_(a)
             else:
                 factor = torch.bmm(residual, a.transpose(1, 2))
-                kernel.backward(value, slope, factor)
+                slope = kernel.backward(value, slope, factor)
                 torch.bmm(slope.transpose(1, 2), xs, out=grad_inner[part])
             grad_inner[part].mul_(kernel.slope_scale)
         return losses.div_(samples)

