@@ -7,11 +7,15 @@ With the residual r = ∂ℓ/∂f and z_i = ⟨w̃_i, x̃⟩,
 
 Both are O(1): the factor N of the mean-field scaling cancels the 1/N of the forward pass (docs/training).
 
+Pre-activations lie as (particles, samples).  With N·B of them, a step costs two products of 2·k·N·B operations, σ, and
+three passes of about one multiplication each; docs/benchmarks has figures.
+
 Every array has a leading axis of R replicas, which share nothing but their shapes (and the samples, where x has R = 1).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -21,11 +25,17 @@ from sparsemf.training.config import Compute
 from sparsemf.training.kernels import kernel_for
 from sparsemf.training.losses import Loss, Square
 
-CACHED = 1 << 19
-"""Preferred number of pre-activations in a block: z and σ′ stay in a core's cache."""
+TILE = 1 << 18
+"""Pre-activations that the products and σ work on at a time on a CPU: they stay in a core's cache."""
 
 MIN_ROWS = 32
-"""Below this many samples a block, matrix products lose their efficiency; then particles are blocked too."""
+"""Below this many samples a block, matrix products lose their efficiency; then σ is evaluated twice instead."""
+
+MAX_ROWS = 512
+"""Samples a block, unless the width is so small that more of them are needed for a tile."""
+
+NARROW = 16
+"""Below this many columns of w̃, the product (k × B)(B × N) is faster than (N × B)(B × k)."""
 
 SMALL = 1 << 16
 """Pre-activations of a replica's step up to which replicas are multiplied together: calls cost more than arithmetic."""
@@ -42,9 +52,9 @@ class MeanFieldGradient:
     activation :
         σ.
     block :
-        The largest number of pre-activations z that exist at a time.  A batch is cut into blocks of samples;
-        when even ``MIN_ROWS`` samples of all N particles exceed it, the particles are cut as well, at the
-        price of evaluating σ twice.
+        The largest number of pre-activations z that exist at a time.  A batch is cut into blocks of samples, which
+        are worked on in tiles of particles; when even ``MIN_ROWS`` samples of all N particles exceed it, f comes first
+        and the gradient after it, at the price of evaluating σ twice.
     loss :
         ℓ, ½‖f − y‖² by default.
     compute :
@@ -72,19 +82,16 @@ class MeanFieldGradient:
         self.reduce = reduce
         self.width = width
         self._kernel = kernel_for(activation)
-        self._z = torch.empty(0)
-        self._slope = torch.empty(0)
-        self._transposed = torch.empty(0, 0)
+        self._buffers: dict[str, torch.Tensor] = {}
         self._fused: bool | None = None
 
-    def _buffers(self, shape: tuple[int, ...], like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        size = 1
-        for length in shape:
-            size *= length
-        if self._z.numel() < size or self._z.dtype != like.dtype or self._z.device != like.device:
-            self._z = torch.empty(size, dtype=like.dtype, device=like.device)
-            self._slope = torch.empty_like(self._z)
-        return self._z[:size].view(shape), self._slope[:size].view(shape)
+    def _buffer(self, name: str, size: int, like: torch.Tensor) -> torch.Tensor:
+        """``size`` numbers that are kept between calls, for one purpose each."""
+        held = self._buffers.get(name)
+        if held is None or held.numel() < size or held.dtype != like.dtype or held.device != like.device:
+            self._buffers.pop(name, None)
+            held = self._buffers[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return held[:size]
 
     def __call__(
         self,
@@ -175,16 +182,14 @@ class MeanFieldGradient:
         """Particles on several ranks: f of the whole batch first, one sum over the ranks, then this rank's gradient."""
         f = self.predict(outer, inner, x)
         losses = self.loss.residual_(f, y)
-        samples = x.shape[1]
         for r in range(outer.shape[0]):
             own = x[0 if x.shape[0] == 1 else r]
             self._backward(outer[r], inner[r], own, f[r], grad_outer[r], grad_inner[r])
-        return losses / samples
+        return losses / x.shape[1]
 
-    def _cut(self, width: int, samples: int) -> tuple[int, int]:
-        """(samples, particles) of a block."""
-        rows = min(samples, max(MIN_ROWS, min(CACHED, self.block) // max(width, 1)))
-        return rows, width if rows * width <= self.block else max(1, min(width, self.block // rows))
+    def _tile(self, like: torch.Tensor) -> int:
+        """Pre-activations of a tile; elsewhere than on a CPU a kernel call costs more than a cache saves."""
+        return min(TILE, self.block) if like.device.type == "cpu" else self.block
 
     def _one(
         self,
@@ -195,25 +200,23 @@ class MeanFieldGradient:
         grad_outer: torch.Tensor,
         grad_inner: torch.Tensor,
     ) -> torch.Tensor:
+        """One replica with all its particles here."""
         width, samples = outer.shape[0], x.shape[0]
-        grad_outer.zero_()
-        transposed = self._gradient_transposed(inner)
+        tile = self._tile(x)
+        if self.block // width < min(samples, MIN_ROWS):
+            f = outer.new_zeros(samples, outer.shape[1])
+            self._add_forward(outer, inner, x, f, 1.0 / width)
+            loss = self.loss.residual_(f, y)
+            self._backward(outer, inner, x, f, grad_outer, grad_inner)
+            return loss / samples
+        rows = _even(samples, min(max(MAX_ROWS, tile // width), self.block // width))
+        sums = self._sums(inner, outer, grad_outer, grad_inner)
         loss = torch.zeros((), dtype=x.dtype, device=x.device)
-        rows, columns = self._cut(width, samples)
         for start in range(0, samples, rows):
             xb, yb = x[start : start + rows], y[start : start + rows]
-            if columns == width:
-                loss += self._joint(outer, inner, xb, yb, grad_outer, transposed, 1.0 / samples)
-            else:
-                loss += self._split(outer, inner, xb, yb, grad_outer, transposed, 1.0 / samples, columns)
-        _finish(transposed, outer, grad_inner)
+            loss += self._joint(outer, inner, xb, yb, grad_outer, sums, 1.0 / samples, tile)
+        _finish(sums, outer, grad_inner)
         return loss.div_(samples)
-
-    def _gradient_transposed(self, inner: torch.Tensor) -> torch.Tensor:
-        shape = (inner.shape[1], inner.shape[0])
-        if self._transposed.shape != shape or self._transposed.dtype != inner.dtype:
-            self._transposed = inner.new_empty(shape)
-        return self._transposed.zero_()
 
     def _joint(
         self,
@@ -222,49 +225,58 @@ class MeanFieldGradient:
         x: torch.Tensor,
         y: torch.Tensor,
         grad_outer: torch.Tensor,
-        transposed: torch.Tensor,
+        sums: torch.Tensor,
         weight: float,
+        tile: int,
     ) -> torch.Tensor:
-        """All particles at once: σ and σ′ are evaluated once for the forward and the backward half."""
-        value, slope = self._evaluate(inner, x)
-        residual = torch.mm(value, outer).div_(outer.shape[0])
+        """A block of samples and all particles: σ is evaluated once for the forward and the backward half."""
+        kernel, rows, width = self._kernel, x.shape[0], outer.shape[0]
+        columns = max(1, tile // rows)
+        z = self._buffer("value", rows * width, x)
+        stored = self._buffer("slope", rows * width, x) if kernel.stores_slope else None
+        scaled = self._scaled(x).T
+        residual = outer.new_zeros(rows, outer.shape[1])
+        tiles: list[tuple[slice, torch.Tensor, torch.Tensor | None]] = []
+        for j in range(0, width, columns):
+            part = slice(j, min(j + columns, width))
+            place, shape = slice(rows * part.start, rows * part.stop), (part.stop - part.start, rows)
+            value = z[place].view(shape)
+            slope = None if stored is None else stored[place].view(shape)
+            torch.mm(inner[part], scaled, out=value)
+            kernel.forward_(value, slope)
+            residual.addmm_(value.T, outer[part], alpha=kernel.value_scale / width)
+            tiles.append((part, value, slope))
         loss = self.loss.residual_(residual, y)
-        _accumulate(value, slope, residual, outer, x, grad_outer, transposed, weight)
+        weighted = _weighted(x, residual)
+        for part, value, slope in tiles:
+            self._accumulate(value, slope, residual, outer[part], weighted, grad_outer[part], sums[part], weight)
         return loss
 
-    def _split(
-        self,
-        outer: torch.Tensor,
-        inner: torch.Tensor,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        grad_outer: torch.Tensor,
-        transposed: torch.Tensor,
-        weight: float,
-        columns: int,
-    ) -> torch.Tensor:
-        """Particles in blocks: one sweep for f, a second one for the gradient."""
-        width = outer.shape[0]
-        residual = outer.new_zeros(x.shape[0], outer.shape[1])
-        parts = [slice(j, min(j + columns, width)) for j in range(0, width, columns)]
-        for part in parts:
-            value, _ = self._evaluate(inner[part], x)
-            residual.addmm_(value, outer[part], alpha=1.0 / width)
-        loss = self.loss.residual_(residual, y)
-        for part in parts:
-            value, slope = self._evaluate(inner[part], x)
-            _accumulate(value, slope, residual, outer[part], x, grad_outer[part], transposed[:, part], weight)
-        return loss
+    def _scaled(self, x: torch.Tensor) -> torch.Tensor:
+        scale = self._kernel.input_scale
+        return x if scale == 1.0 else x * scale
 
-    def _add_forward(self, outer: torch.Tensor, inner: torch.Tensor, x: torch.Tensor, f: torch.Tensor) -> None:
-        """f += Σ_i a_i σ(z_i)."""
+    def _cut(self, width: int, samples: int, like: torch.Tensor) -> tuple[int, int]:
+        """(samples, particles) of a tile where the two halves of the step are apart: about square."""
+        tile = self._tile(like)
+        rows = _even(samples, max(MIN_ROWS, math.isqrt(tile), tile // max(width, 1)))
+        return rows, max(1, min(width, tile // rows))
+
+    def _add_forward(
+        self, outer: torch.Tensor, inner: torch.Tensor, x: torch.Tensor, f: torch.Tensor, weight: float = 1.0
+    ) -> None:
+        """f += weight·Σ_i a_i σ(z_i)."""
         width, samples = outer.shape[0], x.shape[0]
-        rows, columns = self._cut(width, samples)
+        rows, columns = self._cut(width, samples, x)
         for start in range(0, samples, rows):
             xb, fb = x[start : start + rows], f[start : start + rows]
+            scaled = self._scaled(xb).T
             for j in range(0, width, columns):
-                value, _ = self._evaluate(inner[j : j + columns], xb)
-                fb.addmm_(value, outer[j : j + columns])
+                w, a = inner[j : j + columns], outer[j : j + columns]
+                value = self._buffer("value", w.shape[0] * xb.shape[0], x).view(w.shape[0], xb.shape[0])
+                torch.mm(w, scaled, out=value)
+                self._kernel.value_(value)
+                fb.addmm_(value.T, a, alpha=weight * self._kernel.value_scale)
 
     def _backward(
         self,
@@ -275,17 +287,53 @@ class MeanFieldGradient:
         grad_outer: torch.Tensor,
         grad_inner: torch.Tensor,
     ) -> None:
+        """The gradient at a given ∂ℓ/∂f of the whole batch."""
         width, samples = outer.shape[0], x.shape[0]
-        grad_outer.zero_()
-        transposed = self._gradient_transposed(inner)
-        rows, columns = self._cut(width, samples)
+        sums = self._sums(inner, outer, grad_outer, grad_inner)
+        rows, columns = self._cut(width, samples, x)
         for start in range(0, samples, rows):
             xb, rb = x[start : start + rows], residual[start : start + rows]
+            scaled, weighted = self._scaled(xb).T, _weighted(xb, rb)
             for j in range(0, width, columns):
-                part = slice(j, j + columns)
-                value, slope = self._evaluate(inner[part], xb)
-                _accumulate(value, slope, rb, outer[part], xb, grad_outer[part], transposed[:, part], 1.0 / samples)
-        _finish(transposed, outer, grad_inner)
+                part = slice(j, min(j + columns, width))
+                shape = (part.stop - part.start, xb.shape[0])
+                value = self._buffer("value", shape[0] * shape[1], x).view(shape)
+                slope = None
+                if self._kernel.stores_slope:
+                    slope = self._buffer("slope", shape[0] * shape[1], x).view(shape)
+                torch.mm(inner[part], scaled, out=value)
+                self._kernel.forward_(value, slope)
+                self._accumulate(value, slope, rb, outer[part], weighted, grad_outer[part], sums[part], 1.0 / samples)
+        _finish(sums, outer, grad_inner)
+
+    def _sums(
+        self, inner: torch.Tensor, outer: torch.Tensor, grad_outer: torch.Tensor, grad_inner: torch.Tensor
+    ) -> torch.Tensor:
+        """Zeros (N, k) for the inner gradient's sums; with few columns the transpose of what lies as (k, N)."""
+        grad_outer.zero_()
+        width, columns = inner.shape
+        if columns >= NARROW:
+            return grad_inner.zero_()
+        return self._buffer("sums", width * columns, outer).zero_().view(columns, width).T
+
+    def _accumulate(
+        self,
+        value: torch.Tensor,
+        slope: torch.Tensor | None,
+        residual: torch.Tensor,
+        outer: torch.Tensor,
+        weighted: torch.Tensor,
+        grad_outer: torch.Tensor,
+        sums: torch.Tensor,
+        weight: float,
+    ) -> None:
+        """Add a tile's share: ``value``, ``slope`` (particles, samples); the others are the tile's rows."""
+        kernel, factor = self._kernel, None
+        grad_outer.addmm_(value, residual, alpha=weight * kernel.value_scale)
+        if outer.shape[1] > 1:
+            factor = self._buffer("factor", value.numel(), value).view(value.shape)
+            torch.mm(outer, residual.T, out=factor)
+        sums.addmm_(kernel.backward(value, slope, factor), weighted, alpha=weight * kernel.slope_scale)
 
     def _together(
         self,
@@ -297,31 +345,38 @@ class MeanFieldGradient:
         grad_inner: torch.Tensor,
     ) -> torch.Tensor:
         """Small replicas in batched products, as many at a time as the cache holds."""
+        kernel = self._kernel
         replicas, width, samples = outer.shape[0], outer.shape[1], x.shape[1]
         losses = torch.empty(replicas, dtype=outer.dtype, device=outer.device)
-        at_a_time = max(1, min(CACHED, self.block) // (width * samples))
+        at_a_time = max(1, min(2 * TILE, self.block) // (width * samples))
         for start in range(0, replicas, at_a_time):
             part = slice(start, min(start + at_a_time, replicas))
             count = part.stop - part.start
             a, w = outer[part], inner[part]
             xs = x.expand(count, -1, -1) if x.shape[0] == 1 else x[part]
-            value, slope = self._buffers((count, samples, width), x)
-            torch.bmm(xs, w.transpose(1, 2), out=value)
-            self._kernel(value, slope)
-            residual = torch.bmm(value, a).div_(width)
+            size, shape = count * samples * width, (count, samples, width)
+            value = self._buffer("value", size, x).view(shape)
+            slope = self._buffer("slope", size, x).view(shape) if kernel.stores_slope else None
+            torch.bmm(self._scaled(xs), w.transpose(1, 2), out=value)
+            kernel.forward_(value, slope)
+            residual = torch.bmm(value, a).mul_(kernel.value_scale / width)
             losses[part] = self.loss.residual_(residual, y if y.shape[0] == 1 else y[part])
             residual.div_(samples)
-            grad_outer[part] = torch.bmm(value.transpose(1, 2), residual)
-            slope.mul_(residual * a.transpose(1, 2) if a.shape[2] == 1 else torch.bmm(residual, a.transpose(1, 2)))
-            grad_inner[part] = torch.bmm(slope.transpose(1, 2), xs)
+            torch.bmm(value.transpose(1, 2), residual, out=grad_outer[part]).mul_(kernel.value_scale)
+            if a.shape[2] == 1:
+                slope = kernel.backward(value, slope, None)
+                torch.bmm(slope.transpose(1, 2), xs * residual, out=grad_inner[part]).mul_(a)
+            else:
+                factor = torch.bmm(residual, a.transpose(1, 2))
+                slope = kernel.backward(value, slope, factor)
+                torch.bmm(slope.transpose(1, 2), xs, out=grad_inner[part])
+            grad_inner[part].mul_(kernel.slope_scale)
         return losses.div_(samples)
 
-    def _evaluate(self, inner: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """σ and σ′ at z = x̃ w̃ᵀ, shape (samples, particles), in the kept buffers."""
-        value, slope = self._buffers((x.shape[0], inner.shape[0]), x)
-        torch.mm(x, inner.T, out=value)
-        self._kernel(value, slope)
-        return value, slope
+
+def _even(samples: int, rows: int) -> int:
+    """At most ``rows`` samples a block, in blocks of about one size."""
+    return -(-samples // -(-samples // max(1, min(rows, samples))))
 
 
 def _shared(x: torch.Tensor) -> torch.Tensor:
@@ -329,30 +384,14 @@ def _shared(x: torch.Tensor) -> torch.Tensor:
     return x[0] if x.shape[0] == 1 else x
 
 
-def _finish(transposed: torch.Tensor, outer: torch.Tensor, grad_inner: torch.Tensor) -> None:
-    # ⟨r, a_i⟩ = r·a_i with one output: the factor a_i once, at the very end
-    if outer.shape[1] == 1:
-        torch.mul(transposed.T, outer, out=grad_inner)
-    else:
-        grad_inner.copy_(transposed.T)
+def _weighted(x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    """⟨r, a_i⟩ = r·a_i with one output: r goes to the samples here, a_i to the sums at the very end."""
+    return x * residual if residual.shape[1] == 1 else x
 
 
-def _accumulate(
-    value: torch.Tensor,
-    slope: torch.Tensor,
-    residual: torch.Tensor,
-    outer: torch.Tensor,
-    x: torch.Tensor,
-    grad_outer: torch.Tensor,
-    transposed: torch.Tensor,
-    weight: float,
-) -> None:
-    """Add a block's share.  The inner gradient is kept as (k, N): (k × B)(B × N) is several times faster on a CPU
-    than the product (N × B)(B × k) that reads σ′ across its rows.
-    """
-    grad_outer.addmm_(value.T, residual, alpha=weight)
+def _finish(sums: torch.Tensor, outer: torch.Tensor, grad_inner: torch.Tensor) -> None:
+    """∇_w̃ from its sums, which may lie in ``grad_inner`` already."""
     if outer.shape[1] == 1:
-        transposed.addmm_((x * residual).T, slope, alpha=weight)
-    else:
-        slope.mul_(residual @ outer.T)
-        transposed.addmm_(x.T, slope, alpha=weight)
+        torch.mul(sums, outer, out=grad_inner)
+    elif sums.data_ptr() != grad_inner.data_ptr():
+        grad_inner.copy_(sums)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sparsemf.activations import get, names, torch_ops
-from sparsemf.training.gradient import MIN_ROWS, MeanFieldGradient
+from sparsemf.training import gradient
+from sparsemf.training.gradient import MIN_ROWS, NARROW, MeanFieldGradient
 
 
 def problem(width, samples, columns, outputs, seed=0, dtype=torch.float64):
@@ -38,7 +39,7 @@ def test_gradient_is_n_times_the_gradient_of_the_risk(activation, outputs, bias)
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "silu"])
 def test_blocks_change_rounding_only(activation, outputs):
     """All at once; blocks of samples; blocks of samples and particles (ragged ends everywhere)."""
     arrays = problem(width=53, samples=3 * MIN_ROWS + 5, columns=6, outputs=outputs)
@@ -46,6 +47,38 @@ def test_blocks_change_rounding_only(activation, outputs):
     for block in (53 * 40, 53 * MIN_ROWS, 20 * MIN_ROWS, 1):
         for have, want in zip(closed_form(activation, *arrays, block=block), whole, strict=True):
             torch.testing.assert_close(have, want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("columns", [NARROW - 1, NARROW])
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "erf", "abs", "silu"])
+def test_tiles_change_rounding_only(activation, outputs, columns, monkeypatch):
+    """Tiles of particles inside blocks of samples, ragged, in both layouts of the inner gradient's sums."""
+    arrays = problem(width=53, samples=3 * MIN_ROWS + 5, columns=columns, outputs=outputs)
+    whole = closed_form(activation, *arrays, block=1 << 20)
+    for tile, rows, block in (
+        (7 * MIN_ROWS, 40, 1 << 20),
+        (1, 1, 1 << 20),
+        (7 * MIN_ROWS, 512, 53 * MIN_ROWS),
+        (90, 512, 1),
+    ):
+        monkeypatch.setattr(gradient, "TILE", tile)
+        monkeypatch.setattr(gradient, "MAX_ROWS", rows)
+        for have, want in zip(closed_form(activation, *arrays, block=block), whole, strict=True):
+            torch.testing.assert_close(have, want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("activation", "held"), [("tanh", 1), ("relu", 1), ("erf", 2)])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_what_a_step_holds(activation, held, outputs):
+    """A block of z, one of σ′ where it is stored, a tile for ⟨r, a_i⟩; where σ is evaluated twice, tiles only."""
+    outer, inner, x, y = problem(width=4096, samples=512, columns=17, outputs=outputs, dtype=torch.float32)
+    tile = gradient.TILE * (outputs > 1)
+    for block, most in ((1 << 19, held << 19), (1 << 16, held << 16)):
+        risk = MeanFieldGradient(get(activation), block)
+        risk(outer, inner, x, y, torch.empty_like(outer), torch.empty_like(inner))
+        kept = sum(buffer.numel() for buffer in risk._buffers.values())
+        assert kept <= most + min(tile, block)
 
 
 def test_single_precision_follows_double():
