@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sparsemf.activations import torch_ops
 from sparsemf.training.batches import data_of, with_ones
 from sparsemf.training.config import TrainConfig
-from sparsemf.training.kernels import kernel_for
 from sparsemf.training.randomness import Stream, normals
 from sparsemf.training.scaling_laws import QUANTITIES
 from sparsemf.training.system import System
@@ -108,7 +108,7 @@ def _sizes(
     system: System, x: torch.Tensor, outer: torch.Tensor, inner: torch.Tensor, f: torch.Tensor
 ) -> dict[str, Array]:
     """Each quantity (seeds,), from the state and the one at t = 0; blocked over particles."""
-    p, kernel = system.particles, kernel_for(system.activation)
+    p, ops = system.particles, torch_ops()
     columns = max(1, system.config.block // x.shape[0])
     sums = torch.zeros(3, p.replicas, dtype=torch.float64)
     for r in range(p.replicas):
@@ -118,8 +118,7 @@ def _sizes(
             sums[0, r] += float(z.square().sum())
             # x·(w − w₀), not a difference of two z: Δw may be tiny
             sums[1, r] += float((x @ (w - w0).T).square_().sum())
-            kernel(z, torch.empty_like(z))
-            sums[2, r] += float(z.square_().sum())
+            sums[2, r] += float(system.activation.value(z, ops).square().sum())
     z, dz, activation = (sums / (x.shape[0] * p.count)).sqrt().numpy()
     now = system.predict(x)
     found = {
