@@ -24,12 +24,12 @@ u′ = α²u − 2αηac + η²a²v, both from 0.  In the limit of long times
 
 and for η → 0 (v, u) → (τ/r, a²τ/(rκ(κ + r))).  Two slices of one reference have Cov(e_j, e_l) = −v/N_ref: systems
 of one reference are not independent (:mod:`~.chaos_slopes` counts them).  In general D_i solves a linear equation
-driven by the fluctuations of such slices, up to terms that are quadratic in them, which is why δ is only the leading
-order.
+driven by the fluctuations of such slices, up to terms that are quadratic in them, which is why δ is only the
+leading order.
 
-**The random initialisation** alone gives E‖f_N − f_ref‖²(0) = δ·E_x Var(aσ(⟨w, x⟩)).  It is no failure of propagation:
-it is the fluctuation of N independent draws, forgotten as the system relaxes (σ₀²ρ^{2t}δ above).  It is reported
-apart, with that prediction from the sample variance of the reference, and t = 0 is no time of the grid.
+**The random initialisation** alone gives E‖f_N − f_ref‖²(0) = δ·E_x Var(aσ(⟨w, x⟩)).  It is no failure of
+propagation: it is the fluctuation of N independent draws, forgotten as the system relaxes (σ₀²ρ^{2t}δ above).  It is
+reported apart, with that prediction from the sample variance of the reference, and t = 0 is no time of the grid.
 """
 
 from __future__ import annotations

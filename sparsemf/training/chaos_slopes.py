@@ -141,8 +141,8 @@ def effective_systems(width: int, systems: int, reference: int) -> float:
 def fit_slopes(distances: Array, widths: list[int], systems: list[int], reference: int, steps: list[int]) -> Slopes:
     """Slopes of the squared distances (S, W, T): mean over the ``systems`` of each reference, width and time.
 
-    Raises :class:`~sparsemf.exceptions.InputError` for fewer than two references or two widths below N_ref, and where
-    a distance vanishes, so that its logarithm says nothing.
+    Raises :class:`~sparsemf.exceptions.InputError` for fewer than two references or two widths below N_ref, and
+    where a distance vanishes, so that its logarithm says nothing.
     """
     distances = np.asarray(distances, dtype=np.float64)
     if distances.shape[1:] != (len(widths), len(steps)) or not np.isfinite(distances).all():
