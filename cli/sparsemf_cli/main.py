@@ -23,6 +23,7 @@ OK, USAGE, BAD_INPUT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 0, 2, 4, 70, 130, 141
 COMMANDS: dict[str, str] = {
     "train": "Train a long-time μP measure by noisy gradient descent.",
     "moments": "Growth of a run's moments, the bound that is proved, critical weights.",
+    "richardson": "What the step size adds to a run's stationary means.",
     "scaling": "μP check: are sizes and the best learning rate stable over widths?",
     "chaos": "Propagation of chaos: how coupled systems approach the limit, in N and time.",
     "tasks": "List the data sets and teachers that `train` knows.",

@@ -34,37 +34,32 @@ reported apart, with that prediction from the sample variance of the reference, 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from sparsemf.activations import torch_ops
-from sparsemf.atomic import header, write_bytes
 from sparsemf.exceptions import InputError
+from sparsemf.training import chaos_store
 from sparsemf.training.batches import data_of, resolved_sampling, with_ones
-from sparsemf.training.chaos_slopes import Slopes, fit_slopes
+from sparsemf.training.chaos_result import Chaos
 from sparsemf.training.config import TrainConfig
+from sparsemf.training.devices import device_of, torch_threads
 from sparsemf.training.randomness import Stream, normals
-from sparsemf.training.store import canonical_safetensors
 from sparsemf.training.system import System
 from sparsemf.training.task import Task, describe
-from sparsemf.training.trainer import Diverged, _device, _torch_threads
+from sparsemf.training.trainer import Diverged
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 """Called with the particle updates done and those of the whole experiment."""
-
-FILE = "chaos.safetensors"
-VERSION = "1"
 
 _ROWS = 1 << 20
 """Numbers compared at a time."""
@@ -72,103 +67,6 @@ _ROWS = 1 << 20
 
 class _Interrupted(Exception):
     """Raised in the middle of a sweep."""
-
-
-@dataclass(frozen=True)
-class Chaos:
-    """Squared distances of S references, W widths and T times (updates ≥ 1).
-
-    Attributes
-    ----------
-    systems :
-        For each width the number of coupled systems in a reference.
-    coupled : (S, W, T)
-        Mean over the particles of ‖X_i − Y_i‖² in the trained coordinates (a, w, b).
-    function : (S, W, T + 1)
-        Mean over the systems of ‖f_N − f_ref‖², at step 0 and at the times.
-    size : (S, T + 1)
-        ‖f_ref‖².
-    spread : (S,)
-        E_x Var(aσ(⟨w, x⟩)) over the reference's particles at step 0, all outputs together.
-
-    All are NaN where an interrupted experiment has not been.
-    """
-
-    config: TrainConfig
-    task: dict[str, Any]
-    widths: tuple[int, ...]
-    systems: tuple[int, ...]
-    reference: int
-    seeds: tuple[int, ...]
-    times: tuple[int, ...]
-    coupled: Array = field(repr=False)
-    function: Array = field(repr=False)
-    size: Array = field(repr=False)
-    spread: Array = field(repr=False)
-    seconds: float = 0.0
-
-    @property
-    def status(self) -> Literal["complete", "interrupted"]:
-        """Whether every seed and width was run."""
-        return "complete" if np.isfinite(self.coupled).all() else "interrupted"
-
-    @property
-    def setup(self) -> dict[str, Any]:
-        """What determines the numbers: plain JSON values."""
-        return {
-            "task": self.task,
-            "config": self.config.to_dict(),
-            "widths": list(self.widths),
-            "systems": list(self.systems),
-            "reference": self.reference,
-            "seeds": list(self.seeds),
-            "times": list(self.times),
-        }
-
-    def slopes(self, quantity: Literal["coupled", "function", "initial"]) -> Slopes:
-        """The slope in the width of a quantity; "initial" is ‖f_N − f_ref‖² at step 0.
-
-        Raises :class:`~sparsemf.exceptions.InputError` where it is not defined (:func:`~.chaos_slopes.fit_slopes`).
-        """
-        values, steps = {
-            "coupled": (self.coupled, list(self.times)),
-            "function": (self.function[..., 1:], list(self.times)),
-            "initial": (self.function[..., :1], [0]),
-        }[quantity]
-        return fit_slopes(values, list(self.widths), list(self.systems), self.reference, steps)
-
-    def to_document(self) -> dict[str, Any]:
-        """The document ``sparsemf/chaos/1``."""
-        c = self.config
-        rates = np.array([c.step_size.at(k, c.steps) for k in range(self.times[-1])])
-        decays = np.array([c.weight_decay.at(k, c.steps) for k in range(self.times[-1])])
-        ends = np.array(self.times) - 1
-        delta = 1.0 / np.array(self.widths) - 1.0 / self.reference
-        initial = self._quantity("initial", self.function[..., :1])
-        initial |= {name: [row[0] for row in initial[name]] for name in ("mean", "error")}
-        initial["predicted"] = (self.spread.mean() * delta).tolist()
-        coupled = self._quantity("coupled", self.coupled)
-        function = self._quantity("function", self.function[..., 1:])
-        answers = [part["slopes"]["uniform"] if part["slopes"] else "undecided" for part in (coupled, function)]
-        setup = self.setup
-        return header("chaos", 1, config=setup.pop("config"), timing_s={"total": self.seconds}) | setup | {
-            "status": self.status,
-            "time": np.cumsum(rates)[ends].tolist(),
-            "relaxation_times": np.cumsum(rates * decays)[ends].tolist(),
-            "coupled": coupled,
-            "function": function | {"norm": [math.sqrt(v) for v in self.size.mean(axis=0)[1:]], "initial": initial},
-            "uniform": "no" if "no" in answers else "undecided" if "undecided" in answers else "yes",
-        }  # fmt: skip
-
-    def _quantity(self, name: Literal["coupled", "function", "initial"], values: Array) -> dict[str, Any]:
-        try:
-            slopes, why = self.slopes(name).to_dict(), None
-        except InputError as error:
-            slopes, why = None, str(error)
-        mean = values.mean(axis=0)
-        count = values.shape[0]
-        error = values.std(axis=0, ddof=1) / math.sqrt(count) if count > 1 else np.full_like(mean, np.nan)
-        return {"mean": mean.tolist(), "error": error.tolist(), "slopes": slopes, "why_not": why}
 
 
 def time_grid(steps: int, count: int) -> list[int]:
@@ -234,12 +132,12 @@ def propagation_of_chaos(
     experiment = _begin(task, config, widths, reference, seeds, times, systems)
     folder = None if out is None else Path(out)
     if folder is not None:
-        experiment = _in_folder(folder, experiment, resume)
+        experiment = chaos_store.opened(folder, experiment, resume)
     elif resume:
         raise InputError("resume: expected the folder of an experiment")
     if experiment.status == "complete":
         return experiment
-    with _torch_threads(config.threads or torch.get_num_threads()):
+    with torch_threads(config.threads or torch.get_num_threads()):
         return _Runner(task, experiment, folder, progress, interrupt).run()
 
 
@@ -299,7 +197,7 @@ class _Runner:
     ) -> None:
         self.experiment, self.folder, self.progress, self.interrupt = experiment, folder, progress, interrupt
         self.config = experiment.config
-        self.device = _device(self.config.device)
+        self.device = device_of(self.config.device)
         self.like = torch.empty(0, dtype=getattr(torch, self.config.precision), device=self.device)
         x = self._inputs(task)
         self.task, self.config = _drawn_once(task, self.config)
@@ -412,7 +310,7 @@ class _Runner:
 
     def _save(self, seconds: float) -> None:
         if self.folder is not None:
-            _write(self.folder, replace(self.experiment, seconds=seconds))
+            chaos_store.write(self.folder, replace(self.experiment, seconds=seconds))
 
 
 def _squares(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -470,64 +368,3 @@ def _drawn_once(task: Task, config: TrainConfig) -> tuple[Task, TrainConfig]:
     data = (x.double().numpy(), task.target(x).double().numpy())
     drawn = _Drawn(task.name, task.inputs, task.outputs, task.parameters, task.activation, data)
     return drawn, replace(config, samples=None)
-
-
-def stored_chaos(directory: str | Path) -> Chaos:
-    """The experiment in a folder, as far as it has come; raises InputError when it is missing or damaged."""
-    path = Path(directory) / FILE
-    if not path.is_file():
-        raise InputError(f"{directory}: expected the folder of an experiment with {FILE}; start one with -o")
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in ("coupled", "function", "size", "spread")}
-        if (version := metadata.get("format_version")) != VERSION:
-            raise InputError(f"{path}: expected an experiment of version {VERSION}, got {version}")
-        setup = json.loads(metadata["setup"])
-        lists = {name: tuple(setup[name]) for name in ("widths", "systems", "seeds", "times")}
-        found = Chaos(
-            config=TrainConfig.from_dict(setup["config"]),
-            task=setup["task"],
-            reference=setup["reference"],
-            seconds=float(metadata["seconds"]),
-            **lists,
-            **arrays,
-        )
-    except InputError:
-        raise
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{path}: not an experiment of sparsemf chaos ({error}); start it again") from None
-    count = len(found.seeds), len(found.widths), len(found.times)
-    if found.coupled.shape != count or found.function.shape != (*count[:2], count[2] + 1):
-        raise InputError(f"{path}: the arrays do not have the shapes of the experiment; start it again")
-    return found
-
-
-def _in_folder(folder: Path, experiment: Chaos, resume: bool) -> Chaos:
-    """The experiment to go on with; a new one is written at once, so that the folder is known to be writable."""
-    if resume:
-        found = stored_chaos(folder)
-        if json.dumps(found.setup, sort_keys=True) != json.dumps(experiment.setup, sort_keys=True):
-            changed = [key for key, value in experiment.setup.items() if found.setup[key] != value]
-            raise InputError(f"resume: {folder} holds an experiment with another {changed[0] if changed else 'setup'}")
-        return found
-    if (folder / FILE).exists():
-        raise InputError(f"{folder} already holds an experiment: continue it with --resume, or take a new folder")
-    _write(folder, experiment)
-    return experiment
-
-
-def _write(folder: Path, experiment: Chaos) -> None:
-    arrays = {name: getattr(experiment, name) for name in ("coupled", "function", "size", "spread")}
-    metadata = {
-        "format_version": VERSION,
-        "setup": json.dumps(experiment.setup, sort_keys=True),
-        "seconds": repr(experiment.seconds),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / FILE, canonical_safetensors(arrays, metadata))
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot write ({error.strerror or error}); make room, then continue with --resume"
-        ) from None

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from sparsemf.training.config import TrainConfig
+from sparsemf.training.devices import device_of
 from sparsemf.training.schedule import Schedule
 from sparsemf.training.store import StoredRun
 from sparsemf.training.system import System
@@ -31,7 +32,7 @@ def step_that_holds(
     for halving in range(1, HALVINGS + 1):
         factor = 0.5**halving
         slower = replace(config, step_size=_scaled(config.step_size, factor))
-        system = System(task, [slower], _device(config))
+        system = System(task, [slower], device_of(config.device))
         if stored is None:
             system.start()
         else:
@@ -41,11 +42,6 @@ def step_that_holds(
         if holds:
             return slower.step_size.initial
     return None
-
-
-def _device(config: TrainConfig) -> torch.device:
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(auto if config.device == "auto" else config.device)
 
 
 def _scaled(schedule: Schedule, factor: float) -> Schedule:

@@ -23,6 +23,7 @@ from sparsemf.atomic import header, plain, write_json
 from sparsemf.exceptions import InputError
 from sparsemf.training.config import TrainConfig
 from sparsemf.training.coordinate_check import Coordinates, Interrupted, coordinate_check, coordinate_times
+from sparsemf.training.devices import torch_threads
 from sparsemf.training.rate_sweep import Sweep, rate_sweep, slope_of_best_rates
 from sparsemf.training.scaling_laws import (
     QUANTITIES,
@@ -324,7 +325,7 @@ def scaling_check(
         with _writing(folder):
             (folder / POINTS).mkdir(parents=True, exist_ok=True)
     status: Literal["complete", "interrupted"] = "complete"
-    with _torch_threads(config.threads):
+    with torch_threads(config.threads):
         for done, (name, width) in enumerate(pairs):
             if progress is not None:
                 progress(f"{name} · N = {width}", done, len(pairs))
@@ -421,13 +422,3 @@ def _writing(folder: Path) -> Iterator[None]:
         raise InputError(
             f"{folder}: cannot write ({error.strerror or error}); points that are done are kept: mend it and run again"
         ) from None
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

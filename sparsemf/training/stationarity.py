@@ -252,7 +252,7 @@ def balance_series(records: Sequence[Record]) -> np.ndarray:
         return np.full(kept.shape[0], math.nan)
     drift, discretisation, noise, m2, weight_decay = kept.T
     decay = weight_decay * m2
-    scale = float(np.mean(decay + np.abs(drift - decay) + discretisation + noise))
+    scale = float(np.mean(decay + np.abs(drift - decay) + np.abs(discretisation) + noise))
     excess = drift - discretisation - noise
     return excess / scale if scale > 0 else excess
 

@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from sparsemf.atomic import header, write_json
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Network
-from sparsemf.training.batches import data_of, resolved_sampling, with_ones
+from sparsemf.training.batches import resolved_sampling
 from sparsemf.training.config import TrainConfig
+from sparsemf.training.devices import device_of, torch_threads
 from sparsemf.training.divergence import step_that_holds
-from sparsemf.training.free_energy import NEIGHBOURS, energy_terms, subsample_indices
 from sparsemf.training.integrators import LAWS
 from sparsemf.training.moments import FILE as MOMENTS
 from sparsemf.training.moments import moment_row
-from sparsemf.training.randomness import Stream, normals
+from sparsemf.training.observables import Observables
 from sparsemf.training.ranks import ALONE, Ranks
-from sparsemf.training.records import Record, energy_balance, norms
+from sparsemf.training.records import Record, norms
 from sparsemf.training.stationarity import Stationarity, diagnose
 from sparsemf.training.store import (
     DOCUMENT,
@@ -52,9 +52,6 @@ from sparsemf.training.task import Task, describe
 
 SMALL_STEP = 1 << 18
 """Pre-activations a step up to which one thread is the fastest choice."""
-
-ENTROPY_SAMPLE = 512
-"""Particles whose distances give the entropy of a record: a few milliseconds."""
 
 ASK_EVERY = 10
 """Steps between questions for an interrupt when several ranks must agree."""
@@ -196,7 +193,7 @@ def train_replicas(
         groups[(repr(alike), 0 if found is None else found.step)].append(i)
     runs: dict[int, Run] = {}
     for members in groups.values():
-        with _torch_threads(kept[members[0]].threads):
+        with torch_threads(kept[members[0]].threads):
             loop = _Loop(
                 task,
                 [kept[i] for i in members],
@@ -233,16 +230,6 @@ def _with_threads(task: Task, config: TrainConfig, replicas: int) -> TrainConfig
     return replace(config, threads=1 if config.width * rows * replicas <= SMALL_STEP else torch.get_num_threads())
 
 
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class _Loop:
     """The mutable middle of replicas that move together; everything outside sees :class:`Run`."""
 
@@ -257,8 +244,8 @@ class _Loop:
     ) -> None:
         self.task, self.configs, self.config, self.ranks = task, list(configs), configs[0], ranks
         self.description = describe(task)
-        self.system = System(task, configs, _device(self.config.device), ranks)
-        self.test_x, self.test_y = self._test_set()
+        self.system = System(task, configs, device_of(self.config.device), ranks)
+        self.observables = Observables(task, self.configs, self.system, ranks)
         replicas = len(configs)
         self.loss_sum = torch.zeros(replicas, dtype=torch.float64, device=self.system.device)
         self.loss_count = 0
@@ -384,40 +371,19 @@ class _Loop:
         system = self.system
         self.loss_sum += system.losses()
         self.loss_count += 1
-        balances = [self._balance(r) for r in self.replicas] if record_due else None
+        balances = [self.observables.balance(r) for r in self.replicas] if record_due else None
         system.advance()
         return balances
 
-    def _balance(self, r: int) -> dict[str, float | None]:
-        system, config = self.system, self.configs[r]
-        p = system.particles
-        rates = system.rates(system.step)[r]
-        theta, gradient = (torch.cat([a[r], w[r]], dim=1) for a, w in (p.split(p.flat), p.split(system.gradient)))
-        if config.outer == "fixed":
-            theta, gradient = theta[:, p.outputs :], gradient[:, p.outputs :]
-        figures: dict[str, float | None] = dict(
-            energy_balance(
-                theta,
-                gradient,
-                p.width,
-                *rates,
-                discrete=config.integrator != "baoab",
-                total=self.ranks.sum_,
-            )
-        )
-        if config.integrator == "adam" or config.parametrisation != "mean-field":
-            figures["balance"] = None
-        return figures
-
     def _record(self, balances: list[dict[str, float | None]]) -> list[Record]:
         system = self.system
-        figures = self._test_figures()
+        figures = self.observables.test_figures()
         added = []
         for r in self.replicas:
             step_size, temperature, weight_decay = system.rates(system.step - 1)[r]
             lengths = self._moments(r)
             m2, m4 = (float((lengths**k).mean()) for k in (2, 4))
-            energies = self._energies(r, figures[r]["risk"] or 0.0, weight_decay, temperature, m2)
+            energies = self.observables.energies(r, figures[r]["risk"] or 0.0, weight_decay, temperature, m2)
             record = Record(
                 step=system.step,
                 loss=float(self.loss_sum[r]) / self.loss_count,
@@ -451,65 +417,6 @@ class _Loop:
             with _writing(self.folders[r], self.saved_step):
                 file.append(moment_row(lengths, self.system.step, self.configs[r].seed).line())
         return lengths
-
-    def _energies(
-        self, r: int, risk: float, weight_decay: float, temperature: float, m2: float
-    ) -> dict[str, float | None]:
-        """energy, entropy and free_energy, the entropy from a fixed subsample of the particles."""
-        p = self.system.particles
-        chosen = torch.from_numpy(subsample_indices(p.width, ENTROPY_SAMPLE))
-        start, count = self.ranks.share(p.width)
-        here = (chosen >= start) & (chosen < start + count)
-        own = (chosen[here] - start).to(p.flat.device)
-        outer = p.outer[r][own] if self.config.outer != "fixed" else p.outer[r][own][:, :0]
-        points = torch.zeros(chosen.numel(), outer.shape[1] + p.columns, dtype=torch.float64)
-        points[here] = torch.cat([outer, p.inner[r][own]], dim=1).double().cpu()
-        points = self.ranks.sum_(points).numpy()
-        if points.shape[0] <= NEIGHBOURS or not np.isfinite(points).all():
-            return {"energy": risk + 0.5 * weight_decay * m2, "entropy": None, "free_energy": None}
-        found = energy_terms(points, risk, weight_decay, temperature, m2=m2)
-        return {"energy": found.energy, "entropy": found.entropy, "free_energy": found.free_energy}
-
-    def _test_set(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fixed Gaussian inputs with noise-free labels, or all samples of a data set."""
-        like = self.system.like
-        if self.task.data is not None:
-            x, y = data_of(self.task, self.config, like)
-            return with_ones(x, self.config.bias), y
-        if not self.system.loss.regression:
-            raise InputError(
-                f"loss {self.config.loss}: expected a data set with labels; task {self.task.name!r} has real values"
-            )
-        x = like.new_empty(self.config.test_samples, self.task.inputs)
-        normals(self.config.seed, Stream.TEST, 0, 0, x)
-        return with_ones(x, self.config.bias), self.task.target(x)
-
-    def _test_figures(self) -> list[dict[str, float | None]]:
-        """risk, rel_error and accuracy on the test set, for each replica."""
-        system, y = self.system, self.test_y
-        rows = max(1, (1 << 16) // max(1, len(self.configs) * self.task.outputs))
-        sums = torch.zeros(3, len(self.configs), dtype=torch.float64)
-        for start in range(0, self.test_x.shape[0], rows):
-            f = system.predict(self.test_x[start : start + rows])
-            labels = y[start : start + rows]
-            sums[0] += (f - labels).double().square().sum(dim=(1, 2)).cpu()
-            if not system.loss.regression:
-                sums[1] += _correct(f, labels, self.config.loss).cpu()
-            sums[2] += system.loss.residual_(f.double(), labels.double()).cpu()
-        samples = self.test_x.shape[0]
-        size = float(y.double().square().sum())
-        figures: list[dict[str, float | None]] = []
-        for error, correct, loss in sums.T.tolist():
-            relative = math.sqrt(error / size) if size > 0 else math.sqrt(error / samples)
-            regression = system.loss.regression
-            figures.append(
-                {
-                    "risk": loss / samples,
-                    "rel_error": relative if regression else None,
-                    "accuracy": None if regression else correct / samples,
-                }
-            )
-        return figures
 
     def _check_finite(self, seconds: float) -> None:
         p = self.system.particles
@@ -609,13 +516,6 @@ def _writing(folder: Path | None, saved: int | None) -> Iterator[None]:
         ) from None
 
 
-def _correct(f: torch.Tensor, y: torch.Tensor, loss: str) -> torch.Tensor:
-    """Samples (logistic: mean over the entries) on the right side, for each replica."""
-    if loss == "softmax":
-        return (f.argmax(dim=-1) == y.argmax(dim=-1)).double().sum(dim=-1)
-    return ((f > 0) == (y > 0.5)).double().mean(dim=-1).sum(dim=-1)
-
-
 def _document(
     config: TrainConfig,
     task: dict[str, Any],
@@ -638,14 +538,3 @@ def _document(
         "stationarity": diagnosis.to_dict(),
         "environment": {"torch": torch.__version__, "ranks": ranks},
     }
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("device cuda: no CUDA device is available; use cpu or auto")
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device: expected cpu, cuda or auto, got {name!r}") from None

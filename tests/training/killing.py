@@ -15,13 +15,14 @@ from sparsemf.training.task import Task
 
 
 def killed_run(task: Task, config: TrainConfig, folder: Path, kills: int, seed: int, longest: float) -> tuple[int, int]:
-    """Run ``config`` in forked processes, the first ``kills`` of them killed (SIGKILL) after a random time.
+    """Run ``config`` in forked processes until one ends, the first ``kills`` of them killed after a random time.
 
-    Returns (kills that met a living process, those of them that met one with unfinished temporary files).
+    A process that ends before its kill ends the whole.  Returns (kills that met a living process, those of them that
+    met one with unfinished temporary files).
     """
     rng = np.random.default_rng(seed)
     met = torn = 0
-    for attempt in range(kills + 1):
+    while True:
         child = os.fork()
         if child == 0:
             try:
@@ -29,7 +30,7 @@ def killed_run(task: Task, config: TrainConfig, folder: Path, kills: int, seed: 
             except BaseException:
                 os._exit(1)
             os._exit(0)
-        if attempt < kills:
+        if met < kills:
             time.sleep(float(rng.uniform(0.0, longest)))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
@@ -37,5 +38,6 @@ def killed_run(task: Task, config: TrainConfig, folder: Path, kills: int, seed: 
             met += 1
             torn += any(folder.glob(".*.tmp"))
         elif os.WEXITSTATUS(status) != 0:
-            raise AssertionError(f"attempt {attempt}: the resumed run failed")
-    return met, torn
+            raise AssertionError(f"after {met} kills: the resumed run failed")
+        else:
+            return met, torn

@@ -11,8 +11,9 @@ import torch
 from sparsemf.exceptions import InputError
 from sparsemf.reports.figures.chaos import chaos_figure
 from sparsemf.training import TrainConfig
-from sparsemf.training.chaos import propagation_of_chaos, stored_chaos, time_grid
+from sparsemf.training.chaos import propagation_of_chaos, time_grid
 from sparsemf.training.chaos_slopes import Slopes, effective_systems, fit_slopes
+from sparsemf.training.chaos_store import stored_chaos
 from sparsemf.training.system import System
 from sparsemf_cli.main import cli
 from sparsemf_datasets import load_task

@@ -233,3 +233,38 @@ def test_classification_from_a_file(tmp_path, capfd, monkeypatch):
     code, _, err = run(capfd, "train", *options[:-1], "other", "--loss", "softmax")
     assert code == 4
     assert "take loss logistic" in err
+
+
+def test_richardson_extrapolates_the_runs_of_a_quadratic_potential(tmp_path, capfd):
+    """No data: U = (λ/2)‖θ‖², m2 = Dτ/(λ(1 − ηλ/2)), so at η → 0 it is Dτ/λ and the bias is resolved."""
+    np.savez(tmp_path / "nothing.npz", X=np.zeros((4, 3)), y=np.zeros(4))
+    folders = []
+    for eta in (0.2, 0.4, 0.8):
+        for seed in (0, 1):
+            folders.append(tmp_path / f"run-{eta}-{seed}")
+            code, _, err = run(
+                capfd, "train", "--data", tmp_path / "nothing.npz", "--activation", "tanh", "--width", 4096,
+                "--sampling", "full", "--step-size", eta, "--temperature", 0.5, "--weight-decay", 0.5,
+                "--steps", 400, "--metrics-every", 4, "--seed", seed, "-q", "-o", folders[-1],
+            )  # fmt: skip
+            assert (code, err) == (0, "")
+    code, out, err = run(capfd, "richardson", *folders, "--quantity", "m2", "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["schema"] == "sparsemf/richardson/1"
+    assert (document["order"], len(document["runs"])) == (1.0, 6)
+    found = document["extrapolations"]["m2"]
+    assert found["resolved"]
+    exact = {eta: 4 * 0.5 / (0.5 * (1 - 0.25 * eta)) for eta in (0.2, 0.4, 0.8)}
+    for bias in found["biases"]:
+        assert abs(bias["mean"] - exact[bias["step_size"]]) < 4 * bias["standard_error"]
+    code, out, _ = run(capfd, "richardson", *folders, "--quantity", "m2")
+    assert "m2: bias at η = 0.8 is" in out
+    for arguments, message in (
+        ((folders[0], folders[1]), "expected means at two step sizes or more, got 1"),
+        ((*folders, "--quantity", "mass"), "quantity: expected one of loss, risk"),
+        ((tmp_path,), "expected the folder of a run with state.safetensors"),
+    ):
+        code, out, err = run(capfd, "richardson", *arguments)
+        assert (code, out) == (4, "")
+        assert message in err

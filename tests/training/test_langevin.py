@@ -12,6 +12,7 @@ from scipy.integrate import cumulative_trapezoid
 
 from sparsemf.training import Schedule, TrainConfig, train
 from sparsemf.training.randomness import Stream, normals
+from sparsemf.training.records import energy_balance
 from sparsemf.training.system import System
 from training.support import ArrayTask, SilentTask
 
@@ -268,3 +269,50 @@ def test_schedules_reach_the_update():
     before = system.particles.flat.clone()
     system.advance()
     torch.testing.assert_close(system.particles.flat, before * 0.95, rtol=1e-15, atol=0)
+
+
+def test_the_balance_of_baoab_is_exact_at_large_steps():
+    """Drift = noise + discretisation at h = 0.8, where the virial identity alone fails."""
+    task = ArrayTask(np.full((1, 1), 2.0), np.full((1, 1), 2.0))
+    h, tau, friction, decay = 0.8, 0.25, 1.0, 0.3
+    config = TrainConfig(
+        "tanh",
+        width=1,
+        sampling="full",
+        outer="fixed",
+        init_outer="one",
+        integrator="baoab",
+        step_size=h,
+        friction=friction,
+        temperature=tau,
+        weight_decay=decay,
+        precision="float64",
+    )
+    system = advanced(task, [replace(config, first_particle=r) for r in range(8000)], 60)
+    excess, virial = np.zeros(8000), np.zeros(8000)
+    share = (0.5 + 0.5 * math.exp(-h * friction)) ** 2
+    times = 80
+    for _ in range(times):
+        system.advance()
+        w, v = (system.particles.split(t)[1].reshape(-1).numpy() for t in (system.particles.flat, velocity_of(system)))
+        g = 2 * (np.tanh(2 * w) - 2) * (1 - np.tanh(2 * w) ** 2) + decay * w
+        own = w * g - tau - share * ((v - h / 2 * g) ** 2 - tau)
+        excess += own / times
+        virial += (w * g - tau) / times
+    balance = energy_balance(
+        torch.from_numpy(w)[:, None],
+        torch.from_numpy(g - decay * w)[:, None],
+        w.size,
+        h,
+        tau,
+        decay,
+        total=lambda sums: sums,
+        velocity=(torch.from_numpy(v)[:, None], friction),
+    )
+    assert balance["drift"] - balance["discretisation"] - balance["noise"] == pytest.approx(own.mean(), rel=1e-10)
+    assert abs(excess.mean()) < 3 * excess.std(ddof=1) / math.sqrt(8000)
+    assert abs(virial.mean()) > 6 * virial.std(ddof=1) / math.sqrt(8000)
+
+
+def velocity_of(system: System) -> torch.Tensor:
+    return system.integrator.tensors["velocity"]

@@ -13,7 +13,7 @@ from sparsemf_cli.main import Interrupted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sparsemf.training.chaos import Chaos
+    from sparsemf.training.chaos_result import Chaos
     from sparsemf.training.config import TrainConfig
     from sparsemf.training.task import Task
 
@@ -160,7 +160,8 @@ def _experiment(
     resume: bool,
     output: OutputOptions,
 ) -> Chaos:
-    from sparsemf.training.chaos import propagation_of_chaos, stored_chaos, time_grid
+    from sparsemf.training.chaos import propagation_of_chaos, time_grid
+    from sparsemf.training.chaos_store import stored_chaos
     from sparsemf_cli.commands.train import _stop_on_interrupt, _stored_task, _task
 
     if resume and folder is not None:
