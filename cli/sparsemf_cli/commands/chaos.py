@@ -45,7 +45,7 @@ def _options(command: Any) -> Any:
             "count",
             type=click.IntRange(min=2),
             metavar="S",
-            show_default="8",
+            show_default="16",
             help="Independent references: seeds --seed, --seed + 1, …",
         ),
         click.option(
@@ -172,7 +172,7 @@ def _experiment(
         say(output, f"continuing {folder}")
     else:
         task = _task(task_name, data, settings)
-        count, most = given.pop("count", 8), given.pop("systems", None)
+        count, most = given.pop("count", 16), given.pop("systems", None)
         widths, reference = _widths(given.pop("widths", _WIDTHS)), given.pop("reference", 65536)
         seeds, points = range(output.seed, output.seed + count), given.pop("times", 12)
         config = _config(task, given, output)

@@ -89,7 +89,7 @@ def _sizes(drawing: Drawing, document: Mapping[str, Any], name: str, column: int
     drawing.text(left, 20.0, f"{_TITLES[name]}, η = {number(rate)}", "head")
     drawing.axes(x, y, "width N", "root mean square" if column == 0 else "")
     words = f"solid: step 1, dashed: step {points[0]['times'][-1]}"
-    drawing.text(x.end, top + 12.0, words, "tick", anchor="end")
+    drawing.text(left + 8.0, _HEIGHT - 56.0, words, "tick")
     taken: list[float] = []
     for i, q in enumerate(_SHOWN):
         first = lines[q, 0 if q == "f" else 1]
