@@ -73,6 +73,9 @@ class TrainConfig:
     init_outer, init_scale, init_tail :
         a_i ~ ±1, N(0, 1) or 1; (w_i, b_i) ~ N(0, init_scale²/d).  ``init_tail`` = ν ≥ 1: all of it times √(ν/χ²_ν), a
         Student law, whose moments of order ≥ ν are infinite.
+    noise_substeps :
+        M ≥ 1, for ``euler``: the noise of step k is M^{−1/2} Σ_{j<M} ξ_{Mk+j}, so that a run at step size Mη moves on
+        the Brownian path of the run at η (1: ξ_k).
     seed, first_particle :
         Particle i has the noise and the initial value of (seed, first_particle + i): runs of one seed are coupled.
     metrics_every, checkpoint_every :
@@ -113,6 +116,7 @@ class TrainConfig:
     init_outer: OuterInit = "gaussian"
     init_scale: float = 1.0
     init_tail: int | None = None
+    noise_substeps: int = 1
     seed: int = 0
     first_particle: int = 0
     precision: Precision = "float32"
@@ -128,7 +132,7 @@ class TrainConfig:
         object.__setattr__(self, "activation", get(self.activation).name)
         for name in ("step_size", "temperature", "weight_decay"):
             object.__setattr__(self, name, Schedule.of(getattr(self, name)))
-        for name in ("width", "steps", "batch", "metrics_every", "test_samples", "block"):
+        for name in ("width", "steps", "batch", "metrics_every", "test_samples", "block", "noise_substeps"):
             self._at_least(name, 1)
         for name in ("checkpoint_every", "seed", "first_particle", "anchor_every", "threads"):
             self._at_least(name, 0)
@@ -156,6 +160,8 @@ class TrainConfig:
         rates = [(self.step_size.at(t, self.steps), self.weight_decay.at(t, self.steps)) for t in times]
         if self.step_size.initial <= 0:
             raise InputError(f"step_size: expected a number > 0, got {self.step_size.initial}")
+        if self.noise_substeps > 1 and self.integrator != "euler":
+            raise InputError(f"noise_substeps: expected integrator euler, got {self.integrator}")
         if self.integrator == "baoab":
             if self.parametrisation != "mean-field":
                 raise InputError("integrator baoab: expected parametrisation mean-field (unit masses)")

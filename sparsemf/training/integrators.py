@@ -81,8 +81,10 @@ class Integrator(ABC):
 
     def _add_noise(self, step: int, target: torch.Tensor, scales: Sequence[float]) -> None:
         outer, inner = (math.sqrt(factor) for factor in self.multipliers)
-        scaled = ([s * factor for s in scales] for factor in (outer, inner))
-        self.particles.add_normals(Stream.NOISE, step, target, *scaled)
+        parts = self.config.noise_substeps
+        scaled = [[s * factor / math.sqrt(parts) for s in scales] for factor in (outer, inner)]
+        for part in range(parts):
+            self.particles.add_normals(Stream.NOISE, step * parts + part, target, *scaled)
 
 
 def _axpy(target: torch.Tensor, scale: Sequence[float], other: torch.Tensor, factor: Sequence[float]) -> None:
@@ -122,7 +124,7 @@ class Euler(Integrator):
         p = self.particles
         if not (p.flat.is_cuda and p.flat.dtype == torch.float32 and self.multipliers == (1.0, 1.0)):
             return False
-        if len(set(p.first)) > 1:
+        if len(set(p.first)) > 1 or self.config.noise_substeps > 1:
             return False
         from sparsemf.training.triton_kernels import langevin
 

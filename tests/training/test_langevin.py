@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 from scipy.integrate import cumulative_trapezoid
 
+from sparsemf.exceptions import InputError
 from sparsemf.training import Schedule, TrainConfig, train
 from sparsemf.training.randomness import Stream, normals
 from sparsemf.training.records import energy_balance
@@ -269,6 +270,28 @@ def test_schedules_reach_the_update():
     before = system.particles.flat.clone()
     system.advance()
     torch.testing.assert_close(system.particles.flat, before * 0.95, rtol=1e-15, atol=0)
+
+
+def test_a_coarse_run_moves_on_the_brownian_path_of_the_fine_one():
+    """Additive noise: the strong error of Euler's method is O(η); with noise of its own a coarse run is O(1) away."""
+    rng = np.random.default_rng(0)
+    task = ArrayTask(rng.normal(size=(16, 2)), rng.normal(size=(16, 1)))
+    config = TrainConfig("tanh", width=400, sampling="full", temperature=0.2, weight_decay=0.3, precision="float64")
+
+    def end(division, **options):
+        own = replace(config, step_size=0.01 * division, **options)
+        return advanced(task, [own], 256 // division).particles.flat
+
+    fine = end(1)
+    apart = [float((end(m, noise_substeps=m) - fine).norm() / fine.norm()) for m in (2, 4, 8)]
+    slopes = np.diff(np.log([a / (m - 1) for a, m in zip(apart, (2, 4, 8), strict=True)])) / math.log(2)
+    # order 1: drift errors add up to (m − 1)η_fine, those of the noise within a step to √(m² − 1)η_fine
+    assert slopes.min() > -0.45
+    assert slopes.max() < 0.05
+    assert apart[-1] < 0.05
+    assert float((end(8) - fine).norm() / fine.norm()) > 0.5
+    with pytest.raises(InputError, match="noise_substeps: expected integrator euler"):
+        replace(config, noise_substeps=2, integrator="baoab")
 
 
 def test_the_balance_of_baoab_is_exact_at_large_steps():
