@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "richardson": "What the step size adds to a run's stationary means.",
     "scaling": "μP check: are sizes and the best learning rate stable over widths?",
     "chaos": "Propagation of chaos: how coupled systems approach the limit, in N and time.",
+    "budget": "Where the error of a trained measure comes from: terms, sum, rates.",
     "tasks": "List the data sets and teachers that `train` knows.",
     "inspect": "Show what a checkpoint holds and which blocks are found in it.",
     "analyze": "Sparse dictionary and certified S* staircase of a checkpoint.",

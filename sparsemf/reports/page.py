@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,17 @@ from sparsemf.reports.documents import kind_of
 from sparsemf.reports.fields import Fields
 from sparsemf.reports.figures import bars, bounds, curves, dual, particles, path, spectra, staircase
 from sparsemf.reports.views.analysis import AnalysisView, analysis_view
+from sparsemf.reports.views.budget import budget_study
 from sparsemf.reports.views.certificate import CertificateView, certificate_view
+from sparsemf.reports.views.study import VERDICTS, Study
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 View = AnalysisView | CertificateView
+
+_STUDIES: dict[str, Callable[[Mapping[str, Any]], Study]] = {"budget": budget_study}
+"""Documents whose page is an article."""
 
 STRIPS_SHOWN = 200
 """Directions are drawn for the largest atoms only, so that pages of thousands stay light."""
@@ -37,6 +42,8 @@ def render(document: Mapping[str, Any]) -> str:
     field has a wrong type.
     """
     kind = kind_of(document)
+    if kind in _STUDIES:
+        return _environment().get_template("study.html.j2").render(v=_STUDIES[kind](document), verdicts=VERDICTS)
     template = _environment().get_template(f"{kind}.html.j2")
     if kind == "analyze":
         return template.render(v=analysis_view(document, "a1"))
