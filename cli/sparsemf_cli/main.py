@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "scaling": "μP check: are sizes and the best learning rate stable over widths?",
     "chaos": "Propagation of chaos: how coupled systems approach the limit, in N and time.",
     "budget": "Where the error of a trained measure comes from: terms, sum, rates.",
+    "reproduce": "The four results of arXiv:2605.24710 as experiments, with one report.",
     "tasks": "List the data sets and teachers that `train` knows.",
     "inspect": "Show what a checkpoint holds and which blocks are found in it.",
     "analyze": "Sparse dictionary and certified S* staircase of a checkpoint.",

@@ -12,7 +12,7 @@ from sparsemf.exceptions import InputError
 from sparsemf.reports.fields import Fields
 
 BATCH_SCHEMA = "sparsemf/batch/1"
-_VERSIONS = {"analyze": "1", "certify": "2", "batch": "1", "budget": "1"}
+_VERSIONS = {"analyze": "1", "certify": "2", "batch": "1", "budget": "1", "reproduce": "1"}
 
 
 def kind_of(document: Mapping[str, Any]) -> str:

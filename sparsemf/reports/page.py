@@ -18,6 +18,7 @@ from sparsemf.reports.figures import bars, bounds, curves, dual, particles, path
 from sparsemf.reports.views.analysis import AnalysisView, analysis_view
 from sparsemf.reports.views.budget import budget_study
 from sparsemf.reports.views.certificate import CertificateView, certificate_view
+from sparsemf.reports.views.reproduction import reproduction_study
 from sparsemf.reports.views.study import VERDICTS, Study
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 View = AnalysisView | CertificateView
 
-_STUDIES: dict[str, Callable[[Mapping[str, Any]], Study]] = {"budget": budget_study}
+_STUDIES: dict[str, Callable[[Mapping[str, Any]], Study]] = {
+    "budget": budget_study,
+    "reproduce": reproduction_study,
+}
 """Documents whose page is an article."""
 
 STRIPS_SHOWN = 200
