@@ -199,6 +199,10 @@ class Activation(ABC):
 
         return series_kernel(self, self, s1, m1, s2, m2, c)
 
+    def kernel_form(self, s1: Array, m1: Array, s2: Array, m2: Array, c: Array) -> KernelValue:
+        """:meth:`kernel` for many entries at once: no entry is refined one by one; ``error`` says what that leaves."""
+        return self.kernel(s1, m1, s2, m2, c)
+
     def __repr__(self) -> str:
         return f"Activation({self.name})"
 

@@ -124,8 +124,8 @@ def exact_claim(network: Network, law: InputLaw, found: ExactCount) -> dict[str,
 
 
 def _dictionary(network: Network, free: int) -> dict[str, Any]:
-    """The arrays of a dictionary, α itself as outer; of a gated one with its gates; where quadratic polynomials are free
-    with its quadratic part (or null)."""
+    """The arrays of a dictionary, α itself as outer; of a gated one with its gates; with its quadratic part (or null)
+    where quadratic polynomials are free."""
     found = {"outer": network.alpha, **{name: getattr(network, name) for name in ("inner", "bias", "affine", "offset")}}
     if network.gated:
         found |= {name: getattr(network, name) for name in ("gate", "gate_bias")}

@@ -30,6 +30,7 @@ from sparsemf.measures.gaussian import free_degree
 Array = NDArray[np.float64]
 
 _MOST_IMPLICIT = 4096
+_HIGHEST = 128
 _MANY = 600
 """Beyond this many neurons the *halves* are not tried: on real blocks they are weaker, and each costs n³."""
 
@@ -81,15 +82,15 @@ def lower_curve(
 
     ``orders`` are the largest p to try (default 1 … 4, fewer for wide networks and more for gated ones of few inputs;
     with several outputs also p = 0 … 2 with the outputs in the rows), ``degree`` is the truncation K (default 40 for
-    n ≤ 600, else 20; never beyond that of a polynomial σ), ``free`` the degree up to which polynomials are free beside
-    the atoms (default :func:`free_degree`; a canonical form may have lost a quadratic part that vanished).  Degrees in
-    between that the network's quadratic part reaches must be free.
+    n ≤ 600, else 20; for exp as r² asks for, for polynomial σ at most theirs), ``free`` the degree up to which
+    polynomials are free beside the atoms (default :func:`free_degree`; a canonical form may have lost a quadratic part
+    that vanished).  Raises ValueError where the network has a quadratic part and degree 2 is not free.
     """
     n, gated = network.width, network.gated
     free = free_degree(network) if free is None else free
     if network.quadratic is not None and free < 2:
         raise ValueError("expected a network without a quadratic part where degree 2 is not free")
-    degree = degree or (40 if n <= _MANY else 20)
+    degree = degree or _default_degree(network)
     degree = min(degree, network.activation.polynomial_degree or degree) if not gated else degree
     orders = orders or (_gated_orders(n, network.d) if gated else _default_orders(n, network.d))
     zero = np.zeros(n + 1)
@@ -131,6 +132,15 @@ def lower_curve(
         degree=degree,
         error=lost,
     )
+
+
+def _default_degree(network: Network) -> int:
+    """40 for n ≤ 600, else 20.  exp: c_k² is a Poisson law of mean r² in k, so up to 128 where r² asks for it."""
+    usual = 40 if network.width <= _MANY else 20
+    if network.gated or network.activation.name != "exp":
+        return usual
+    square = float(np.max(np.sum(network.inner**2, axis=1), initial=0.0))
+    return int(np.clip(square + 6 * np.sqrt(square), usual, _HIGHEST))
 
 
 def _default_orders(n: int, d: int) -> tuple[int, ...]:

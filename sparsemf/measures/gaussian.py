@@ -226,10 +226,10 @@ def beyond_affine(first: Atoms, second: Atoms, degree: int | None, free: int = 1
 
 
 def _kernel_block(part: Atoms, second: Atoms, low: Array) -> KernelValue:
-    """The kernel from :meth:`Activation.kernel`, with the error of that, less the degrees of ``low``, which is
+    """The kernel from :meth:`Activation.kernel_form`, with the error of that, less the degrees of ``low``, which is
     ``second.hermite(free)``."""
     own = part.hermite(low.shape[1] - 1)
-    found = part.activation.kernel(
+    found = part.activation.kernel_form(
         part.norm[:, None], part.bias[:, None], second.norm, second.bias, part.inner @ second.inner.T
     )
     value = found.value - np.outer(own[:, 0], low[:, 0])
@@ -241,7 +241,8 @@ def _kernel_block(part: Atoms, second: Atoms, low: Array) -> KernelValue:
 
 
 def _present(c1: Array, c2: Array, free: int) -> list[int]:
-    """Degrees > ``free``, descending, at which some product c_k c_k′ is above rounding (odd σ without bias has no even ones).
+    """Degrees > ``free``, descending, at which some product c_k c_k′ is above rounding (odd σ without bias has no even
+    ones).
 
     What is left out is below UNIT²·‖φ‖‖φ′‖, far inside the tail's own margin.
     """
@@ -264,8 +265,8 @@ def form_margin(
 ) -> float:
     """The stated rounding margin of a quadratic form γᵀK₂γ in float64.
 
-    Summation: (n + 64)·UNIT·|γ|ᵀ|K₂||γ|; entries: (64 + d)·UNIT·mass² for the series, (closed_ulps + 4d)·UNIT·mass² for
-    a closed form.
+    Summation: (n + 64)·UNIT·|γ|ᵀ|K₂||γ|; entries: (64 + d)·UNIT·mass² for the series, (closed_ulps + 4d)·UNIT·mass²
+    for a closed form.
     """
     entries = ENTRY_ULPS + d if degree is not None else closed_ulps + 4 * d
     return UNIT * ((n + 64) * absolute_form + entries * mass**2)

@@ -27,13 +27,11 @@ _DEFINITION = (
 )
 
 
-def dual_document(
-    dictionary: Network, law: InputLaw, degree: int | None, m: int, free: int = 1
-) -> dict[str, Any]:
+def dual_document(dictionary: Network, law: InputLaw, degree: int | None, m: int, free: int = 1) -> dict[str, Any]:
     """The field ``dual``: what η_V looks like, or the ``reason`` why it was not computed.
 
-    ``dictionary`` in input coordinates; ``degree`` of the Hermite series of its analysis, if there is one; ``free``: the
-    degree up to which polynomials are free there.
+    ``dictionary`` in input coordinates; ``degree`` of the Hermite series of its analysis, if there is one; ``free``:
+    the degree up to which polynomials are free there.
     """
     if not isinstance(law, Gaussian):
         return {"reason": "the dual certificate is computed under a Gaussian input law only"}

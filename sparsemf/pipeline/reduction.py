@@ -8,9 +8,9 @@ Beside the canonical form two things are needed, so that everything free is out 
 
       xᵀQ_o x = Σ_r λ_r⟨v_r, x⟩²,   Q_o = Σ_r λ_r v_r v_rᵀ,   one output after the other.
 
-For one output and degree 2, beyond affine functions ‖f − g‖ = √2‖F − G‖_F for the forms F, G, and S atoms are the forms
-of rank S: the S largest eigenvalues are the best choice (Eckart & Young 1936), which is what the greedy path takes, since
-the canonical atoms are orthogonal; L(S) with p = 1 is the same number.
+For one output and degree 2, beyond affine functions ‖f − g‖ = √2‖F − G‖_F for the forms F, G, and S atoms are the
+forms of rank ≤ S: the S largest eigenvalues are the best choice (Eckart & Young 1936), which is what the greedy path
+takes, since the canonical atoms are orthogonal; L(S) with p = 1 is the same number.
 """
 
 from __future__ import annotations

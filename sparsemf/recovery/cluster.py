@@ -1,10 +1,11 @@
 """Merging along a path: clusters of particles for every S, by the function-space error that a merge costs.
 
 Moving particle i onto particle j costs at most ‖κ_i‖·Lip(σ)·d(v_i, v_j) in L², d the flip-invariant distance on the
-section; where σ′ is unbounded, the modulus at v_i stands for Lip(σ) (near v_i it is what a move costs).  Every particle is joined to its nearest *heavier* particle (weight ‖κ_i‖‖φ_i‖); sorting these costs gives a
-forest for every S at once: cut the S − 1 dearest edges, and the components (networkx) are the clusters.  Particles
-of vanishing weight are cheap wherever they lie, so noise does not open clusters.  A cluster's atom is the
-weighted median of its particles, flipped onto its heaviest one: far particles of little weight do not drag it.
+section; where σ′ is unbounded, the modulus at v_i stands for Lip(σ) (near v_i it is what a move costs).  Every
+particle is joined to its nearest *heavier* particle (weight ‖κ_i‖‖φ_i‖); sorting these costs gives a forest for every
+S at once: cut the S − 1 dearest edges, and the components (networkx) are the clusters.  Particles of vanishing weight
+are cheap wherever they lie, so noise does not open clusters.  A cluster's atom is the weighted median of its particles,
+flipped onto its heaviest one: far particles of little weight do not drag it.
 
 For many clusters the second order matters: weighted Ward clusters and their means (:class:`Agglomeration`).
 """

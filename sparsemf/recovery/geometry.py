@@ -1,6 +1,7 @@
 """Inner products of atoms with the free affine part projected out, under a Gaussian or an empirical law.
 
-⟨φ_i, φ_j⟩_⊥ = K₂(i, j) for N(0, I) (degrees ≥ 2; ≥ 3 where quadratic polynomials are free), and (1/n)Φᵀ(I − Π)Φ on n data rows, Π the projection on span{1, x}.
+⟨φ_i, φ_j⟩_⊥ = K₂(i, j) for N(0, I) (degrees ≥ 2; ≥ 3 where quadratic polynomials are free), and (1/n)Φᵀ(I − Π)Φ on
+n data rows, Π the projection on span{1, x}.
 Recovery is written against this one interface; everything it returns is evaluated with the margins below.
 """
 
@@ -61,8 +62,10 @@ class Geometry(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class GaussianGeometry:
-    """N(0, I_k); ``degree`` of the Hermite series, None for the closed-form kernel; polynomials of degree ≤ ``free`` are
-    projected out; ``closed_ulps`` of the closed form (:attr:`Activation.kernel_ulps`)."""
+    """N(0, I_k); ``degree`` of the Hermite series, None for the closed-form kernel.
+
+    Polynomials of degree ≤ ``free`` are projected out; ``closed_ulps``: :attr:`Activation.kernel_ulps`.
+    """
 
     d: int
     degree: int | None

@@ -150,7 +150,7 @@ class UpperCurve:
 
 
 def geometry_of(network: Network, law: Empirical | None, free: int | None = None) -> Geometry:
-    """The geometry of an empirical law, or of N(0, I) for a whitened network beside polynomials of degree ≤ ``free``."""
+    """The geometry of an empirical law, or of N(0, I) for a whitened network, polynomials of degree ≤ ``free`` free."""
     if network.gated:
         return GatedGeometry.of(network)
     return GaussianGeometry.of(network, free) if law is None else EmpiricalGeometry.of(law)

@@ -137,7 +137,7 @@ def groups_of(entry: Any, free: int = 1) -> tuple[Group, ...]:
 def with_squares(h: Expanded) -> Expanded:
     """h with its quadratic part as neurons z², exactly:
 
-        xᵀQx = Σ_i Q_ii x_i² + Σ_{i < j} ½Q_ij[(x_i + x_j)² − (x_i − x_j)²].
+    xᵀQx = Σ_i Q_ii x_i² + Σ_{i < j} ½Q_ij[(x_i + x_j)² − (x_i − x_j)²].
     """
     q = h.quadratic
     if q is None:
