@@ -151,7 +151,12 @@ def smaller(case: PlantedCase, size: int, rng: np.random.Generator) -> list[Netw
     for chosen in (points[np.argsort(-weight)[:size]], merged[alive]):
         phi = f.activation.value(x @ chosen[:, :-1].T + chosen[:, -1])
         design = np.concatenate([phi, x, np.ones((x.shape[0], 1)), x[:, first] * x[:, second]], axis=1)
-        solution = np.linalg.lstsq(design, y, rcond=None)[0]
+        if first.size > 200:  # thousands of columns: the normal equations, which are all but orthogonal
+            normal = design.T @ design
+            normal[np.diag_indices_from(normal)] *= 1 + 1e-12
+            solution = np.linalg.solve(normal, design.T @ y)
+        else:
+            solution = np.linalg.lstsq(design, y, rcond=None)[0]
         k = chosen.shape[0]
         form = None
         if free == 2:

@@ -142,27 +142,16 @@ def with_squares(h: Expanded) -> Expanded:
     q = h.quadratic
     if q is None:
         return h
-    d = q.shape[1]
-    basis = np.eye(d)
-    first, second = np.triu_indices(d, 1)
-    mixed = 0.5 * q[:, first, second].T
-    alpha = np.concatenate([q[:, range(d), range(d)].T, mixed, -mixed])
-    w = np.concatenate([basis, basis[first] + basis[second], basis[first] - basis[second]])
-    rows = np.flatnonzero(alpha.any(axis=1))
+    basis, (i, j) = np.eye(q.shape[1]), np.triu_indices(q.shape[1], 1)
+    mixed = 0.5 * q[:, i, j].T
     if np.min(np.abs(mixed[mixed != 0]), initial=1.0) < 1e-290:
         raise Undefined("half of an entry of the quadratic part underflows")
-    n = rows.size
-    return Expanded(
-        np.concatenate([h.alpha, alpha[rows]]),
-        np.concatenate([h.w, w[rows]]),
-        np.concatenate([h.b, np.zeros(n)]),
-        np.concatenate([h.core, np.full(n, ORDER.index("power2"), dtype=np.int64)]),
-        h.affine,
-        h.offset,
-        np.concatenate([h.point_error, np.zeros(n)]),
-        np.concatenate([h.alpha_error, np.zeros(n)]),
-        h.affine_error,
-    )
+    alpha = np.concatenate([h.alpha, np.diagonal(q, axis1=1, axis2=2).T, mixed, -mixed])
+    w = np.concatenate([h.w, basis, basis[i] + basis[j], basis[i] - basis[j]])
+    zero = np.zeros(w.shape[0] - h.core.size)
+    core = np.append(h.core, np.full(zero.size, ORDER.index("power2")))
+    point_error, alpha_error = np.append(h.point_error, zero), np.append(h.alpha_error, zero)
+    return Expanded(alpha, w, np.append(h.b, zero), core, h.affine, h.offset, point_error, alpha_error, h.affine_error)
 
 
 def described(norm: Norm, a: Raw, degree: int) -> tuple[Tensors, float]:
