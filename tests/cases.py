@@ -11,9 +11,10 @@ from sparsemf.measures import Network
 Array = NDArray[np.float64]
 
 ACTIVATIONS = (*names(), "leaky_relu(0.3)")
-NOT_ANALYSED = ("relu2", "exp", "relu6", "hardtanh", "hard_sigmoid", "linear", "quadratic", "cubic", "hermite")
-ANALYSED = tuple(name for name in ACTIVATIONS if name not in NOT_ANALYSED)
-"""Those that `analyze` takes: independent atoms, flips that cost an affine function."""
+OTHERS = ("relu2", "exp", "relu6", "hardtanh", "hard_sigmoid", "linear", "quadratic", "cubic", "hermite")
+"""Flips that cost a quadratic form, unbounded slopes, or atoms that are not independent."""
+ANALYSED = tuple(name for name in ACTIVATIONS if name not in OTHERS)
+"""Lipschitz, independent atoms, flips that cost an affine function; seeded cases draw from this list in its order."""
 
 
 def separated_directions(rng: np.random.Generator, count: int, d: int, largest_cosine: float = 0.8) -> Array:

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cases import ANALYSED
 from sparsemf.measures import Gaussian, Network
+from sparsemf.measures.gaussian import free_degree
 from sparsemf.symmetry import disguise
 
 Array = NDArray[np.float64]
 
 KINDS = ("separated", "near-duplicates", "dipole", "shared direction", "cloud")
+OTHER_ACTIVATIONS = (
+    "relu2", "exp", "relu6", "hardtanh", "hard_sigmoid", "quadratic", "cubic", "hermite(2)", "hermite(3)", "hermite(4)",
+)  # fmt: skip
+"""Beside :data:`cases.ANALYSED`; drawn by :func:`other_case`, so that the seeds of :func:`random_case` stay."""
 
 
 @dataclass(frozen=True, eq=False)
 class PlantedCase:
-    """``network`` is a disguise (or a noisy cloud) of ``truth``, which has ``atoms`` atoms."""
+    """``network`` is a disguise (or a noisy cloud) of ``truth``, which has ``atoms`` atoms, ``own`` of them in its
+    quadratic part."""
 
     label: str
     kind: str
     truth: Network
     network: Network
     exact: bool
+    own: int = 0
 
     @property
     def atoms(self) -> int:
         """The number of planted atoms."""
-        return self.truth.width
+        return self.truth.width + self.own
 
 
 def directions(rng: np.random.Generator, count: int, d: int) -> Array:
@@ -49,7 +56,41 @@ def directions(rng: np.random.Generator, count: int, d: int) -> Array:
 def random_case(rng: np.random.Generator) -> PlantedCase:
     """All activations that ``analyze`` takes a staircase of, d from 2 to 64, S from 1 to 24, m 1 or 4, with and without
     biases; ``separated`` ones are those that S* should be certified for."""
-    activation = str(rng.choice([name for name in ANALYSED if name not in ("linear",)]))
+    return _case(rng, str(rng.choice(list(ANALYSED))))
+
+
+def other_case(rng: np.random.Generator) -> PlantedCase:
+    """The same for relu², exp, ramps and polynomials, a quarter of them (and of those with any other activation) with a
+    quadratic part.
+
+    The planted number bounds S* from above; ramps and polynomials of few inputs may need fewer.
+    """
+    if rng.random() < 0.8:
+        case = _case(rng, str(rng.choice(OTHER_ACTIVATIONS)))
+        if rng.random() < 0.75:
+            return case
+    else:
+        case = _case(rng, str(rng.choice(list(ANALYSED))))
+    f = case.truth
+    forms = f.activation.polynomial_degree == 2
+    # beside atoms that are forms themselves it counts, with its rank
+    factors = rng.standard_normal((f.d, 1 if forms else f.d)) / f.d
+    part = np.einsum("ir,jr,o->oij", factors, factors, rng.standard_normal(f.m))
+
+    def added(network: Network) -> Network:
+        own = 0.0 if network.quadratic is None else network.quadratic
+        return network.with_(quadratic=own + 0.5 * (part + part.transpose(0, 2, 1)))
+
+    return replace(
+        case,
+        label=case.label + " quadratic part",
+        truth=added(f),
+        network=added(case.network),
+        own=1 if forms else 0,
+    )
+
+
+def _case(rng: np.random.Generator, activation: str) -> PlantedCase:
     kind = str(rng.choice(KINDS, p=[0.5, 0.15, 0.1, 0.1, 0.15]))
     d = int(2 ** rng.uniform(1, 6))
     most = {2: 2, 3: 4, 4: 6}.get(d, min(24, 2 * d if d < 12 else 24))
@@ -83,9 +124,11 @@ def random_case(rng: np.random.Generator) -> PlantedCase:
 
 def smaller(case: PlantedCase, size: int, rng: np.random.Generator) -> list[Network]:
     """Networks of ``size`` < S atoms near the planted one: the heaviest atoms, and the closest pairs merged, both with
-    coefficients and affine part refitted by least squares on random inputs."""
+    coefficients and the free polynomial part refitted by least squares on random inputs."""
     f = case.truth
-    x = rng.standard_normal((max(2000, 20 * (size + f.d + 1)), f.d))
+    free = free_degree(f)
+    first, second = np.triu_indices(f.d if free == 2 else 0)
+    x = rng.standard_normal((max(2000, 20 * (size + f.d + 1), 3 * first.size), f.d))
     y = f(x)
     found = []
     weight = np.linalg.norm(f.alpha, axis=1)
@@ -107,12 +150,28 @@ def smaller(case: PlantedCase, size: int, rng: np.random.Generator) -> list[Netw
         alive.remove(j)
     for chosen in (points[np.argsort(-weight)[:size]], merged[alive]):
         phi = f.activation.value(x @ chosen[:, :-1].T + chosen[:, -1])
-        design = np.concatenate([phi, x, np.ones((x.shape[0], 1))], axis=1)
-        solution = np.linalg.lstsq(design, y, rcond=None)[0]
+        design = np.concatenate([phi, x, np.ones((x.shape[0], 1)), x[:, first] * x[:, second]], axis=1)
+        if first.size > 200:  # thousands of columns: the normal equations, which are all but orthogonal
+            normal = design.T @ design
+            normal[np.diag_indices_from(normal)] *= 1 + 1e-12
+            solution = np.linalg.solve(normal, design.T @ y)
+        else:
+            solution = np.linalg.lstsq(design, y, rcond=None)[0]
         k = chosen.shape[0]
+        form = None
+        if free == 2:
+            form = np.zeros((f.m, f.d, f.d))
+            form[:, first, second] = 0.5 * solution[k + f.d + 1 :].T
+            form = form + form.transpose(0, 2, 1)
         found.append(
             Network(
-                solution[:k], chosen[:, :-1], chosen[:, -1], f.activation, affine=solution[k:-1].T, offset=solution[-1]
+                solution[:k],
+                chosen[:, :-1],
+                chosen[:, -1],
+                f.activation,
+                affine=solution[k : k + f.d].T,
+                offset=solution[k + f.d],
+                quadratic=form,
             )
         )
     return found

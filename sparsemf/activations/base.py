@@ -99,8 +99,12 @@ class Activation(ABC):
         A length below which σ is smooth on either side of its breaks; it sets the finest quadrature panel.
     kernel_closed:
         Whether :meth:`kernel` is a closed form.
+    kernel_ulps:
+        Units in the last place of rounding_size·rounding_size′ that a closed form beyond low degrees is trusted to.
     image:
         σ in terms of cores, or None when σ is itself a core.
+    polynomial_degree:
+        n where σ is a polynomial of degree n, else None.
     kind:
         What the quotient by the symmetry is: ``"atoms"`` (a measure on the section), ``"kinks"`` (a relu kink measure
         whose atoms telescope), ``"matrix"``, ``"quadratic"``, ``"tensor"`` (the only thing seen of Σ α w^{⊗k}),
@@ -116,6 +120,8 @@ class Activation(ABC):
     breaks: tuple[float, ...] = ()
     grain: float = 1.0
     kernel_closed: bool = False
+    kernel_ulps: int = 256
+    polynomial_degree: int | None = None
     image: Image | None = None
     kind: Kind = "atoms"
 
@@ -192,6 +198,10 @@ class Activation(ABC):
         from sparsemf.activations.kernels import series_kernel
 
         return series_kernel(self, self, s1, m1, s2, m2, c)
+
+    def kernel_form(self, s1: Array, m1: Array, s2: Array, m2: Array, c: Array) -> KernelValue:
+        """:meth:`kernel` for many entries at once: no entry is refined one by one; ``error`` says what that leaves."""
+        return self.kernel(s1, m1, s2, m2, c)
 
     def __repr__(self) -> str:
         return f"Activation({self.name})"

@@ -59,7 +59,7 @@ def sparsity_claim(
                 for groups in dict.fromkeys(partitions)
                 if groups
             ],
-            "dictionary": _dictionary(dictionary),
+            "dictionary": _dictionary(dictionary, sparsity.free_degree(raw)),
         },
     }
     data = law.x if isinstance(law, Empirical) else None
@@ -123,11 +123,14 @@ def exact_claim(network: Network, law: InputLaw, found: ExactCount) -> dict[str,
     return document
 
 
-def _dictionary(network: Network) -> dict[str, Any]:
-    """The arrays of a dictionary, α itself as outer; of a gated one with its gates and quadratic part (or null)."""
+def _dictionary(network: Network, free: int) -> dict[str, Any]:
+    """The arrays of a dictionary, α itself as outer; of a gated one with its gates; with its quadratic part (or null)
+    where quadratic polynomials are free."""
     found = {"outer": network.alpha, **{name: getattr(network, name) for name in ("inner", "bias", "affine", "offset")}}
     if network.gated:
-        found |= {name: getattr(network, name) for name in ("gate", "gate_bias", "quadratic")}
+        found |= {name: getattr(network, name) for name in ("gate", "gate_bias")}
+    if free == 2:
+        found["quadratic"] = network.quadratic
     return {name: None if array is None else encode(array) for name, array in found.items()}
 
 
@@ -145,12 +148,17 @@ def published(upper: float, curve: Array, mass: float, gram: bool) -> tuple[floa
 
 
 def _mass(norm: Norm, *networks: Raw) -> float:
-    """Σ‖α_i‖(‖u_i‖ + 1) (gated: times 2‖ℓ_i‖) and the polynomial parts of all networks."""
+    """Σ‖α_i‖ times ‖u_i‖ + 1, or the bound of ‖φ_i‖ where σ′ is unbounded and that is more (gated: times 2‖ℓ_i‖), and
+    the polynomial parts of all networks."""
     arith, own = Arithmetic(0), 0.0
     for f in networks:
         if f.gate is None:
             h = expanded(arith, (f, 1.0))
-            size = norm.sizes(arith, h.w, h.b) + 1
+            linear = norm.sizes(arith, h.w, h.b)
+            size = linear + 1
+            for core, rows in h.cores():
+                if not np.isfinite(core.lipschitz):
+                    size[rows] = np.maximum(size[rows], grouped.magnitude(norm, core, linear[rows]))
         else:
             g = gated.expand(arith, (f, 1.0))
             h = g.gates

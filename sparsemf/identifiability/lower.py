@@ -1,5 +1,10 @@
 """The lower curve L(S): no network of S atoms comes closer than L(S) in L²(N(m, Σ)), affine part free.
 
+That holds for every σ: an atom of any activation has tensors c_k ŵ^{⊗k}, so nothing of the proof asks for independent
+atoms, bounded slopes or flips of a kind.  Which degrees are free is :func:`~sparsemf.measures.gaussian.free_degree`.
+Saturating ramps telescope and polynomials of few inputs are sums of fewer atoms than planted: then L(S) is small or 0
+where S is that smaller number, as it must be.
+
 Any partition of the degrees beyond the free ones into groups, each flattened with a p of its own, gives a bound:
 ‖f − g‖² ≥ Σ_groups Σ_{j > S} σ_j(M_group)².  For one p, stacking more degrees into a group only helps (a best
 approximation of rank S of the stack restricts to one of each part), so a partition is told by which p serves which
@@ -20,15 +25,14 @@ from numpy.typing import NDArray
 from sparsemf.identifiability import gated_flattenings
 from sparsemf.identifiability.flattenings import Flattening, Spectrum, description_error, feature_count, spectrum
 from sparsemf.measures import Network
-from sparsemf.measures import gated as gated_measures
+from sparsemf.measures.gaussian import free_degree
 
 Array = NDArray[np.float64]
 
 _MOST_IMPLICIT = 4096
+_HIGHEST = 128
 _MANY = 600
 """Beyond this many neurons the *halves* are not tried: on real blocks they are weaker, and each costs n³."""
-FREE_DEGREE = 1
-"""Degrees up to this one are free (the affine part)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,16 +75,23 @@ def partitions(free: int, degree: int, p: int, rows: bool, halves: bool = True) 
     return found
 
 
-def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, ...] | None = None) -> LowerCurve:
+def lower_curve(
+    network: Network, degree: int | None = None, orders: tuple[int, ...] | None = None, free: int | None = None
+) -> LowerCurve:
     """L(S) for S = 0 … n of a canonical whitened network.
 
     ``orders`` are the largest p to try (default 1 … 4, fewer for wide networks and more for gated ones of few inputs;
     with several outputs also p = 0 … 2 with the outputs in the rows), ``degree`` is the truncation K (default 40 for
-    n ≤ 600, else 20).
+    n ≤ 600, else 20; for exp as r² asks for, for polynomial σ at most theirs), ``free`` the degree up to which
+    polynomials are free beside the atoms (default :func:`free_degree`; a canonical form may have lost a quadratic part
+    that vanished).  Raises ValueError where the network has a quadratic part and degree 2 is not free.
     """
     n, gated = network.width, network.gated
-    free = gated_measures.FREE_DEGREE if gated else FREE_DEGREE
-    degree = degree or (40 if n <= _MANY else 20)
+    free = free_degree(network) if free is None else free
+    if network.quadratic is not None and free < 2:
+        raise ValueError("expected a network without a quadratic part where degree 2 is not free")
+    degree = degree or _default_degree(network)
+    degree = min(degree, network.activation.polynomial_degree or degree) if not gated else degree
     orders = orders or (_gated_orders(n, network.d) if gated else _default_orders(n, network.d))
     zero = np.zeros(n + 1)
     if n == 0:
@@ -121,6 +132,15 @@ def lower_curve(network: Network, degree: int | None = None, orders: tuple[int, 
         degree=degree,
         error=lost,
     )
+
+
+def _default_degree(network: Network) -> int:
+    """40 for n ≤ 600, else 20.  exp: c_k² is a Poisson law of mean r² in k, so up to 128 where r² asks for it."""
+    usual = 40 if network.width <= _MANY else 20
+    if network.gated or network.activation.name != "exp":
+        return usual
+    square = float(np.max(np.sum(network.inner**2, axis=1), initial=0.0))
+    return int(np.clip(square + 6 * np.sqrt(square), usual, _HIGHEST))
 
 
 def _default_orders(n: int, d: int) -> tuple[int, ...]:

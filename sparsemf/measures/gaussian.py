@@ -1,4 +1,4 @@
-"""L²(N(0, I)) geometry of atoms: Hermite coefficients and the kernel beyond the affine part.
+"""L²(N(0, I)) geometry of atoms: Hermite coefficients and the kernel beyond the free polynomials.
 
 In whitened coordinates an atom (w, b) with s = ‖w‖, û = w/s has normalised Hermite tensors
 T_k = c_k(s, b) û^{⊗k}, so ⟨φ_i, φ_j⟩ = Σ_k c_k(i) c_k(j) cos_{ij}^k.  The affine functions are the degrees 0 and
@@ -6,8 +6,10 @@ T_k = c_k(s, b) û^{⊗k}, so ⟨φ_i, φ_j⟩ = Σ_k c_k(i) c_k(j) cos_{ij}^k. 
 
     K₂(i, j) = Σ_{k ≥ 2} c_k(i) c_k(j) cos_{ij}^k.
 
-Two ways to it: the closed form K − c₀c₀ᵀ − c₁c₁ᵀ∘cos, or the series up to a degree chosen from the exact tails
-t_i² = E σ_i² − Σ_{k ≤ K} c_k(i)² (K₂ − series is positive semi-definite with entries ≤ t_i t_j).  Quadratic
+Where quadratic polynomials are free too (:func:`free_degree`) the sum starts at k = 3.
+
+Two ways to it: the closed form K − c₀c₀ᵀ − c₁c₁ᵀ∘cos (− c₂c₂ᵀ∘cos²), or the series up to a degree chosen from the exact
+tails t_i² = E σ_i² − Σ_{k ≤ K} c_k(i)² (K₂ − series is positive semi-definite with entries ≤ t_i t_j).  Quadratic
 forms come with a stated rounding margin (:func:`energy_beyond_affine`).
 """
 
@@ -110,13 +112,22 @@ class Atoms:
         return square
 
     @cached_property
+    def entry_length(self) -> Array:
+        """What the rounding of the c_k and of E σ² scales with, shape (n,): ``length`` for Lipschitz σ.
+
+        For unbounded σ′ it is ``scale``: c_k of exp is e^{b + r²/2}r^k/√k!, whose exponent rounds, and those of
+        polynomials are sums that may cancel.
+        """
+        return self.length if np.isfinite(self.activation.lipschitz) else self.scale
+
+    @cached_property
     def length(self) -> Array:
         """‖φ_i‖ rounded up, shape (n,); E σ² itself may cancel (a rarely active relu), hence 64·UNIT·scale²."""
         return np.sqrt(np.maximum(self.second_moment, 0.0) + 64 * UNIT * self.scale**2)
 
     def rounding_length(self, degree: int | None) -> Array:
-        """What the entries' rounding scales with: ``scale`` for the closed form, ``length`` for the series."""
-        return self.scale if degree is None else self.length
+        """What the entries' rounding scales with: ``scale`` for the closed form, ``entry_length`` for the series."""
+        return self.scale if degree is None else self.entry_length
 
     @cached_property
     def _cache(self) -> dict[str, Array]:
@@ -138,7 +149,8 @@ class Atoms:
     def tail(self, degree: int) -> Array:
         """Upper bound of t_i = ‖φ_i − Σ_{k ≤ degree}‖ in L², shape (n,), rounding margin included."""
         rest = self.second_moment - np.sum(self.hermite(degree) ** 2, axis=1)
-        return np.sqrt(np.maximum(rest, 0.0) + 8 * UNIT * self.second_moment)
+        margin = self.second_moment if np.isfinite(self.activation.lipschitz) else self.scale**2
+        return np.sqrt(np.maximum(rest, 0.0) + 8 * UNIT * margin)
 
     def take(self, rows: NDArray[Any] | slice) -> Atoms:
         """Some of the atoms."""
@@ -161,9 +173,10 @@ def cosines(first: Atoms, second: Atoms) -> Array:
 
 def series_degree(atoms: Atoms, weight: Array, budget: float = 6e9) -> int | None:
     """The degree at which the Hermite series serves for atoms of total weight Σ weight_i‖φ_i‖, or None for the
-    closed form (kinked activations that have one, or a smooth one whose series is too slow while an accurate closed
-    form exists)."""
-    if atoms.activation.strip == 0.0 and atoms.activation.kernel_closed:
+    closed form (kinked activations and those of unbounded slope that have one, or a smooth one whose series is too
+    slow while an accurate closed form exists)."""
+    exact = atoms.activation.strip == 0.0 or not np.isfinite(atoms.activation.lipschitz)
+    if exact and atoms.activation.kernel_closed:
         return None
     mass = float(weight @ atoms.length)
     degree = _SERIES_DEGREES[0]
@@ -176,17 +189,18 @@ def series_degree(atoms: Atoms, weight: Array, budget: float = 6e9) -> int | Non
     return None if atoms.activation.kernel_closed and not steep else degree
 
 
-def beyond_affine(first: Atoms, second: Atoms, degree: int | None) -> Array:
-    """K₂ between two sets of atoms, shape (n₁, n₂): closed form for ``degree=None``, else Σ_{k=2}^{degree}."""
+def beyond_affine(first: Atoms, second: Atoms, degree: int | None, free: int = 1) -> Array:
+    """K₂ between two sets of atoms, shape (n₁, n₂): closed form for ``degree=None``, else Σ_{k=2}^{degree}; beyond the
+    degree ``free`` instead of 1 where that is given."""
     if degree is None:
         out = np.empty((first.n, second.n))
-        low = second.hermite(1)
+        low = second.hermite(free)
         for start in range(0, first.n, _ROWS):  # closed forms need some twenty temporaries of this shape
             out[start : start + _ROWS] = _kernel_block(first.take(slice(start, start + _ROWS)), second, low).value
         return out
     out = np.empty((first.n, second.n))
     c1, c2 = first.hermite(degree), second.hermite(degree)
-    steps = list(pairwise([*_present(c1, c2), 0]))
+    steps = list(pairwise([*_present(c1, c2, free), 0]))
     rows_of = c2.T.copy()
     left, right = first.unit, second.unit
 
@@ -212,24 +226,29 @@ def beyond_affine(first: Atoms, second: Atoms, degree: int | None) -> Array:
 
 
 def _kernel_block(part: Atoms, second: Atoms, low: Array) -> KernelValue:
-    """K₂ from :meth:`Activation.kernel`, with the error of that; ``low`` is ``second.hermite(1)``."""
-    own = part.hermite(1)
-    found = part.activation.kernel(
+    """The kernel from :meth:`Activation.kernel_form`, with the error of that, less the degrees of ``low``, which is
+    ``second.hermite(free)``."""
+    own = part.hermite(low.shape[1] - 1)
+    found = part.activation.kernel_form(
         part.norm[:, None], part.bias[:, None], second.norm, second.bias, part.inner @ second.inner.T
     )
     value = found.value - np.outer(own[:, 0], low[:, 0])
-    value -= np.outer(own[:, 1], low[:, 1]) * cosines(part, second)
+    cos, power = cosines(part, second), 1.0
+    for k in range(1, low.shape[1]):
+        power = power * cos
+        value -= np.outer(own[:, k], low[:, k]) * power
     return replace(found, value=value)
 
 
-def _present(c1: Array, c2: Array) -> list[int]:
-    """Degrees ≥ 2, descending, at which some product c_k c_k′ is above rounding (odd σ without bias has no even ones).
+def _present(c1: Array, c2: Array, free: int) -> list[int]:
+    """Degrees > ``free``, descending, at which some product c_k c_k′ is above rounding (odd σ without bias has no even
+    ones).
 
     What is left out is below UNIT²·‖φ‖‖φ′‖, far inside the tail's own margin.
     """
     size1, size2 = np.max(np.abs(c1), axis=0, initial=0.0), np.max(np.abs(c2), axis=0, initial=0.0)
     floor = UNIT**2 * size1.max(initial=0.0) * size2.max(initial=0.0)
-    return [k for k in range(c1.shape[1] - 1, 1, -1) if size1[k] * size2[k] > floor]
+    return [k for k in range(c1.shape[1] - 1, free, -1) if size1[k] * size2[k] > floor]
 
 
 def beyond_affine_rows(
@@ -241,13 +260,15 @@ def beyond_affine_rows(
         yield part, beyond_affine(first.take(part), second, degree)
 
 
-def form_margin(n: int, d: int, absolute_form: float, mass: float, degree: int | None) -> float:
+def form_margin(
+    n: int, d: int, absolute_form: float, mass: float, degree: int | None, closed_ulps: int = 4 * ENTRY_ULPS
+) -> float:
     """The stated rounding margin of a quadratic form γᵀK₂γ in float64.
 
-    Summation: (n + 64)·UNIT·|γ|ᵀ|K₂||γ|; entries: (64 + d)·UNIT·mass² for the series, four times that for a closed
-    form.
+    Summation: (n + 64)·UNIT·|γ|ᵀ|K₂||γ|; entries: (64 + d)·UNIT·mass² for the series, (closed_ulps + 4d)·UNIT·mass²
+    for a closed form.
     """
-    entries = ENTRY_ULPS + d if degree is not None else 4 * (ENTRY_ULPS + d)
+    entries = ENTRY_ULPS + d if degree is not None else closed_ulps + 4 * d
     return UNIT * ((n + 64) * absolute_form + entries * mass**2)
 
 
@@ -273,7 +294,7 @@ def energy_beyond_affine(atoms: Atoms, gamma: Array) -> Energy:
     for rows, block in beyond_affine_rows(atoms, atoms, degree):
         form += float(np.sum(gamma[rows] * (block @ gamma)))
         absolute += float(weight[rows] @ (np.abs(block) @ weight))
-    margin = form_margin(atoms.n, atoms.inner.shape[1], absolute, mass, degree)
+    margin = form_margin(atoms.n, atoms.inner.shape[1], absolute, mass, degree, atoms.activation.kernel_ulps)
     tail = 0.0 if degree is None else float(weight @ atoms.tail(degree)) ** 2
     return Energy(form, max(form - margin, 0.0), max(form, 0.0) + margin + tail)
 
@@ -286,6 +307,33 @@ def _energy_by_kernel(atoms: Atoms, gamma: Array, weight: Array) -> Energy:
     margin = form_margin(atoms.n, atoms.inner.shape[1], absolute, float(weight @ atoms.scale), None)
     margin += float(weight @ (block.error @ weight))
     return Energy(form, max(form - margin, 0.0), max(form, 0.0) + margin)
+
+
+def free_degree(network: Network) -> int:
+    """The degree up to which polynomials are free beside the atoms of a network: 1, or 2 where a quadratic form is.
+
+    That is so for gated blocks and relu² (a flip of an atom costs one), and where the network itself has a quadratic
+    part, which then belongs to its architecture - but for atoms that are quadratic forms themselves: to these it is
+    added.
+    """
+    if network.gated:
+        return 2
+    relation = network.activation.relation
+    if relation is not None and relation.quadratic != 0:
+        return 2
+    return 2 if network.quadratic is not None and network.activation.polynomial_degree != 2 else 1
+
+
+def quadratic_part(network: Network) -> Array:
+    """Degree 2 of a whitened network, T₂ (m, k, k): Σ_i α_i c₂(i) û_iû_iᵀ + √2 Q."""
+    atoms = Atoms.of(network)
+    second = atoms.hermite(2)[:, 2]
+    out = np.empty((network.m, network.d, network.d))
+    for o in range(network.m):
+        out[o] = (atoms.unit * (network.alpha[:, o] * second)[:, None]).T @ atoms.unit
+        if network.quadratic is not None:
+            out[o] += np.sqrt(2.0) * network.quadratic[o]
+    return out
 
 
 def affine_part(network: Network) -> tuple[Array, Array]:

@@ -20,11 +20,10 @@ from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
 from sparsemf.identifiability.gated_flattenings import rows_per_atom
 from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
-from sparsemf.measures.gated import FREE_DEGREE
-from sparsemf.measures.gaussian import affine_part
 from sparsemf.pipeline.coefficients import CoefficientBounds, coefficient_bounds
 from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.laws import describe
+from sparsemf.pipeline.reduction import enough, low_norms, norm_bounds, reduced
 from sparsemf.recovery import Effort, GaussianGeometry, Progress, UpperCurve, upper_curve
 from sparsemf.symmetry import Quotient, Section, domain_reduction, point_distances, quotient
 
@@ -54,7 +53,10 @@ class AtomReport:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """Everything ``analyze`` found; :meth:`document` is its JSON form."""
+    """Everything ``analyze`` found; :meth:`document` is its JSON form.
+
+    ``free``: the degree up to which polynomials are free beside the atoms of the staircase.
+    """
 
     source: Network
     law: InputLaw
@@ -76,6 +78,7 @@ class Analysis:
     config: dict[str, Any]
     timing: dict[str, float] = field(default_factory=dict)
     coefficients: CoefficientBounds | None = None
+    free: int = 1
 
     def dictionary_of(self, size: int) -> Network:
         """The explicit network of at most ``size`` atoms behind U(size), in input coordinates.
@@ -108,7 +111,7 @@ class Analysis:
             "function_norm": None if self._norm_unknown else 0.5 * (self.norm.lower + self.norm.upper),
             "function_norm_bounds": {"lower": self.norm.lower, "upper": self.norm.upper},
             "norm_beyond_affine": stairs.norm_beyond_affine,
-            "free_degree": None if self.upper is None else FREE_DEGREE if self.source.gated else 1,
+            "free_degree": None if self.upper is None else self.free,
             "energy": self.energy,
             "dictionary": {
                 "size": self.dictionary.width,
@@ -192,7 +195,7 @@ class Analysis:
             return {"reason": "S* is an exact count: no program over measures stands behind it"}
         geometry = self.upper.problem.geometry
         degree = geometry.degree if isinstance(geometry, GaussianGeometry) else None
-        return dual_document(self.dictionary, self.law, degree, self.source.m)
+        return dual_document(self.dictionary, self.law, degree, self.source.m, self.free)
 
     @cached_property
     def path(self) -> dict[str, Any]:
@@ -230,7 +233,7 @@ class Analysis:
             self.dictionary,
             self.lower.groups if self.lower is not None else (),
         )
-        return self._sealed("sparsity", 4 if self.source.gated else 3, body)
+        return self._sealed("sparsity", 4 if self.source.gated else 5 if self.free == 2 else 3, body)
 
     def exact_certificate(self) -> dict[str, Any]:
         """The certificate of S* at ε = 0, sealed.
@@ -251,22 +254,24 @@ class Analysis:
 
 
 def _quadratic(dictionary: Network) -> dict[str, Any]:
-    """The quadratic part of a gated dictionary, where it is small enough to be listed."""
+    """The quadratic part of a dictionary, where it is small enough to be listed."""
     form = dictionary.quadratic
-    listed = dictionary.gated and form is not None and form.size <= _ATOM_NUMBERS
-    return {"quadratic": form.tolist()} if listed and form is not None else {}
+    return {"quadratic": form.tolist()} if form is not None and form.size <= _ATOM_NUMBERS else {}
 
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def without_staircase(network: Network) -> str | None:
-    """Why no certified staircase is known for a network, or None where there is one."""
+def without_staircase(network: Network, law: InputLaw | None = None) -> str | None:
+    """Why there is no certified staircase for a network, or None where there is one.
+
+    Plain networks have one under every Gaussian law (the default): L asks for nothing but Hermite tensors, U for inner
+    products.  Gated ones have one where the flips of the gate cost a quadratic form and its slope is bounded.  On data
+    L = 0, and the exact count says more than an upper curve where atoms are not independent or slopes unbounded.
+    """
     activation = network.activation
     relation = activation.relation
-    if network.quadratic is not None and not network.gated:
-        return "a network with a quadratic part"
     bent = activation.homogeneous not in (None, 1) or (relation is not None and relation.quadratic != 0)
     if network.gated:
         # a linear gate leaves no atoms
@@ -274,8 +279,12 @@ def without_staircase(network: Network) -> str | None:
         return (
             f"a gated block of {activation.name}, whose flips are not free or whose slope is unbounded" if bad else None
         )
+    if not isinstance(law, Empirical):
+        return None
+    if network.quadratic is not None:
+        return "a network with a quadratic part on data"
     if activation.kind not in ("atoms", "frequencies") or bent or not np.isfinite(activation.lipschitz):
-        return f"{activation.name}, whose atoms are not independent or whose polynomial part is not affine"
+        return f"{activation.name} on data, whose atoms are not independent or whose slope is unbounded"
     return None
 
 
@@ -297,7 +306,7 @@ def analyze(
     (:mod:`sparsemf.pipeline.exact`).
     """
     law = law or Gaussian.standard(network.d)
-    without = without_staircase(network)
+    without = without_staircase(network, law)
     if network.gated and without is None and isinstance(law, Gaussian):
         from sparsemf.pipeline.gated import gated_analysis
 
@@ -313,33 +322,35 @@ def analyze(
     clock("quotient")
     warnings: list[str] = []
     domain_inactive: dict[str, int] = {}
+    free = 1
     if isinstance(law, Empirical):
-        reduced = domain_reduction(whole.network, law)
-        domain_inactive = {"always_off": reduced.always_off, "always_on": reduced.always_on}
-        seen = quotient(reduced.network)
+        active = domain_reduction(whole.network, law)
+        domain_inactive = {"always_off": active.always_off, "always_on": active.always_on}
+        seen = quotient(active.network)
+        canonical = seen.network
         reach = float(np.sqrt(np.mean(np.sum(law.x**2, axis=1)) + 1.0))
         floor = (whole.error + seen.error) * max(reach, 1.0)
         warnings.append("empirical input law: no lower bound L(S) is known, so S* is not certified")
     else:
-        seen = quotient(law.whiten(network))
-        floor = seen.error + law.whitening_error(network)
-    canonical = seen.network
+        base = reduced(network, law)
+        seen, canonical, floor, free = base.seen, base.network, base.error, base.free
     progress("lower curve", 0.05)
-    lower = None if isinstance(law, Empirical) else lower_curve(canonical)
+    lower = None if isinstance(law, Empirical) else lower_curve(canonical, free=free)
     clock("lower curve")
     upper = upper_curve(
         canonical,
         law if isinstance(law, Empirical) else None,
         floor=floor,
-        effort=effort,
+        effort=enough(canonical, effort),
         resolution=resolution,
         progress=progress,
+        free=free,
     )
     clock("upper curve")
     if isinstance(law, Empirical):
         norm = l2_norm(canonical, law)
     else:
-        norm = l2_norm(canonical, Gaussian.standard(canonical.d), upper.problem.energy_bounds)
+        norm = norm_bounds(canonical, upper.problem.energy_bounds, free)
     norm = Bounds(max(norm.lower - floor, 0.0), norm.upper + floor, norm.method)
     stairs = staircase(upper, lower, norm.upper, floor, whole.active, network.provenance.precision, resolution)
     at = eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower
@@ -348,7 +359,7 @@ def analyze(
     recovered = _by_size(recovered, np.argsort(-np.linalg.norm(_input_coordinates(recovered, law).alpha, axis=1)))
     dictionary = _input_coordinates(recovered, law)
     labels, distance = assign(canonical, Atoms.of(recovered))
-    atoms = atom_reports(dictionary, seen.network, seen, labels, distance)
+    atoms = atom_reports(dictionary, canonical, seen, labels, distance)
     if len(atoms) < dictionary.width:
         warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
     if not found.certified:
@@ -357,7 +368,7 @@ def analyze(
     warnings += conditioning(mass, norm.upper)
     threshold = None
     if isinstance(law, Gaussian):
-        threshold = s_up(canonical, 1e-2 * norm.upper)
+        threshold = s_up(canonical, 1e-2 * norm.upper, first=free + 1)
     coefficients = coefficient_bounds(upper, lower, stairs, found, floor)
     clock("atoms")
     exact = exact_count(network, law, width=network.width <= _WIDTH_SEARCHED)
@@ -369,7 +380,7 @@ def analyze(
         quotient=whole,
         domain_inactive=domain_inactive,
         norm=norm,
-        energy=energy_shares(canonical, law, norm),
+        energy=energy_shares(canonical, law, norm, free),
         staircase=stairs,
         upper=upper,
         lower=lower,
@@ -383,6 +394,7 @@ def analyze(
         config={**describe(law, rho), "eps": eps, "rel_eps": rel_eps, "resolution": stairs.resolution},
         timing=clock.laps,
         coefficients=coefficients,
+        free=free,
     )
 
 
@@ -407,15 +419,10 @@ def _by_size(network: Network, order: NDArray[np.intp]) -> Network:
 
 def _input_coordinates(network: Network, law: InputLaw) -> Network:
     """A dictionary in the problem's coordinates as a network of x, on the section when σ is homogeneous."""
+    network = input_coordinates(network, law)
     if network.gated:
-        return input_coordinates(network, law)
-    if isinstance(law, Gaussian) and not law.is_standard:
-        inner, bias = law.unwhiten(network.inner, network.bias)
-        affine, offset = law.unwhiten(network.affine, network.offset)
-        network = Network(
-            network.alpha, inner, bias, network.activation, affine=affine, offset=offset, provenance=network.provenance
-        )
-    if network.activation.homogeneous == 1 and network.width:
+        return network
+    if network.activation.homogeneous and network.width:
         section = Section.of(network)
         network = network.with_(
             outer=section.kappa, inner=section.points[:, :-1], bias=section.points[:, -1], scale=1.0
@@ -465,14 +472,15 @@ def atom_reports(
     return reports
 
 
-def energy_shares(canonical: Network, law: InputLaw, norm: Bounds) -> dict[str, float]:
-    """Shares of ‖f‖²: constant, linear, beyond affine (computed, not certified)."""
+def energy_shares(canonical: Network, law: InputLaw, norm: Bounds, free: int = 1) -> dict[str, float]:
+    """Shares of ‖f‖²: constant, linear, beyond affine - or quadratic and beyond, where quadratic forms are free
+    (computed, not certified)."""
     total = norm.upper**2
     if isinstance(law, Empirical) or total == 0.0:
         return {}
-    slope, constant = affine_part(canonical)
-    shares = {"constant": float(np.sum(constant**2)) / total, "linear": float(np.sum(slope**2)) / total}
-    shares["beyond_affine"] = max(1.0 - sum(shares.values()), 0.0)
+    parts = low_norms(canonical, free)
+    shares = {name: part**2 / total for name, part in zip(("constant", "linear", "quadratic"), parts, strict=False)}
+    shares["beyond_affine" if free < 2 else "beyond_quadratic"] = max(1.0 - sum(shares.values()), 0.0)
     return shares
 
 

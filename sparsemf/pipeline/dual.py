@@ -27,15 +27,20 @@ _DEFINITION = (
 )
 
 
-def dual_document(dictionary: Network, law: InputLaw, degree: int | None, m: int) -> dict[str, Any]:
+def dual_document(dictionary: Network, law: InputLaw, degree: int | None, m: int, free: int = 1) -> dict[str, Any]:
     """The field ``dual``: what η_V looks like, or the ``reason`` why it was not computed.
 
-    ``dictionary`` in input coordinates; ``degree`` of the Hermite series of its analysis, if there is one.
+    ``dictionary`` in input coordinates; ``degree`` of the Hermite series of its analysis, if there is one; ``free``:
+    the degree up to which polynomials are free there.
     """
     if not isinstance(law, Gaussian):
         return {"reason": "the dual certificate is computed under a Gaussian input law only"}
     if dictionary.gated:
         return {"reason": "the dual certificate is not computed for gated atoms"}
+    if free > 1:
+        return {"reason": "the dual certificate is not computed where quadratic polynomials are free"}
+    if dictionary.activation.polynomial_degree is not None:
+        return {"reason": "polynomial atoms are not determined by few moments: the dual certificate is not computed"}
     if not 1 <= dictionary.width <= MOST_ATOMS:
         return {"reason": f"{dictionary.width} atoms: the dual certificate is computed for 1 to {MOST_ATOMS}"}
     white = law.whiten(dictionary)

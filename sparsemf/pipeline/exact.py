@@ -20,6 +20,7 @@ from sparsemf.measures.gaussian import UNIT, affine_part
 from sparsemf.pipeline.analyze import Analysis, AtomReport, Clock, energy_shares
 from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.laws import describe
+from sparsemf.pipeline.reduction import absorbed
 from sparsemf.symmetry import Quotient, quotient
 from sparsemf.symmetry.canonical import fourth_size, sizes
 
@@ -92,16 +93,6 @@ def exact_analysis(
 
 def _at_zero(exact: ExactCount) -> SStar:
     return SStar(exact.upper, exact.certified, exact.lower, exact.upper, (0.0, 0.0), float("inf"), exact.counts)
-
-
-def absorbed(canonical: Network) -> Network:
-    """The canonical form with linear atoms in the affine part, which is free."""
-    if canonical.activation.kind != "matrix" or canonical.gated or not canonical.width:
-        return canonical
-    empty = canonical.outer[:0], canonical.inner[:0], canonical.bias[:0]
-    affine = canonical.affine + canonical.alpha.T @ canonical.inner
-    offset = canonical.offset + canonical.alpha.T @ canonical.bias
-    return canonical.with_(outer=empty[0], inner=empty[1], bias=empty[2], affine=affine, offset=offset, scale=1.0)
 
 
 def atom_sizes(canonical: Network) -> Array:

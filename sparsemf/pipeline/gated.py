@@ -13,7 +13,7 @@ from sparsemf.certificates.exact import exact_count
 from sparsemf.certificates.sparsity import staircase
 from sparsemf.identifiability import lower_curve
 from sparsemf.measures import Atoms, Bounds, Gaussian, Network
-from sparsemf.measures.gated import GatedAtoms, low_margin, low_part
+from sparsemf.measures.gated import FREE_DEGREE, GatedAtoms, low_margin, low_part
 from sparsemf.pipeline.analyze import Analysis, Clock, assign, atom_reports, conditioning, projection
 from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.exact import taken, whitening_error
@@ -85,6 +85,7 @@ def gated_analysis(
         warnings=warnings,
         config={**describe(law, rho), "eps": eps, "rel_eps": rel_eps, "resolution": stairs.resolution},
         timing=clock.laps,
+        free=FREE_DEGREE,
     )
 
 

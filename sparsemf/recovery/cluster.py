@@ -1,10 +1,11 @@
 """Merging along a path: clusters of particles for every S, by the function-space error that a merge costs.
 
 Moving particle i onto particle j costs at most ‖κ_i‖·Lip(σ)·d(v_i, v_j) in L², d the flip-invariant distance on the
-section.  Every particle is joined to its nearest *heavier* particle (weight ‖κ_i‖‖φ_i‖); sorting these costs gives a
-forest for every S at once: cut the S − 1 dearest edges, and the components (networkx) are the clusters.  Particles
-of vanishing weight are cheap wherever they lie, so noise does not open clusters.  A cluster's atom is the
-weighted median of its particles, flipped onto its heaviest one: far particles of little weight do not drag it.
+section; where σ′ is unbounded, the modulus at v_i stands for Lip(σ) (near v_i it is what a move costs).  Every
+particle is joined to its nearest *heavier* particle (weight ‖κ_i‖‖φ_i‖); sorting these costs gives a forest for every
+S at once: cut the S − 1 dearest edges, and the components (networkx) are the clusters.  Particles of vanishing weight
+are cheap wherever they lie, so noise does not open clusters.  A cluster's atom is the weighted median of its particles,
+flipped onto its heaviest one: far particles of little weight do not drag it.
 
 For many clusters the second order matters: weighted Ward clusters and their means (:class:`Agglomeration`).
 """
@@ -177,6 +178,16 @@ def _weighted_median(points: Array, weight: Array) -> Array:
     return points[order[middle, columns], columns]
 
 
+def _slopes(section: Section) -> Array:
+    """Lip(σ), or the modulus of each particle on the section, (n,)."""
+    points, activation = section.points, section.activation
+    if np.isfinite(activation.lipschitz):
+        return np.full(points.shape[0], activation.lipschitz)
+    with np.errstate(over="ignore"):
+        found = activation.modulus(np.linalg.norm(points[:, :-1], axis=1), np.abs(points[:, -1]))
+    return np.minimum(found, 1e150)
+
+
 def merge_path(problem: Problem) -> MergePath:
     """The forest of nearest heavier particles; O(n²d) in blocks."""
     section = Section.of(problem.network)
@@ -186,6 +197,7 @@ def merge_path(problem: Problem) -> MergePath:
     points = section.points[order]
     n = order.size
     parent, cost = np.arange(n), np.full(n, np.inf)
+    slope = _slopes(section)
     for start in range(0, n, _BLOCK):
         stop = min(start + _BLOCK, n)
         distance, _ = point_distances(points[start:stop], points[:stop], section.flips)
@@ -194,6 +206,6 @@ def merge_path(problem: Problem) -> MergePath:
         value = distance[np.arange(stop - start), nearest]
         rows = order[start:stop]
         parent[rows] = np.where(np.isfinite(value), order[nearest], rows)
-        cost[rows] = section.activation.lipschitz * mass[rows] * value
+        cost[rows] = slope[rows] * mass[rows] * value
     cost[order[0]] = np.inf
     return MergePath(section, weight, parent, cost)

@@ -6,7 +6,8 @@ An atom (w, b) with r = ‖w‖, û = w/r has the tensors T_k = c_k(r, b) û^{�
 
 and moving w by v = a û + v_⊥, b by β changes T_k by (a ∂_r c_k + β ∂_b c_k) û^{⊗k} + k (c_k/r) sym(û^{⊗(k−1)} ⊗ v_⊥).
 With ρ = ⟨û_s, û_t⟩ every inner product of two such changes is a few power series in ρ over the degrees k ≥ 2
-(affine functions are free), so the Gauss–Newton matrix of S atoms is a handful of S×S arrays and is never formed.
+(affine functions are free; k ≥ 3 where quadratic ones are), so the Gauss–Newton matrix of S atoms is a handful of S×S
+arrays and is never formed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _BLOCK = 1 << 17
 
 @dataclass(frozen=True, eq=False)
 class Expansion:
-    """Unit directions (n, d) and, by degree k = 0 … K (columns; 0 where k < 2): ``value`` c_k, ``radial`` ∂_r c_k,
+    """Unit directions (n, d) and, by degree k = 0 … K (columns; 0 where k is free): ``value`` c_k, ``radial`` ∂_r c_k,
     ``shift`` ∂_b c_k, ``turn`` c_k/r."""
 
     unit: Array
@@ -35,20 +36,22 @@ class Expansion:
     radial: Array
     shift: Array
     turn: Array
+    free: int = 1
 
     @staticmethod
-    def of(atoms: Atoms, degree: int) -> Expansion:
-        """The coefficients of every atom; those with w = 0 (constants) have none."""
+    def of(atoms: Atoms, degree: int, free: int = 1) -> Expansion:
+        """The coefficients of every atom beyond the degree ``free``; those with w = 0 (constants) have none."""
         c = atoms.hermite(degree + 2)
         k = np.arange(degree + 1.0)
         inverse = np.divide(1.0, atoms.norm, out=np.zeros(atoms.n), where=atoms.norm > 0)[:, None]
-        beyond = (k >= 2).astype(np.float64)
+        beyond = (k > free).astype(np.float64)
         return Expansion(
             atoms.unit,
             c[:, : degree + 1] * beyond,
             (np.sqrt((k + 1) * (k + 2)) * c[:, 2 : degree + 3] + k * c[:, : degree + 1]) * inverse * beyond,
             np.sqrt(k + 1) * c[:, 1 : degree + 2] * inverse * beyond,
             c[:, : degree + 1] * inverse * beyond,
+            free,
         )
 
     @property

@@ -1,6 +1,7 @@
 """Inner products of atoms with the free affine part projected out, under a Gaussian or an empirical law.
 
-⟨φ_i, φ_j⟩_⊥ = K₂(i, j) for N(0, I) (degrees ≥ 2), and (1/n)Φᵀ(I − Π)Φ on n data rows, Π the projection on span{1, x}.
+⟨φ_i, φ_j⟩_⊥ = K₂(i, j) for N(0, I) (degrees ≥ 2; ≥ 3 where quadratic polynomials are free), and (1/n)Φᵀ(I − Π)Φ on
+n data rows, Π the projection on span{1, x}.
 Recovery is written against this one interface; everything it returns is evaluated with the margins below.
 """
 
@@ -14,10 +15,13 @@ from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms, Empirical, Network
 from sparsemf.measures.gaussian import (
+    ENTRY_ULPS,
     UNIT,
     affine_part,
     beyond_affine,
     form_margin,
+    free_degree,
+    quadratic_part,
     series_degree,
 )
 
@@ -58,22 +62,29 @@ class Geometry(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class GaussianGeometry:
-    """N(0, I_k); ``degree`` of the Hermite series, None for the closed-form kernel."""
+    """N(0, I_k); ``degree`` of the Hermite series, None for the closed-form kernel.
+
+    Polynomials of degree ≤ ``free`` are projected out; ``closed_ulps``: :attr:`Activation.kernel_ulps`.
+    """
 
     d: int
     degree: int | None
+    free: int = 1
+    closed_ulps: int = 4 * ENTRY_ULPS
 
     @staticmethod
-    def of(white: Network) -> GaussianGeometry:
-        """The geometry that resolves the atoms of a whitened network."""
+    def of(white: Network, free: int | None = None) -> GaussianGeometry:
+        """The geometry that resolves the atoms of a whitened network; ``free``: default :func:`free_degree`."""
         weight = np.linalg.norm(white.alpha, axis=1)
-        return GaussianGeometry(white.d, series_degree(Atoms.of(white), weight))
+        degree = series_degree(Atoms.of(white), weight)
+        free = free_degree(white) if free is None else free
+        return GaussianGeometry(white.d, degree, free, white.activation.kernel_ulps)
 
     def atoms(self, network: Network) -> Atoms:
         return Atoms.of(network)
 
     def gram(self, first: Atoms, second: Atoms) -> Array:
-        return beyond_affine(first, second, self.degree)
+        return beyond_affine(first, second, self.degree, self.free)
 
     def tail(self, atoms: Atoms) -> Array:
         return np.zeros(atoms.n) if self.degree is None else atoms.tail(self.degree)
@@ -82,7 +93,7 @@ class GaussianGeometry:
         return atoms.rounding_length(self.degree)
 
     def margin(self, n: int, absolute_form: float, mass: float) -> float:
-        return form_margin(n, self.d, absolute_form, mass, self.degree)
+        return form_margin(n, self.d, absolute_form, mass, self.degree, self.closed_ulps)
 
     def sample(self, count: int) -> Array:
         return np.random.default_rng(7).standard_normal((count, self.d))
@@ -91,6 +102,18 @@ class GaussianGeometry:
         slope, constant = affine_part(network)
         low = atoms.hermite(1)
         return slope - (beta * low[:, 1:]).T @ atoms.unit, constant - beta.T @ low[:, 0]
+
+    def polynomial(self, network: Network, atoms: Atoms, beta: Array) -> tuple[Array, Array, Array | None]:
+        """The best (A, c, Q) beside Σ β_s φ_s as an approximation of ``network``; Q is None where it is not free.
+
+        xᵀQx has T₀ = tr Q and T₂ = √2 Q.
+        """
+        slope, constant = self.affine(network, atoms, beta)
+        if self.free < 2:
+            return slope, constant, None
+        own = quadratic_part(Network(beta, atoms.inner, atoms.bias, atoms.activation))
+        form = (quadratic_part(network) - own) / np.sqrt(2.0)
+        return slope, constant - np.trace(form, axis1=1, axis2=2), form
 
 
 @dataclass(frozen=True, eq=False)

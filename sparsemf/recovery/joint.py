@@ -73,6 +73,11 @@ class Refiner:
         per_atom = self.problem.network.d + int(self.with_bias)
         return self.problem.n - 1 if self.population else min(self.problem.n - 1, self.parameters // per_atom)
 
+    @property
+    def _free(self) -> int:
+        geometry = self.problem.geometry
+        return geometry.free if isinstance(geometry, GaussianGeometry) else 1
+
     @cached_property
     def _targets(self) -> dict[tuple[int, int], Target]:
         return {}
@@ -91,7 +96,7 @@ class Refiner:
         if (degree, size) not in self._targets:
             whole = Dictionary(problem.atoms, problem.network.alpha, 0.0)
             used = whole if size == problem.n else self.selected.dictionary(problem, size)
-            self._targets[degree, size] = Target.of(used.atoms, used.beta, degree)
+            self._targets[degree, size] = Target.of(used.atoms, used.beta, degree, self._free)
         return self._targets[degree, size]
 
     @cached_property

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from sparsemf.exceptions import InputError
 from sparsemf.measures import Atoms
 from sparsemf.recovery.derivatives import Expansion, Moves, Products, Slopes, values
 from sparsemf.recovery.refit import factorised
@@ -40,14 +41,14 @@ class Target:
     energy: float
 
     @staticmethod
-    def of(atoms: Atoms, alpha: Array, degree: int) -> Target:
-        """Computes ‖f‖² by row blocks."""
-        expansion = Expansion.of(atoms, degree)
+    def of(atoms: Atoms, alpha: Array, degree: int, free: int = 1) -> Target:
+        """Computes ‖f‖² beyond the degree ``free`` by row blocks."""
+        expansion = Expansion.of(atoms, degree, free)
         energy = 0.0
         for start in range(0, atoms.n, _ROWS):
             part = atoms.take(slice(start, start + _ROWS))
             energy += float(
-                np.sum(alpha[start : start + _ROWS] * (values(Expansion.of(part, degree), expansion) @ alpha))
+                np.sum(alpha[start : start + _ROWS] * (values(Expansion.of(part, degree, free), expansion) @ alpha))
             )
         return Target(expansion, alpha, energy)
 
@@ -62,7 +63,7 @@ class _State:
 
 
 def _evaluate(atoms: Atoms, target: Target) -> _State:
-    expansion = Expansion.of(atoms, target.atoms.degree)
+    expansion = Expansion.of(atoms, target.atoms.degree, target.atoms.free)
     gram = values(expansion, expansion)
     image = np.empty((atoms.n, target.alpha.shape[1]))
     for start in range(0, atoms.n, _ROWS):
@@ -82,6 +83,7 @@ def _rows(expansion: Expansion, rows: slice) -> Expansion:
         expansion.radial[rows],
         expansion.shift[rows],
         expansion.turn[rows],
+        expansion.free,
     )
 
 
@@ -175,8 +177,8 @@ def settle(
         for _ in range(4):
             step, done = _conjugate_gradients(normal, gradient, damping, inner)
             count += done
-            candidate = _evaluate(_moved(state, step), target)
-            if candidate.value < state.value:
+            candidate = _tried(_moved(state, step), target)
+            if candidate is not None and candidate.value < state.value:
                 predicted = -(gradient.dot(step) + 0.5 * normal.apply(step).dot(step)) * 2.0
                 ratio = (state.value - candidate.value) / max(predicted, 1e-300)
                 damping = damping / 4 if ratio > 0.7 else damping * 2 if ratio < 0.3 else damping
@@ -193,11 +195,19 @@ def settle(
     return Settled(state.atoms, first / scale, state.value / scale, used, count)
 
 
+def _tried(atoms: Atoms, target: Target) -> _State | None:
+    """None where a step of unbounded σ leaves the range of numbers: then it was too long."""
+    try:
+        return _evaluate(atoms, target)
+    except InputError:
+        return None
+
+
 def _moved(state: _State, step: Moves) -> Atoms:
     atoms = state.atoms
     inner = atoms.inner + step.radial[:, None] * state.expansion.unit + step.turn
     bias = atoms.bias + step.shift
-    if atoms.activation.homogeneous == 1:
+    if atoms.activation.homogeneous:
         size = np.maximum(np.sqrt(np.sum(inner**2, axis=1) + bias**2), 1e-300)
         inner, bias = inner / size[:, None], bias / size
     return Atoms(atoms.activation, inner, bias)

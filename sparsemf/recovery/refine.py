@@ -105,7 +105,7 @@ def refine(atoms: Atoms, sample: Sample, with_bias: bool, iterations: int = 40, 
             step = np.linalg.solve(damped, gradient / root) / root
             points = state.points.copy()
             points[:, :free] += step.reshape(count, free)
-            if atoms.activation.homogeneous == 1:
+            if atoms.activation.homogeneous:
                 points /= np.maximum(np.linalg.norm(points, axis=1), 1e-300)[:, None]
             candidate = _evaluate(atoms, sample, points) if np.max(np.abs(points)) < _FARTHEST else None
             if candidate is not None and candidate.value < state.value:

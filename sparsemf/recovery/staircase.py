@@ -127,12 +127,16 @@ class UpperCurve:
         return self.paths[owner].dictionary(self.problem, best)
 
     def network(self, size: int) -> Network:
-        """The dictionary with its best affine part, as a network in the problem's coordinates."""
+        """The dictionary with its best affine (or quadratic) part, as a network in the problem's coordinates."""
         found = self.dictionary(size)
         network = self.problem.network
         if isinstance(self.problem.geometry, GatedGeometry):
             return gated_dictionary(network, found)
-        affine, offset = self.problem.geometry.affine(network, found.atoms, found.beta)
+        geometry, form = self.problem.geometry, None
+        if isinstance(geometry, GaussianGeometry):
+            affine, offset, form = geometry.polynomial(network, found.atoms, found.beta)
+        else:
+            affine, offset = geometry.affine(network, found.atoms, found.beta)
         return Network(
             found.beta,
             found.atoms.inner,
@@ -141,14 +145,15 @@ class UpperCurve:
             affine=affine,
             offset=offset,
             provenance=network.provenance,
+            quadratic=form,
         )
 
 
-def geometry_of(network: Network, law: Empirical | None) -> Geometry:
-    """The geometry of an empirical law, or of N(0, I) for a whitened network."""
+def geometry_of(network: Network, law: Empirical | None, free: int | None = None) -> Geometry:
+    """The geometry of an empirical law, or of N(0, I) for a whitened network, polynomials of degree ≤ ``free`` free."""
     if network.gated:
         return GatedGeometry.of(network)
-    return GaussianGeometry.of(network) if law is None else EmpiricalGeometry.of(law)
+    return GaussianGeometry.of(network, free) if law is None else EmpiricalGeometry.of(law)
 
 
 def upper_curve(
@@ -158,15 +163,17 @@ def upper_curve(
     effort: Effort | None = None,
     resolution: float = 1e-6,
     progress: Progress = _silent,
+    free: int | None = None,
 ) -> UpperCurve:
     """U(S) for a canonical (and, for a Gaussian law, whitened) network; gated ones are refined for few
     atoms only.
 
     ``floor`` bounds how far the canonical network is from the source: it is added to every U(S).  Work stops
-    where U(S) falls below ``resolution``·‖f‖_⊥.
+    where U(S) falls below ``resolution``·‖f‖_⊥.  ``free``: the degree up to which polynomials are free (default
+    :func:`~sparsemf.measures.gaussian.free_degree`).
     """
     effort = effort or Effort()
-    problem = Problem(network, geometry_of(network, law))
+    problem = Problem(network, geometry_of(network, law, free))
     n = problem.n
     norm = float(np.sqrt(problem.energy))
     curve = _Curve(problem, np.full(n + 1, np.inf), owner=np.full(n + 1, -1, dtype=np.int64))

@@ -51,8 +51,7 @@ _INDEPENDENT = 1e-10
 
 def degree_of(activation: Activation) -> int | None:
     """n of a polynomial activation of degree n, else None."""
-    coefficients = getattr(activation, "coefficients", None)
-    return None if coefficients is None else len(coefficients) - 1
+    return activation.polynomial_degree
 
 
 def is_algebraic(activation: Activation) -> bool:

@@ -139,7 +139,7 @@ def test_what_the_checker_does_not_know_is_said() -> None:
     rng = np.random.default_rng(7)
     net = Network(rng.standard_normal((3, 2)), rng.standard_normal((3, 4)), None, "cubic")
     with pytest.raises(InputError, match="knows no exact count for cubic"):
-        sparsemf.analyze(net).certificate()
+        sparsemf.analyze(net).exact_certificate()
     for name in ("leaky_relu(1.0)", "elu(0.0)"):
         with pytest.raises((Refused, KeyError)):
             exact.count(replace(raw_of(net), activation=name))

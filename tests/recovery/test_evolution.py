@@ -83,7 +83,7 @@ def test_reasons() -> None:
     on_data = sparsemf.analyze(planted(rng, "relu", d=3, atoms=3), data, "data.npz")
     assert "Gaussian" in on_data.dual["reason"]
     assert on_data.path["stages"]
-    exact = sparsemf.analyze(planted(rng, "relu2", d=3, atoms=2))
+    exact = sparsemf.analyze(planted(rng, "relu2", d=3, atoms=2), data, "data.npz")
     assert "exact count" in exact.dual["reason"]
     assert "exact count" in exact.path["reason"]
     empty = sparsemf.analyze(sparsemf.Network(np.zeros((2, 1)), np.ones((2, 3))))

@@ -36,11 +36,13 @@ class Polynomial(Activation):
     """z^n, or the monic Hermite polynomial He_n(z) when ``hermite_family``."""
 
     kernel_closed = True
+    kernel_ulps = 512
     lipschitz = float("inf")
 
     def __init__(self, name: str, n: int, kind: Kind, hermite_family: bool = False) -> None:
         self.name, self.n, self.kind, self.hermite_family = name, n, kind, hermite_family
         self.homogeneous = None if hermite_family else n
+        self.polynomial_degree = n
         self.relation = Relation(sign=-1 if n % 2 else 1)
         if n == 1:
             self.lipschitz = 1.0

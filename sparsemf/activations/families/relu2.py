@@ -66,6 +66,7 @@ class Relu2(Activation):
     strip = 0.0
     breaks = (0.0,)
     kernel_closed = True
+    kernel_ulps = 1024
 
     def value_and_derivative(self, z: Any, ops: Ops) -> tuple[Any, Any]:
         positive = ops.maximum0(z)

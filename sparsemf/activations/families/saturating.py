@@ -84,6 +84,13 @@ class Clipped(Activation):
 
     def kernel(self, s1: Array, m1: Array, s2: Array, m2: Array, c: Array) -> KernelValue:
         """Four relu kernels, the means, and the constant; few steep entries by conditioning."""
+        found = self.kernel_form(s1, m1, s2, m2, c)
+        pairs = np.broadcast_arrays(*(np.asarray(x, float) for x in (s1, m1, s2, m2, c)))
+        better = refined(self, self, pairs, found.value, found.error, np.full((), 1e-9 * self.bound**2))
+        return KernelValue(better.value, better.error, closed=True)
+
+    def kernel_form(self, s1: Array, m1: Array, s2: Array, m2: Array, c: Array) -> KernelValue:
+        """The closed form as it is: steep ramps lose what their relu terms do."""
         s1, m1, s2, m2, c = np.broadcast_arrays(*(np.asarray(x, float) for x in (s1, m1, s2, m2, c)))
         value = np.zeros(s1.shape)
         for sign1, kink1 in ((1.0, self.low), (-1.0, self.high)):
@@ -95,8 +102,7 @@ class Clipped(Activation):
                 value += self.base / self.divisor * (relu_mean_any(s, m - self.low) - relu_mean_any(s, m - self.high))
             value += self.base**2
         error = 256 * np.finfo(float).eps * self.rounding_size(s1, m1) * self.rounding_size(s2, m2)
-        found = refined(self, self, (s1, m1, s2, m2, c), value, error, np.full((), 1e-9 * self.bound**2))
-        return KernelValue(found.value, found.error, closed=True)
+        return KernelValue(value, error, closed=True)
 
 
 _TELESCOPING = (

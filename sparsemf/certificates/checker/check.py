@@ -1,8 +1,8 @@
 """Does a certificate's claim follow from its networks?  Everything is recomputed from raw arrays.
 
 ``check(document, networks, data)`` knows four kinds of claims, each in a module of its own:
-``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` (of gated blocks:
-``/4``) in :mod:`~sparsemf.certificates.checker.sparsity`, ``sparsemf/exact/1`` in
+``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` (of gated blocks
+``/4``, with a free quadratic part ``/5``) in :mod:`~sparsemf.certificates.checker.sparsity`, ``sparsemf/exact/1`` in
 :mod:`~sparsemf.certificates.checker.exact` and ``sparsemf/optimality/1`` in
 :mod:`~sparsemf.certificates.checker.optimality`.  A claim is valid when this program's own bounds imply it.
 

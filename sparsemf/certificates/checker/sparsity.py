@@ -1,10 +1,13 @@
 """Claims of sparsity: S*(ε) ∈ [lower, upper] for every ε in the stated interval, and the lower curve L(S).
 
 Upper end: an explicit network of ``upper`` atoms within ε, bounded like any distance.  Lower end: no network of
-``lower`` − 1 atoms (affine part free; of gated blocks the part of degree ≤ 2) comes within ε, by the verified tails of
+``lower`` − 1 atoms (polynomials up to :func:`free_degree` free) comes within ε, by the verified tails of
 :mod:`flattening` or :mod:`gated_flattening`; which flattenings serve is chosen by the evidence, the best of all valid
-choices counts.  Documents of gated blocks have a schema of their own, for their dictionaries have gates and a quadratic
-part.
+choices counts.  Documents have three schemas: of plain networks beside affine functions; of gated blocks, whose
+dictionaries have gates and a quadratic part; of plain networks beside quadratic polynomials, with such a part.
+
+One *atom* is α·σ(⟨w, x⟩ + b), whatever σ is and whatever cores it is written in: all of them have direction ŵ and the
+coefficient α, so its tensors are c_k α ŵ^{⊗k} and it has rank 1 in every flattening.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import equivalence, gated_flattening, grouped, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
+from sparsemf.certificates.checker.catalogue import CORES, ORDER, image
 from sparsemf.certificates.checker.document import LAWS, TINY, Refused, norm_of, number
 from sparsemf.certificates.checker.expansion import Expanded, expanded
 from sparsemf.certificates.checker.flattening import Group, Tensors, tails
@@ -26,8 +30,8 @@ from sparsemf.certificates.checker.raw import Raw, decode
 
 Array = NDArray[np.float64]
 
-SCHEMAS = ("sparsemf/sparsity/3", "sparsemf/sparsity/4")
-"""Of plain networks, of gated blocks."""
+SCHEMAS = ("sparsemf/sparsity/3", "sparsemf/sparsity/4", "sparsemf/sparsity/5")
+"""Of plain networks, of gated blocks, of plain networks where quadratic polynomials are free."""
 _HIGHEST_DEGREE = 128
 _MOST_NEURONS = 20_000
 _MOST_PARTITIONS = 32
@@ -35,12 +39,32 @@ _TURN = 1.01 * 2.0**-53
 _FLOAT = Arithmetic(0)
 
 
+def free_degree(a: Raw) -> int:
+    """The degree up to which polynomials are free beside f_A's atoms: 2 for gated blocks, where a flip of σ costs a
+    quadratic form, and where f_A has one beside atoms that are none themselves; else 1."""
+    cores = [CORES[term.core] for term in image(a.activation).terms]
+    if a.gate is not None or any(core.flip is not None and core.flip[1][2] for core in cores):
+        return gated_flattening.FREE
+    return 1 if a.quadratic is None or _is_form(a.activation) else gated_flattening.FREE
+
+
+def _is_form(activation: str) -> bool:
+    """Whether an atom is a quadratic form and an affine function."""
+    terms = image(activation).terms
+    return bool(terms) and all(term.core == "power2" for term in terms)
+
+
+def schema_of(a: Raw) -> str:
+    """The schema of a claim about f_A."""
+    return SCHEMAS[1 if a.gate is not None else 2 if free_degree(a) == gated_flattening.FREE else 0]
+
+
 def upper_bound(document: Mapping[str, Any], a: Raw, data: Array | None) -> float:
     """This program's bound of the distance from f_A to the document's dictionary, in L²(ρ)."""
     entry = document["evidence"]["dictionary"]
     names = ("outer", "inner", "bias", "affine", "offset", *(() if a.gate is None else ("gate", "gate_bias")))
     arrays = {name: decode(entry[name]) for name in names}
-    if a.gate is not None and entry["quadratic"] is not None:
+    if free_degree(a) == gated_flattening.FREE and entry["quadratic"] is not None:
         arrays["quadratic"] = decode(entry["quadratic"])
     g = Raw.of(arrays, a.activation, 1.0)
     if g.w.shape[1] != a.w.shape[1] or g.outer.shape[1] != a.outer.shape[1]:
@@ -110,9 +134,31 @@ def groups_of(entry: Any, free: int = 1) -> tuple[Group, ...]:
     return tuple(groups)
 
 
+def with_squares(h: Expanded) -> Expanded:
+    """h with its quadratic part as neurons z², exactly:
+
+    xᵀQx = Σ_i Q_ii x_i² + Σ_{i < j} ½Q_ij[(x_i + x_j)² − (x_i − x_j)²].
+    """
+    q = h.quadratic
+    if q is None:
+        return h
+    basis, (i, j) = np.eye(q.shape[1]), np.triu_indices(q.shape[1], 1)
+    mixed = 0.5 * q[:, i, j].T
+    if np.min(np.abs(mixed[mixed != 0]), initial=1.0) < 1e-290:
+        raise Undefined("half of an entry of the quadratic part underflows")
+    alpha = np.concatenate([h.alpha, np.diagonal(q, axis1=1, axis2=2).T, mixed, -mixed])
+    w = np.concatenate([h.w, basis, basis[i] + basis[j], basis[i] - basis[j]])
+    zero = np.zeros(w.shape[0] - h.core.size)
+    core = np.append(h.core, np.full(zero.size, ORDER.index("power2")))
+    point_error, alpha_error = np.append(h.point_error, zero), np.append(h.alpha_error, zero)
+    return Expanded(alpha, w, np.append(h.b, zero), core, h.affine, h.offset, point_error, alpha_error, h.affine_error)
+
+
 def described(norm: Norm, a: Raw, degree: int) -> tuple[Tensors, float]:
-    """f_A's tensors up to ``degree`` as stored numbers, and how far (beyond degree 1) f_A is from having them."""
-    h, lost = merged(norm, expanded(_FLOAT, (a, 1.0)))
+    """f_A's tensors up to ``degree`` as stored numbers, and how far (beyond degree 1; beyond 2 where it has a quadratic
+    part that is free) f_A is from having them."""
+    whole = expanded(_FLOAT, (a, 1.0))
+    h, lost = merged(norm, with_squares(whole) if _is_form(a.activation) else whole)
     if h.core.size > _MOST_NEURONS:
         raise Undefined("too many neurons")
     f = series.spectrum(_FLOAT, norm, h, degree)
@@ -151,9 +197,8 @@ def _curve(of: Callable[[Group], Array], n: int, lost: float, partitions: list[t
 
 def lower_bounds(document: Mapping[str, Any], a: Raw) -> Array:
     """:func:`lower_curve` for the document's evidence; (0,) where there is none for its law and kind of network."""
-    free = 1 if a.gate is None else gated_flattening.FREE
-    partitions = [groups_of(entry, free) for entry in document["evidence"]["partitions"]]
-    if document["law"]["name"] == "empirical" or (a.quadratic is not None and a.gate is None):
+    partitions = [groups_of(entry, free_degree(a)) for entry in document["evidence"]["partitions"]]
+    if document["law"]["name"] == "empirical":
         return np.zeros(1)
     if len(partitions) > _MOST_PARTITIONS or not any(partitions):
         return np.zeros(1)
@@ -168,8 +213,8 @@ def at(curve: Array, size: int) -> float:
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array | None) -> dict[str, Any]:
     """The facts proved; raises :class:`Refused` where the claim does not follow."""
     a, claim = networks["a"], document["claim"]
-    if document["schema"] != SCHEMAS[a.gate is not None]:
-        raise Refused("the schema is for another kind of network: gated blocks have their own")
+    if document["schema"] != schema_of(a):
+        raise Refused("the schema is for another kind of network: it tells gated ones and what is free")
     if document.get("norm", "l2") != "l2":
         raise Refused("sparsity is a claim in L²(ρ)")
     if document["config"]["rho"] != document["law"]["name"] or document["law"]["name"] not in LAWS:
