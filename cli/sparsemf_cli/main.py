@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "richardson": "What the step size adds to a run's stationary means.",
     "scaling": "μP check: are sizes and the best learning rate stable over widths?",
     "chaos": "Propagation of chaos: how coupled systems approach the limit, in N and time.",
+    "cell": "The learning cell (w*, D*_orb, S*) of checkpoints, compared in one table.",
     "budget": "Where the error of a trained measure comes from: terms, sum, rates.",
     "reproduce": "The four results of arXiv:2605.24710 as experiments, with one report.",
     "tasks": "List the data sets and teachers that `train` knows.",

@@ -17,6 +17,7 @@ from sparsemf.reports.fields import Fields
 from sparsemf.reports.figures import bars, bounds, curves, dual, particles, path, spectra, staircase
 from sparsemf.reports.views.analysis import AnalysisView, analysis_view
 from sparsemf.reports.views.budget import budget_study
+from sparsemf.reports.views.cell import cell_study
 from sparsemf.reports.views.certificate import CertificateView, certificate_view
 from sparsemf.reports.views.reproduction import reproduction_study
 from sparsemf.reports.views.study import VERDICTS, Study
@@ -28,6 +29,7 @@ View = AnalysisView | CertificateView
 
 _STUDIES: dict[str, Callable[[Mapping[str, Any]], Study]] = {
     "budget": budget_study,
+    "cell": cell_study,
     "reproduce": reproduction_study,
 }
 """Documents whose page is an article."""
