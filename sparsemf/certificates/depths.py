@@ -16,7 +16,7 @@ from sparsemf.certificates.checker import depth_polynomial
 from sparsemf.certificates.checker.depth import MOST_ATOMS, singular_near
 from sparsemf.certificates.checker.depth_cells import Box, Field
 from sparsemf.certificates.checker.depth_moments import precision
-from sparsemf.certificates.checker.depth_orbit import Identified, by_prony, collision, identified
+from sparsemf.certificates.checker.depth_orbit import Identified, Others, by_prony, collision, identified, levels, lines
 from sparsemf.certificates.checker.depth_rank import Atoms, full_rank
 from sparsemf.certificates.checker.depth_shape import HIGHEST, Shape, least_depth
 from sparsemf.certificates.checker.document import Refused
@@ -47,6 +47,7 @@ class Depths:
     orbit_pointwise: Bracket
     singular: list[dict[str, Any]]
     collisions: list[dict[str, Any]]
+    others: list[dict[str, Any]]
     box: tuple[float, float, float] | None
     general_point: tuple[Array, Array, Array] | None
     how: Identified | None
@@ -76,6 +77,7 @@ class Depths:
             if point is None
             else dict(zip(("alpha", "w", "b"), (encode(part) for part in point), strict=True)),
             "collisions": self.collisions,
+            "others": self.others,
         }
 
 
@@ -110,7 +112,7 @@ def _polynomial(shape: Shape, alpha: Array, w: Array, b: Array) -> Depths:
                 top = depth
                 break
     return Depths(
-        (lower, upper), (0, shape.degree), (lower, top), (0, top), [], [], None, None, how, None,
+        (lower, upper), (0, shape.degree), (lower, top), (0, top), [], [], [], None, None, how, None,
         ["a polynomial σ: the orbit is all parameters of the same function"],
     )  # fmt: skip
 
@@ -130,15 +132,14 @@ class _Search:
         self.notes: list[str] = []
         self.least = least_depth(shape, shape.target)
         self.most = min(max(self.least + _FURTHER, 2 * shape.atoms + 4), HIGHEST - 2)
-        self.fields: dict[int, Field] = {}
-        self.boxed = False
+        self.others: list[dict[str, Any]] = []
 
     def run(self) -> Depths:
         alpha, w, b = self.parts
         if self.family.atoms > MOST_PROVED:
             self.notes.append(f"more than {MOST_PROVED} atoms: upper ends are not sought")
             low = (self.least, None)
-            return Depths(low, low, low, (0, None), [], [], None, None, None, None, self.notes)
+            return Depths(low, low, low, (0, None), [], [], [], None, None, None, None, self.notes)
         self.atoms = Atoms.of(self.shape, alpha, w, b, self.most + 2)
         estimate = self._estimate(self.parts, self.least)
         pointwise = self._variety(self.atoms, self.parts, self.least)
@@ -153,7 +154,7 @@ class _Search:
         box = self.box if how is not None and how.scales == "box" else None
         return Depths(
             (self.least, generic), (self.least, pointwise), (near, found), (apart, found),
-            self._singular(), collisions, box, point, how, estimate, self.notes,
+            self._singular(), collisions, self.others if box is not None else [], box, point, how, estimate, self.notes,
         )  # fmt: skip
 
     def _estimate(self, parts: tuple[Array, Array, Array], start: int) -> int | None:
@@ -202,13 +203,27 @@ class _Search:
         found = identified(self.atoms, depth, None) or by_prony(self.atoms, depth)
         if found is not None:
             return found
-        # a subdivision is tried where the lines are known and the number of equations allows
-        field = self.fields.setdefault(depth, Field(self.shape, self._bounds(), depth + 2))
+        first = lines(self.atoms, self.shape.degrees(depth))
+        if first is None:  # the subdivision would be in vain
+            return None
+        field = Field(self.shape, self._bounds(), depth + 2)
+        others: Others = {}
+        known = levels(self.atoms, self.shape.degrees(depth))
+        if len(known) < len(self.shape.degrees(depth)):  # else another solution is there to stay
+            for i in range(self.shape.atoms):
+                r, b = float(self.atoms.length[i].mid()), float(self.parts[2][i])
+                near = other_scales(self.family, r, b, known, self.box)
+                others[i] = [(other.r, other.b, other.turn) for other in near]
         try:
-            return identified(self.atoms, depth, field)
+            found = identified(self.atoms, depth, field, others)
         except Refused as reason:
             self.notes.append(f"depth {depth}: {reason}")
             return None
+        if found is not None:
+            self.others = [
+                {"atom": i, "r": r, "b": b, "turn": turn} for i, rows in others.items() for r, b, turn in rows
+            ]
+        return found
 
     def _bounds(self) -> Box:
         return Box(self.box[0], self.box[1], -self.box[2], self.box[2])

@@ -24,8 +24,9 @@ from sparsemf.symmetry import quotient
 Array = NDArray[np.float64]
 
 FREE = {"none": -1, "offset": 0, "affine": 1}
-_REACH = 2.5
-_SEARCHED = 60
+_REACH = 4.0
+_SEARCHED = 24
+_STARTS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +162,7 @@ def depth(
     ``law`` defaults to N(0, I); under N(μ, Σ) the atoms are whitened.  The family: ``bias`` - are biases parameters
     (default: some is not 0), ``free`` - the polynomial part that is one: "none", "offset" or "affine" (default: what the
     network has).  ``scales`` and ``shifts``: the (r, |b|) among which other solutions are excluded where no theorem
-    covers all (default: r from 0.4 of the least to 2.5 times the largest ‖w‖, |b| to twice the largest plus 1.5).
+    covers all (default: r from a quarter of the least to 4 times the largest ‖w‖, |b| to twice the largest plus 1.5).
 
     Raises :class:`InputError` for gated blocks, data as law, networks without atoms, and activations whose moments the
     checker cannot enclose.
@@ -251,8 +252,8 @@ def _searched(family: Family, atoms: Network, found: Depths, seed: int) -> dict[
         return none
     depth_ = low if high is None else high - 1
     rng = np.random.default_rng(seed)
-    others = other_solutions(family, atoms.alpha, atoms.inner, atoms.bias, depth_, rng, starts=12)
-    return {**none, "depth": depth_, "starts": 12, "other_solutions": len(others)}
+    others = other_solutions(family, atoms.alpha, atoms.inner, atoms.bias, depth_, rng, starts=_STARTS)
+    return {**none, "depth": depth_, "starts": _STARTS, "other_solutions": len(others)}
 
 
 __all__ = ["FREE", "DepthReport", "Refused", "depth"]

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from sparsemf.certificates.checker import depth_polynomial, equivalence
 from sparsemf.certificates.checker.depth_cells import Box, Field
 from sparsemf.certificates.checker.depth_moments import precision
-from sparsemf.certificates.checker.depth_orbit import by_prony, collision, identified
+from sparsemf.certificates.checker.depth_orbit import Others, by_prony, collision, identified
 from sparsemf.certificates.checker.depth_rank import Atoms, full_rank, scale_matrix
 from sparsemf.certificates.checker.depth_shape import HIGHEST, Shape, least_depth
 from sparsemf.certificates.checker.document import Refused, array, norm_of, number, whole
@@ -127,22 +127,20 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
             depth, i = whole(entry["depth"], "a depth", 0, HIGHEST), whole(entry["atom"], "an atom", 0, n - 1)
             if not singular_near(atoms, depth, i, number(entry["within"], "a distance", positive=True)):
                 raise Refused(f"no singular point of JΨ_{depth} is shown near atom {i}")
-        _orbit(atoms, least, near, at, orbit["box"], evidence["collisions"])
+        _orbit(atoms, least, near, at, orbit["box"], evidence)
     return facts | {"variety_lower": float(generic[0]), "orbit_lower": float(near[0])}
 
 
-def _orbit(atoms: Atoms, least: int, near: Bracket, at: Bracket, box: Any, collisions: Any) -> None:
+def _orbit(atoms: Atoms, least: int, near: Bracket, at: Bracket, box: Any, evidence: Mapping[str, Any]) -> None:
     depths = []
-    for entry in collisions:
+    for entry in evidence["collisions"]:
         depth, i = (
             whole(entry["depth"], "a depth", 0, HIGHEST),
             whole(entry["atom"], "an atom", 0, atoms.shape.atoms - 1),
         )
-        turn = whole(entry["turn"], "a turn", -1, 1)
-        r, b = number(entry["r"], "r", positive=True), float(entry["b"])
-        if not np.isfinite(b) or depth + 2 >= len(atoms.table[i]):
+        if depth + 2 >= len(atoms.table[i]):
             raise Refused("another solution at a depth beyond the claim")
-        collision(atoms, depth, i, r, b, turn)
+        collision(atoms, depth, i, *_solution(entry))
         depths.append(depth)
     apart = max((depth + 1 for depth in depths), default=0)
     if near[0] > max(least, apart) or at[0] > apart:
@@ -150,9 +148,20 @@ def _orbit(atoms: Atoms, least: int, near: Bracket, at: Bracket, box: Any, colli
     if near[1] is None:
         return
     field = None if box is None else Field(atoms.shape, box_of(box), near[1] + 2)
-    found = identified(atoms, near[1], field) or by_prony(atoms, near[1])
+    others: Others = {}
+    for entry in evidence["others"]:
+        others.setdefault(whole(entry["atom"], "an atom", 0, atoms.shape.atoms - 1), []).append(_solution(entry))
+    found = identified(atoms, near[1], field, others) or by_prony(atoms, near[1])
     if found is None:
         raise Refused(f"the fibre of Ψ_{near[1]} is not shown to be one orbit")
+
+
+def _solution(entry: Mapping[str, Any]) -> tuple[float, float, int]:
+    """(r, b, turn) of another solution."""
+    b, turn = entry["b"], entry["turn"]
+    if isinstance(b, bool) or not isinstance(b, int | float) or not np.isfinite(b) or turn not in (1, -1):
+        raise Refused("another solution is not described")
+    return number(entry["r"], "r", positive=True), float(b), int(turn)
 
 
 def _polynomial(

@@ -139,6 +139,8 @@ def _coefficients(shape: Shape, r: Array, b: Array, degree: int) -> tuple[Array,
         inner, centre = float(scale.mid()) * r, float(scale.mid()) * b + float(shift.mid())
         if not shift == 0:
             raise Refused("the scale problem is not solved for this activation")
+        if term.core == "softsign":
+            raise Refused("the moments of softsign are too slow to subdivide with")
         try:
             c, lost = coefficients(_FLOAT, CORES[term.core], inner, centre, degree)
         except Undefined as reason:

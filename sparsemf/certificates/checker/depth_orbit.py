@@ -6,14 +6,14 @@ needed, and Ψ_D(ν′) = Ψ_D(ν).
 1. **Lines** (Kruskal 1977; Sidiropoulos & Bro 2000).  At some k ∈ K with c_k(θ_i) ≠ 0 for all i, write k = p + q + s
    and T_k = Σ A_i ⊗ B_i ⊗ C_i with A = w^{⊗p}, B = w^{⊗q}, C = α ⊗ w^{⊗s}.  If the k-ranks (any that many are
    independent) satisfy κ_A + κ_B + κ_C ≥ 2S + 2, no other sum of at most S such terms equals T_k: so ν′ has exactly S
-   atoms and, renumbered, ŵ′_i = s_iŵ_i (s_i = ±1) and s_i^k c_k(θ′_i)α′_i = c_k(θ_i)α_i.  One atom (S = 1) needs no k-ranks.
-   k-ranks are bounded by κ(w^{⊗p}) = S where these are independent, else by κ(X ⊙ Y) ≥ min(κ_X + κ_Y − 1, S) from
-   κ(w), which is found by testing all sets of that many rows.
+   atoms and, renumbered, ŵ′_i = s_iŵ_i (s_i = ±1) and s_i^k c_k(θ′_i)α′_i = c_k(θ_i)α_i.  One atom needs no k-ranks.
+   k-ranks are found by testing all sets of that many rows, or bounded by κ(X ⊙ Y) ≥ min(κ_X + κ_Y − 1, S).
 2. **Levels.**  For l ∈ L, the degrees of K where the w_i^{⊗l} are independent, subtracting gives
    s_i^l c_l(θ′_i)α′_i = c_l(θ_i)α_i for each atom.
 3. **Scales.**  The line through (c_l)_{l ∈ L}, up to the sign (−1)^l of the turn, determines (r, b) up to the orbit:
    by a theorem (:func:`theorem`) for all r > 0 and b, else by subdivision of the declared box (:mod:`depth_scales`).
-   Then α′_i follows.
+   Then α′_i follows.  Where the box holds other solutions, each is enclosed, and they must be refuted together by the
+   degrees of K outside L: no choice of other solutions for some atoms leaves those tensors unchanged (all tried).
 4. **Turns.**  With σ(z) = ςσ(−z) + P(z), the turned atom (ςα, −w, −b) differs by αP(⟨w, x⟩ + b).  It is in the orbit
    where the polynomial part of that degree is free, or P = 0.  Otherwise it must be refuted: by some l ∈ L where P has
    a component ≠ 0, by the subdivision, or because no set F of turned atoms has Σ_F α_iP(⟨w_i, x⟩ + b_i) = 0 (all
@@ -28,24 +28,27 @@ atoms are; it is regular, so the same holds on an open set around ν.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker.depth_cells import Box, Field
-from sparsemf.certificates.checker.depth_rank import Atoms, invertible_columns, powers_independent
+from sparsemf.certificates.checker.depth_cells import Box, Field, cells_of
+from sparsemf.certificates.checker.depth_rank import Atoms, powers_independent
 from sparsemf.certificates.checker.depth_scales import alone, exists_near, line_of, unique_around
+from sparsemf.certificates.checker.depth_shape import symmetric
 from sparsemf.certificates.checker.document import Refused
 from sparsemf.certificates.checker.expansion import is_exactly
 
 Array = NDArray[np.float64]
 
-MOST_SETS = 5000
+MOST_SETS = 400
 MOST_TURNS = 12
+MOST_CHOICES = 4096
 
 
 @dataclass(frozen=True)
@@ -58,21 +61,16 @@ class Identified:
     scales: str
 
 
-def k_rank(rows: Array) -> int:
-    """A lower bound of the k-rank of nonzero rows, certified by balls."""
-    n = len(rows)
+def k_rank(rows: Array, power: int = 1) -> int:
+    """A lower bound of the k-rank of the rows' tensor powers (rows ≠ 0), certified by balls on all sets of that many."""
+    n, d = rows.shape
     best = 1
-    for size in range(2, min(rows.shape) + 1):
-        count = 1
-        for j in range(size):
-            count = count * (n - j) // (j + 1)
-        if count > MOST_SETS:
+    for size in range(min(n, symmetric(d, power)), 1, -1):
+        if math.comb(n, size) > MOST_SETS:
+            continue
+        if all(powers_independent(rows[list(chosen)], power) for chosen in combinations(range(n), size)):
+            best = size
             break
-        for chosen in combinations(range(n), size):
-            columns = [[arb(x) for x in row] for row in rows[list(chosen)].T.tolist()]
-            if not invertible_columns(columns, size):
-                return best
-        best = size
     return best
 
 
@@ -84,13 +82,14 @@ def lines(atoms: Atoms, degrees: Sequence[int]) -> tuple[int, tuple[int, int, in
         return (seen[0], (seen[0], 0, 0)) if seen else None
     if shape.d == 1 or not seen:
         return None
-    flat = n if powers_independent(atoms.w, 1) else k_rank(atoms.w)
+    flat = k_rank(atoms.w)
     sides = 1 if shape.m == 1 else min(k_rank(atoms.alpha), n)
     known: dict[int, int] = {0: 1, 1: flat}
 
     def rank(p: int) -> int:
         if p not in known:
-            known[p] = n if powers_independent(atoms.w, p) else min(rank(p - 1) + flat - 1, n)
+            product = min(rank(p - 1) + flat - 1, n)
+            known[p] = product if product == n else max(product, k_rank(atoms.w, p))
         return known[p]
 
     for k in seen:
@@ -115,7 +114,7 @@ def theorem(atoms: Atoms, i: int, known: Sequence[int]) -> bool:
     - homogeneous, no biases: r is the orbit, and any l with c_l ≠ 0 gives α up to the turn's sign (−1)^l.  Degrees of
       both parities exclude the turn; those of one parity leave (−1)^l α, the turned atom's ςα only for ς = (−1)^l.
     - relu, leaky_relu, abs (p = 1), relu² (p = 2), l ≥ p + 1: F_l = A·He_{l−p−1}(−β), β = b/r (the orbit keeps it).
-      {p + 1, p + 2} ⊂ L: the ratio is −β.  {l, l + 1, l + 2} ⊂ L with F_{l+1} ≠ 0: −β is
+      {p + 1, p + 2} ⊂ L: the ratio is −β.  {p, p + 1} ⊂ L for relu and relu²: φ(β)/Φ(β) > 0 decreases (and is no −φ/Φ).  {l, l + 1, l + 2} ⊂ L with F_{l+1} ≠ 0: −β is
       (He_{n+2} + (n + 1)He_n)/He_{n+1}.
     - erf, Φ, l ≥ 1: F_l = A·(−ρ)^{l−1}He_{l−1}(β), ρ² = v²/(½ + v²), v the core's r, β = its b/√(½ + v²).  No biases:
       two odd degrees give ρ², which increases with r.  {1, 2, 3}: X = ρβ and X² − ρ² are the ratios.  Four in a row,
@@ -137,7 +136,8 @@ def theorem(atoms: Atoms, i: int, known: Sequence[int]) -> bool:
         return len(parities) == 2 or any(relation is not None and relation[0] * (-1) ** p == 1 for p in parities)
     if core in ("relu", "relu2") and shape.homogeneous:
         p = 1 if core == "relu" else 2
-        if {p + 1, p + 2} <= here:
+        plain = len(shape.form.terms) == 1 and is_exactly(shape.form.linear(), 0)
+        if {p + 1, p + 2} <= here or (plain and {p, p + 1} <= here):
             return True
         return any({k, k + 1, k + 2} <= here and k > p and g[k + 1] != 0 for k in known)
     if core == "erf":
@@ -189,7 +189,11 @@ def _no_free_turn(atoms: Atoms, turning: list[int], degrees: Sequence[int]) -> b
     return all(any(not x.contains(0) for x in total) for total in sums)
 
 
-def identified(atoms: Atoms, depth: int, field: Field | None) -> Identified | None:
+Others = dict[int, list[tuple[float, float, int]]]
+"""Approximate other solutions (r, b, turn) of some atoms, for :func:`identified`."""
+
+
+def identified(atoms: Atoms, depth: int, field: Field | None, others: Others | None = None) -> Identified | None:
     """The four steps at this depth; None where one of them fails."""
     shape = atoms.shape
     degrees = shape.degrees(depth)
@@ -200,45 +204,120 @@ def identified(atoms: Atoms, depth: int, field: Field | None) -> Identified | No
     if first is None:
         return None
     known = levels(atoms, degrees)
-    turning, ways = [], set()
+    left = [k for k in degrees if k not in known]
+    turning, ways, changes = [], set(), []
     for i in range(shape.atoms):
-        turn = _scale_of(atoms, i, known, field)
-        if turn is None:
+        found = _scale_of(atoms, i, known, left, field, (others or {}).get(i, []))
+        if found is None:
             return None
-        ways.add(turn[0])
-        if turn[1]:
+        ways.add(found.way)
+        if found.turns:
             turning.append(i)
+        if found.changes:
+            changes.append(found.changes)
     relation = shape.relation
     if relation is not None and turning:
         top = max((j for j, p in enumerate(relation[1]) if not is_exactly(p, 0)), default=-1)
-        if top > shape.free and not _no_free_turn(atoms, turning, degrees):
+        if top > shape.free and (changes or not _no_free_turn(atoms, turning, degrees)):
             return None
+    if changes and not _all_visible(changes):
+        return None
     return Identified(first[0], first[1], tuple(known), "box" if "box" in ways else "theorem")
 
 
-def _scale_of(atoms: Atoms, i: int, known: list[int], field: Field | None) -> tuple[str, bool] | None:
-    """(how, whether the turned atom is still possible), None where step 3 fails for atom i."""
+@dataclass(frozen=True, eq=False)
+class _Scale:
+    """Step 3 for one atom: by which ``way``; whether the turned atom is left; how the tensors of K outside L would change
+    with each other solution."""
+
+    way: str
+    turns: bool
+    changes: list[list[arb]]
+
+
+def _all_visible(changes: list[list[list[arb]]]) -> bool:
+    """Whether every choice of other solutions, for at least one atom, changes some tensor."""
+    count = 1
+    for options in changes:
+        count *= 1 + len(options)
+    if count > MOST_CHOICES or not changes[0][0]:
+        return False
+    sums: list[list[arb]] = []
+    for options in changes:
+        more = [[x + y for x, y in zip(old, option, strict=True)] for old in sums for option in options]
+        sums += options + more
+    return all(any(not x.contains(0) for x in total) for total in sums)
+
+
+def _scale_of(
+    atoms: Atoms,
+    i: int,
+    known: list[int],
+    left: list[int],
+    field: Field | None,
+    others: list[tuple[float, float, int]],
+) -> _Scale | None:
+    """None where step 3 fails for atom i."""
     shape, components = atoms.shape, polynomial_of_turn(atoms, i)
     seen = components is not None and any(k <= 2 and not components[k].contains(0) for k in known)
     if theorem(atoms, i, known):
-        translated = shape.form.translation
-        return "theorem", components is not None and not seen and not translated
+        return _Scale("theorem", components is not None and not seen and not shape.form.translation, [])
     if field is None or len(known) < 2:
         return None
     r, b = atoms.length[i], float(atoms.b[i])
     middle = float(r.mid())
     if not (field.box.r_low < middle < field.box.r_high and field.box.b_low <= b <= field.box.b_high):
         return None
-    # r is a ball; its midpoint serves where uniqueness is shown in a box around it
-    line = line_of(atoms.table[i], r, known, 1)
-    keep = unique_around(shape, line, middle, b, field.top)
-    if keep is None or not alone(shape, field, line, keep):
+    ahead, back = (line_of(atoms.table[i], r, known, turn) for turn in (1, -1))
+    # r is a ball; uniqueness holds in a box around its midpoint, which contains it
+    own = unique_around(shape, ahead, middle, b, field.top)
+    if own is None:
+        return None
+    keep: dict[int, list[Box]] = {1: [own], -1: []}
+    changes = []
+    for length, shift, turn in others:
+        line = ahead if turn == 1 else back
+        exact = exists_near(shape, line, length, shift, field.top)
+        around = unique_around(shape, line, length, shift, field.top)
+        if exact is None or around is None or not around.holds(exact):
+            return None
+        keep[turn].append(around)
+        changes.append(_change(atoms, i, known, left, exact, turn, field.top))
+    if not alone(shape, field, ahead, keep[1]):
         return None
     silent = components is not None and all(k > 2 or is_exactly(components[k], 0) for k in known)
     mirrored = silent and (field.box.b_low == -field.box.b_high or not shape.bias)
-    if not mirrored and not alone(shape, field, line_of(atoms.table[i], r, known, -1), None):
+    if not mirrored and not alone(shape, field, back, keep[-1]):
         return None
-    return "box", mirrored
+    return _Scale("box", mirrored, changes)
+
+
+def _change(atoms: Atoms, i: int, known: list[int], left: list[int], box: Box, turn: int, top: int) -> list[arb]:
+    """α_i ⊗ ŵ_i^{⊗k}·(ρ s^k F_k(θ′) − F_k(θ_i)) for k ∈ ``left``, ρ = F_l(θ_i)/(s^l F_l(θ′)) for the leading l ∈ L."""
+    shape, r = atoms.shape, atoms.length[i]
+    top = max([top, *(k + 2 for k in left)])
+    g = cells_of(shape, [box], top)[0].at(*box.balls())
+    there = box.balls()[0]
+
+    def power(x: arb, k: int) -> arb:
+        out = arb(1)
+        for _ in range(k):
+            out = out * x
+        return out
+
+    lead = max(known, key=lambda k: abs(float((power(r, k) * atoms.table[i][k]).mid())))
+    sign = turn if lead % 2 else 1
+    ratio = power(r, lead) * atoms.table[i][lead] / (sign * power(there, lead) * g[lead])
+    unit, out = [arb(x) / r for x in atoms.w[i].tolist()], []
+    for k in left:
+        sign = turn if k % 2 else 1
+        factor = ratio * sign * power(there, k) * g[k] - power(r, k) * atoms.table[i][k]
+        for which in combinations_with_replacement(range(shape.d), k):
+            entry = factor
+            for e in which:
+                entry = entry * unit[e]
+            out += [arb(a) * entry for a in atoms.alpha[i].tolist()]
+    return out
 
 
 def by_prony(atoms: Atoms, depth: int) -> Identified | None:

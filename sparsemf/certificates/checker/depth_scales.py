@@ -164,8 +164,8 @@ def _line_values(line: Line, g: Interval, r: Interval, kind: int) -> list[Interv
     return out
 
 
-def alone(shape: Shape, field_: Field, line: Line, keep: Box | None) -> bool:
-    """Whether E has no zero in the declared box outside ``keep``: a subdivision, level by level, each part excluded by
+def alone(shape: Shape, field_: Field, line: Line, keep: Sequence[Box]) -> bool:
+    """Whether E has no zero in the declared box outside the boxes ``keep``: a subdivision, level by level, each part excluded by
     E on it or by the mean value form E(m) + E′(part)(part − m)."""
     cells = field_.all()
     table = np.stack([cell.table for cell in cells])
@@ -175,9 +175,9 @@ def alone(shape: Shape, field_: Field, line: Line, keep: Box | None) -> bool:
     owner = np.arange(len(cells))
     seen = 0
     for _ in range(_LEVELS):
-        if keep is not None:
-            inside = (ends[:, 0] >= keep.r_low) & (ends[:, 1] <= keep.r_high)
-            inside &= (ends[:, 2] >= keep.b_low) & (ends[:, 3] <= keep.b_high)
+        for known in keep:
+            inside = (ends[:, 0] >= known.r_low) & (ends[:, 1] <= known.r_high)
+            inside &= (ends[:, 2] >= known.b_low) & (ends[:, 3] <= known.b_high)
             ends, owner = ends[~inside], owner[~inside]
         seen += owner.size
         if not owner.size:

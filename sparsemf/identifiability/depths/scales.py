@@ -1,7 +1,7 @@
 """Other scales (r′, b′) of one atom with the same ratios of Hermite coefficients: candidates for a lower end of D_orb.
 
 The line through (c_k(r, b))_{k ∈ K}, up to the sign (−1)^k of a turn, is all that Ψ_D says of one atom's scale.  With as
-many equations |K| − 1 as unknowns, other points of the same line are isolated; they are found by Levenberg–Marquardt
+many equations |K| − 1 as unknowns, other points of the same line are isolated; they are found by Powell's hybrid method
 from a grid of starts.
 """
 
@@ -18,7 +18,7 @@ from sparsemf.identifiability.depths.family import Family
 
 Array = NDArray[np.float64]
 
-_STARTS = (0.35, 0.7, 1.4, 2.5)
+_STARTS = (0.25, 0.45, 0.7, 1.0, 1.4, 2.2)
 _APART = 1e-3
 
 
@@ -48,7 +48,7 @@ def other_scales(
     basis = np.linalg.svd(_line(family, r, b, degrees, 1)[None])[2][1:]
     low, high = np.log(box[0]) - 0.5, np.log(box[1]) + 0.5
     found: list[Solution] = []
-    shifts = np.linspace(-0.8 * box[2], 0.8 * box[2], 4) if family.bias else np.zeros(1)
+    shifts = np.linspace(-0.9 * box[2], 0.9 * box[2], 5) if family.bias else np.zeros(1)
     for turn in (1, -1):
 
         def gap(point: Array, turn: int = turn) -> Array:
