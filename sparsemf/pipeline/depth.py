@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from sparsemf.atomic import header, input_record, plain
 from sparsemf.certificates.checker import equivalence
-from sparsemf.certificates.checker.document import SLACK, Refused, norm_of, seal
+from sparsemf.certificates.checker.arithmetic import Arithmetic
+from sparsemf.certificates.checker.document import SLACK, norm_of, seal
+from sparsemf.certificates.checker.expansion import expanded, terms_of
 from sparsemf.certificates.checker.raw import encode
 from sparsemf.certificates.depths import Depths, depths
 from sparsemf.certificates.equivalence import encode_law, norm_for, raw_of
+from sparsemf.certificates.groups import candidates
 from sparsemf.exceptions import InputError
 from sparsemf.identifiability.depths import Family, other_solutions
 from sparsemf.measures import Empirical, Gaussian, InputLaw, Network
@@ -26,7 +29,7 @@ Array = NDArray[np.float64]
 FREE = {"none": -1, "offset": 0, "affine": 1}
 _REACH = 4.0
 _SEARCHED = 24
-_STARTS = 6
+_STARTS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +118,6 @@ class DepthReport:
     def _distance(self, body: dict[str, Any]) -> dict[str, Any]:
         """The checker's bound of the distance between the network and its merged atoms."""
         raw, own = raw_of(self.source), raw_of(self.atoms)
-        from sparsemf.certificates.checker.arithmetic import Arithmetic
-        from sparsemf.certificates.checker.expansion import expanded, terms_of
-        from sparsemf.certificates.groups import candidates
-
         norm = norm_for(self.law, None)
         h = expanded(Arithmetic(0), (raw, 1.0), (own, -1.0))
         best: tuple[float, dict[str, Any]] | None = None
@@ -160,8 +159,8 @@ def depth(
     """How many Hermite tensors T_k identify the atoms of a network: brackets of D_var and D_orb.
 
     ``law`` defaults to N(0, I); under N(μ, Σ) the atoms are whitened.  The family: ``bias`` - are biases parameters
-    (default: some is not 0), ``free`` - the polynomial part that is one: "none", "offset" or "affine" (default: what the
-    network has).  ``scales`` and ``shifts``: the (r, |b|) among which other solutions are excluded where no theorem
+    (default: some is not 0), ``free`` - the polynomial part that is one: "none", "offset" or "affine" (default: what
+    the network has).  ``scales`` and ``shifts``: the (r, |b|) among which other solutions are excluded where no theorem
     covers all (default: r from a quarter of the least to 4 times the largest ‖w‖, |b| to twice the largest plus 1.5).
 
     Raises :class:`InputError` for gated blocks, data as law, networks without atoms, and activations whose moments the
@@ -254,6 +253,3 @@ def _searched(family: Family, atoms: Network, found: Depths, seed: int) -> dict[
     rng = np.random.default_rng(seed)
     others = other_solutions(family, atoms.alpha, atoms.inner, atoms.bias, depth_, rng, starts=_STARTS)
     return {**none, "depth": depth_, "starts": _STARTS, "other_solutions": len(others)}
-
-
-__all__ = ["FREE", "DepthReport", "Refused", "depth"]

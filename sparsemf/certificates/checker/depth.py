@@ -65,12 +65,14 @@ def bracket_of(entry: Any, what: str) -> Bracket:
     return low, whole(entry[1], what, low, HIGHEST)
 
 
-def box_of(entry: Any) -> Box:
-    """A box of scales; biases symmetric about 0, so that turned atoms lie in it, too."""
+def box_of(entry: Any, bias: bool) -> Box:
+    """A box of scales; biases symmetric about 0, so that turned atoms lie in it, too, and 0 where there are none."""
     if not isinstance(entry, list) or len(entry) != 3:
         raise Refused("the box of scales is not [r, r, b]")
     low, high = number(entry[0], "r", positive=True), number(entry[1], "r", positive=True)
     b = number(entry[2], "b")
+    if b and not bias:
+        raise Refused("a box of biases for a family without")
     return Box(low, high, -b, b)
 
 
@@ -147,7 +149,7 @@ def _orbit(atoms: Atoms, least: int, near: Bracket, at: Bracket, box: Any, evide
         raise Refused(f"D_orb ≥ {max(near[0], at[0])} is not shown")
     if near[1] is None:
         return
-    field = None if box is None else Field(atoms.shape, box_of(box), near[1] + 2)
+    field = None if box is None else Field(atoms.shape, box_of(box, atoms.shape.bias), near[1] + 2)
     others: Others = {}
     for entry in evidence["others"]:
         others.setdefault(whole(entry["atom"], "an atom", 0, atoms.shape.atoms - 1), []).append(_solution(entry))

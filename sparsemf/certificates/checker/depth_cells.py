@@ -36,6 +36,7 @@ TERMS = 72
 _TIME, _SPACE = 1.0 / 13.0, 0.26
 """Half-widths of a cell: |τ| ≤ t₀/13 (relative), |η| ≤ 0.26·r."""
 MOST_CELLS = 1500
+_SHARED = 12
 UNIT = 1.01 * 2.0**-53
 _FLOAT = Arithmetic(0)
 
@@ -100,7 +101,7 @@ def cells_of(shape: Shape, boxes: Sequence[Box], top: int) -> list[Cell]:
     """The expansions for small boxes and degrees up to ``top``; raises :class:`Refused` where one does not converge."""
     r = np.array([math.sqrt(0.5 * (box.r_low**2 + box.r_high**2)) for box in boxes])
     b = np.array([0.5 * (box.b_low + box.b_high) for box in boxes])
-    degree = top + TERMS
+    degree = max(top, _SHARED) + TERMS  # rules are kept by degree: one serves all usual depths
     c, error = _coefficients(shape, r, b, degree)
     cells = []
     for j, box in enumerate(boxes):

@@ -1,6 +1,6 @@
 """A family of networks whose moment map is studied: S atoms on R^d, m outputs, with or without biases.
 
-f(x) = Σ_{i ≤ S} α_i σ(⟨w_i, x⟩ + b_i) + A x + c under N(0, I), and Ψ_D = (T_k)_{k ≤ D} with the normalised Hermite tensors
+f(x) = Σ_{i ≤ S} α_i σ(⟨w_i, x⟩ + b_i) + A x + c under N(0, I), and Ψ_D = (T_k)_{k ≤ D}, T_k the normalised Hermite tensors
 
     T_k = Σ_i α_i c_k(‖w_i‖, b_i) ŵ_i^{⊗k}  (+ c in degree 0, A in degree 1),   c_k(r, b) = E σ(rg + b) he_k(g).
 
@@ -28,8 +28,8 @@ _SILENT = 1e-11
 
 @dataclass(frozen=True)
 class Family:
-    """``bias``: the b_i are parameters (else 0).  ``free``: the highest degree of the free polynomial part: −1 none, 0 the
-    offset c, 1 the affine part (A, c).  Raises :class:`InputError` for sizes below 1 and other ``free``.
+    """``bias``: the b_i are parameters (else 0).  ``free``: the highest degree of the free polynomial part: −1 none, 0
+    the offset c, 1 the affine part (A, c).  Raises :class:`InputError` for sizes below 1 and other ``free``.
     """
 
     activation: Activation

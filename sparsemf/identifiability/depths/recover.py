@@ -4,8 +4,8 @@ At degree k = 2p + 1, T_k = Σ α_i c_k ŵ_i^{⊗k} is flattened to slices over 
 
     M(y) = T_k(·, ·, y) = Σ_i (⟨a, α_i⟩ c_k ⟨ŵ_i, y⟩) ŵ_i^{⊗p} ⊗ ŵ_i^{⊗p}
 
-(with outputs contracted by a).  Where the ŵ_i^{⊗p} are independent and the ⟨ŵ_i, y⟩/⟨ŵ_i, y′⟩ distinct, the eigenvectors of
-M(y)M(y′)⁺ of eigenvalue ≠ 0 are the ŵ_i^{⊗p}, each of which is a line's p-th power (Leurgans, Ross & Abel 1993).  Least
+(with outputs contracted by a).  Where the ŵ_i^{⊗p} are independent and the ⟨ŵ_i, y⟩/⟨ŵ_i, y′⟩ distinct, the eigenvectors
+of M(y)M(y′)⁺ of eigenvalue ≠ 0 are the ŵ_i^{⊗p}, each of which is a line's p-th power (Leurgans, Ross & Abel 1993).  Least
 squares then gives α_i c_k at every degree, and :func:`recover_scale` the r of an atom from two of them.
 """
 
@@ -25,8 +25,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Recovered:
-    """``lines`` (S, d) unit vectors up to sign, ``levels`` (S, m) with T_k = Σ levels_i ⊗ lines_i^{⊗k}, and the relative
-    ``residual`` of that identity: the check of the recovery."""
+    """``lines`` (S, d) unit vectors up to sign, ``levels`` (S, m) with T_k = Σ levels_i ⊗ lines_i^{⊗k}, and the
+    relative ``residual`` of that identity: the check of the recovery."""
 
     lines: Array
     levels: Array
@@ -77,7 +77,7 @@ def _power(line: Array, k: int) -> Array:
 
 
 def recover_scale(family: Family, ratio: float, degrees: tuple[int, int], box: tuple[float, float]) -> float:
-    """The r in ``box`` with c_{k₂}(r, 0)/c_{k₁}(r, 0) = ``ratio``, for a family without biases whose ratio is monotone there.
+    """The r in ``box`` with c_{k₂}(r, 0)/c_{k₁}(r, 0) = ``ratio``, for a family without biases and a ratio monotone there.
 
     Raises :class:`InputError` where the ratio is not between its values at the ends.
     """

@@ -1,7 +1,7 @@
 """Other scales (r′, b′) of one atom with the same ratios of Hermite coefficients: candidates for a lower end of D_orb.
 
-The line through (c_k(r, b))_{k ∈ K}, up to the sign (−1)^k of a turn, is all that Ψ_D says of one atom's scale.  With as
-many equations |K| − 1 as unknowns, other points of the same line are isolated; they are found by Powell's hybrid method
+The line through (c_k(r, b))_{k ∈ K}, up to the sign (−1)^k of a turn, is all that Ψ_D says of one atom's scale.  With
+as many equations |K| − 1 as unknowns, other points of the same line are isolated; they are found by Powell's hybrid method
 from a grid of starts.
 """
 
@@ -61,7 +61,7 @@ def other_scales(
                 result = optimize.root(gap, point, method="hybr", options={"xtol": 1e-13})
                 if not result.success or float(np.max(np.abs(result.fun))) > 1e-10:
                     continue
-                length, at = float(np.exp(result.x[0])), float(result.x[1]) if family.bias else 0.0
+                length, at = float(np.exp(np.clip(result.x[0], low, high))), float(result.x[1]) if family.bias else 0.0
                 itself = abs(length / r - 1) < _APART and abs(at - turn * b) < _APART * (1 + abs(b))
                 if itself or not (box[0] <= length <= box[1] and abs(at) <= box[2]):
                     continue

@@ -70,7 +70,7 @@ def other_solutions(
     for _ in range(starts):
         a, v, c = family.draw(rng)
         x = np.concatenate([a.ravel(), v.ravel(), c[: n * family.bias]])
-        result = optimize.least_squares(gap, x, slope, method="trf", xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=100)
+        result = optimize.least_squares(gap, x, slope, method="trf", xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=60)
         residual = float(np.linalg.norm(result.fun))
         if residual > _RESIDUAL:
             continue
