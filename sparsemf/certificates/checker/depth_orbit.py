@@ -62,7 +62,7 @@ class Identified:
 
 
 def k_rank(rows: Array, power: int = 1) -> int:
-    """A lower bound of the k-rank of the rows' tensor powers (rows ≠ 0), certified by balls on all sets of that many."""
+    """A lower bound of the k-rank of the rows' tensor powers (rows ≠ 0), by balls on all sets of that many."""
     n, d = rows.shape
     best = 1
     for size in range(min(n, symmetric(d, power)), 1, -1):
@@ -114,8 +114,8 @@ def theorem(atoms: Atoms, i: int, known: Sequence[int]) -> bool:
     - homogeneous, no biases: r is the orbit, and any l with c_l ≠ 0 gives α up to the turn's sign (−1)^l.  Degrees of
       both parities exclude the turn; those of one parity leave (−1)^l α, the turned atom's ςα only for ς = (−1)^l.
     - relu, leaky_relu, abs (p = 1), relu² (p = 2), l ≥ p + 1: F_l = A·He_{l−p−1}(−β), β = b/r (the orbit keeps it).
-      {p + 1, p + 2} ⊂ L: the ratio is −β.  {p, p + 1} ⊂ L for relu and relu²: φ(β)/Φ(β) > 0 decreases (and is no −φ/Φ).  {l, l + 1, l + 2} ⊂ L with F_{l+1} ≠ 0: −β is
-      (He_{n+2} + (n + 1)He_n)/He_{n+1}.
+      {p + 1, p + 2} ⊂ L: the ratio is −β.  {p, p + 1} ⊂ L for relu and relu²: φ(β)/Φ(β) > 0 decreases (and is no −φ/Φ).
+      {l, l + 1, l + 2} ⊂ L with F_{l+1} ≠ 0: −β = (He_{n+2} + (n + 1)He_n)/He_{n+1}.
     - erf, Φ, l ≥ 1: F_l = A·(−ρ)^{l−1}He_{l−1}(β), ρ² = v²/(½ + v²), v the core's r, β = its b/√(½ + v²).  No biases:
       two odd degrees give ρ², which increases with r.  {1, 2, 3}: X = ρβ and X² − ρ² are the ratios.  Four in a row,
       h_n = ρⁿHe_n: h_{n+1} = Xh_n − nρ²h_{n−1} and the next are linear in (X, ρ²) with determinant −(h_n² + n(h_n² −
@@ -227,8 +227,8 @@ def identified(atoms: Atoms, depth: int, field: Field | None, others: Others | N
 
 @dataclass(frozen=True, eq=False)
 class _Scale:
-    """Step 3 for one atom: by which ``way``; whether the turned atom is left; how the tensors of K outside L would change
-    with each other solution."""
+    """Step 3 for one atom: by which ``way``; whether the turned atom is left; how the tensors of K outside L would
+    change with each other solution."""
 
     way: str
     turns: bool

@@ -1,8 +1,8 @@
 """Two inequivalent lists of numbers with the same power sums, proved to exist near given floats.
 
 For degrees k₁ < … < k_S and the exact floats w (S,), the system Σ_i x_i^{k_j} = Σ_i w_i^{k_j} is square; Krawczyk's
-operator on a box around a float candidate, in balls, shows one exact solution in it, at which the Jacobian is regular: so the
-same holds for all lists near w.  It is another list when some sorted coordinate is certainly different.
+operator on a box around a float candidate, in balls, shows one exact solution in it, where the Jacobian is regular: so
+the same holds for all lists near w.  It is another list when some sorted coordinate is certainly different.
 """
 
 from __future__ import annotations

@@ -165,8 +165,8 @@ def _line_values(line: Line, g: Interval, r: Interval, kind: int) -> list[Interv
 
 
 def alone(shape: Shape, field_: Field, line: Line, keep: Sequence[Box]) -> bool:
-    """Whether E has no zero in the declared box outside the boxes ``keep``: a subdivision, level by level, each part excluded by
-    E on it or by the mean value form E(m) + E′(part)(part − m)."""
+    """Whether E has no zero in the declared box outside the boxes ``keep``: a subdivision, level by level, each part
+    excluded by E on it or by the mean value form E(m) + E′(part)(part − m)."""
     cells = field_.all()
     table = np.stack([cell.table for cell in cells])
     tail = np.stack([cell.tail for cell in cells])

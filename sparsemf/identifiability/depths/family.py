@@ -1,6 +1,6 @@
 """A family of networks whose moment map is studied: S atoms on R^d, m outputs, with or without biases.
 
-f(x) = Σ_{i ≤ S} α_i σ(⟨w_i, x⟩ + b_i) + A x + c under N(0, I), and Ψ_D = (T_k)_{k ≤ D}, T_k the normalised Hermite tensors
+f(x) = Σ_{i ≤ S} α_i σ(⟨w_i, x⟩ + b_i) + A x + c under N(0, I), and Ψ_D = (T_k)_{k ≤ D} with the Hermite tensors
 
     T_k = Σ_i α_i c_k(‖w_i‖, b_i) ŵ_i^{⊗k}  (+ c in degree 0, A in degree 1),   c_k(r, b) = E σ(rg + b) he_k(g).
 

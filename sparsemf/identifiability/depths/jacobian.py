@@ -6,8 +6,8 @@ With c_k = c_k(r, b) and f_k(u) the vector of √(k!/γ!)·u^γ, |γ| = k (so �
     r∂_r c_k = k c_k + √((k+1)(k+2)) c_{k+2};   r∂_b c_k = √(k+1) c_{k+1}   (Stein).
 
 *Large d.*  Let the atoms span V, dim V = q.  Columns of turns and coefficients inside V lie in Sym(V); the turn of an
-atom towards a unit e ⟂ V gives α_i c_k √k·(e ⊙ f_{k−1}(ŵ_i)), a space of its own for each e of an orthonormal basis of V^⊥.
-Hence
+atom towards a unit e ⟂ V gives α_i c_k √k·(e ⊙ f_{k−1}(ŵ_i)), a space of its own for each e of an orthonormal basis of
+V^⊥.  Hence
 
     rank JΨ_D = rank (JΨ_D on V) + (d − q)·rank (α_i c_k √k f_{k−1}(ŵ_i))_i,
 

@@ -4,9 +4,9 @@ At degree k = 2p + 1, T_k = Σ α_i c_k ŵ_i^{⊗k} is flattened to slices over 
 
     M(y) = T_k(·, ·, y) = Σ_i (⟨a, α_i⟩ c_k ⟨ŵ_i, y⟩) ŵ_i^{⊗p} ⊗ ŵ_i^{⊗p}
 
-(with outputs contracted by a).  Where the ŵ_i^{⊗p} are independent and the ⟨ŵ_i, y⟩/⟨ŵ_i, y′⟩ distinct, the eigenvectors
-of M(y)M(y′)⁺ of eigenvalue ≠ 0 are the ŵ_i^{⊗p}, each of which is a line's p-th power (Leurgans, Ross & Abel 1993).  Least
-squares then gives α_i c_k at every degree, and :func:`recover_scale` the r of an atom from two of them.
+(with outputs contracted by a).  Where the ŵ_i^{⊗p} are independent and the ⟨ŵ_i, y⟩/⟨ŵ_i, y′⟩ distinct, the
+eigenvectors of M(y)M(y′)⁺ of eigenvalue ≠ 0 are the ŵ_i^{⊗p}, each a line's p-th power (Leurgans, Ross & Abel 1993).
+Least squares then gives α_i c_k at every degree, and :func:`recover_scale` the r of an atom from two of them.
 """
 
 from __future__ import annotations
@@ -66,18 +66,18 @@ def recover_lines(tensor: Array, atoms: int, rng: np.random.Generator) -> Recove
     design = np.stack([_power(line, k) for line in lines], axis=1)
     levels, *_ = np.linalg.lstsq(design, tensor.reshape(m, -1).T, rcond=None)
     residual = float(np.linalg.norm(design @ levels - tensor.reshape(m, -1).T) / np.linalg.norm(tensor))
-    return Recovered(lines, levels, residual)
+    return Recovered(lines, np.asarray(levels, dtype=np.float64), residual)
 
 
 def _power(line: Array, k: int) -> Array:
-    out = np.ones(1)
+    out: Array = np.ones(1)
     for _ in range(k):
-        out = np.kron(out, line)
+        out = np.asarray(np.kron(out, line), dtype=np.float64)
     return out
 
 
 def recover_scale(family: Family, ratio: float, degrees: tuple[int, int], box: tuple[float, float]) -> float:
-    """The r in ``box`` with c_{k₂}(r, 0)/c_{k₁}(r, 0) = ``ratio``, for a family without biases and a ratio monotone there.
+    """The r in ``box`` with c_{k₂}(r, 0)/c_{k₁}(r, 0) = ``ratio``, for a family without biases, monotone there.
 
     Raises :class:`InputError` where the ratio is not between its values at the ends.
     """
@@ -88,4 +88,4 @@ def recover_scale(family: Family, ratio: float, degrees: tuple[int, int], box: t
 
     if gap(box[0]) * gap(box[1]) > 0:
         raise InputError(f"recovery: expected a ratio that is reached for r in [{box[0]:g}, {box[1]:g}], got {ratio:g}")
-    return float(optimize.brentq(gap, box[0], box[1], xtol=1e-14))
+    return float(optimize.root_scalar(gap, bracket=box, method="brentq", xtol=1e-14).root)

@@ -1,8 +1,8 @@
 """Other scales (r′, b′) of one atom with the same ratios of Hermite coefficients: candidates for a lower end of D_orb.
 
 The line through (c_k(r, b))_{k ∈ K}, up to the sign (−1)^k of a turn, is all that Ψ_D says of one atom's scale.  With
-as many equations |K| − 1 as unknowns, other points of the same line are isolated; they are found by Powell's hybrid method
-from a grid of starts.
+as many equations |K| − 1 as unknowns, other points of the same line are isolated; they are found by Powell's hybrid
+method from a grid of starts.
 """
 
 from __future__ import annotations

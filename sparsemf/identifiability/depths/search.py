@@ -6,6 +6,7 @@ What it finds is an estimate: a residual at rounding is no proof, and finding no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,8 @@ def other_solutions(
     for _ in range(starts):
         a, v, c = family.draw(rng)
         x = np.concatenate([a.ravel(), v.ravel(), c[: n * family.bias]])
-        result = optimize.least_squares(gap, x, slope, method="trf", xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=60)
+        tight: dict[str, Any] = {"jac": slope, "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": 60}
+        result = optimize.least_squares(gap, x, method="trf", **tight)
         residual = float(np.linalg.norm(result.fun))
         if residual > _RESIDUAL:
             continue

@@ -45,5 +45,5 @@ def singular_scale(family: Family, w: Array, degrees: list[int]) -> float | None
     low, high = 1 - _WINDOW, 1 + _WINDOW
     if determinant(low) * determinant(high) >= 0:
         return None
-    root = optimize.brentq(determinant, low, high, xtol=1e-15)
+    root = optimize.root_scalar(determinant, bracket=(low, high), method="brentq", xtol=1e-15).root
     return float(abs(root - 1.0))
