@@ -5,8 +5,9 @@ affine; directions uniform, lengths in [0.6, 2.4] (relu types: 1), biases in [�
 irreducible (several without biases on one line for homogeneous σ in d = 1) are not drawn.
 
 Known answers (proofs: docs/depths.md), for independent directions (S ≤ d, S ≥ 2 unless said): erf, tanh, sin without
-biases and without free part: D_var = D_orb = 3; relu without biases, affine part free: 4; relu with biases, affine part
-free: 3; quadratic: 2; cubic without biases: 3; sin with biases, no free part, S ≥ 3: 3; exp and relu in d = 1 by Prony.
+biases, offset free: D_var = D_orb = 3; relu types without biases, affine part free: 4; with biases: 3; quadratic: 2;
+cubic without biases: 3; cos without biases and sin with them, affine part free: 4; one gelu neuron, offset free: 2 and
+4; exp, relu and erf in d = 1 by Prony.
 
     python benchmarks/depths.py [--cases 2000] [--seed 0] [--jobs 2] [--known] [--verify] [--keep FILE]
 """
