@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from sparsemf.measures import Ball, Empirical, Gaussian, Network
     from sparsemf.pipeline.analyze import Analysis, analyze
     from sparsemf.pipeline.certify import Equivalence, certify
+    from sparsemf.pipeline.depth import DepthReport, depth
     from sparsemf.pipeline.estimator import SparseDictionary
     from sparsemf.pipeline.verify import Verification, verify
 
 _HOMES = {
     "Analysis": "sparsemf.pipeline.analyze",
     "Ball": "sparsemf.measures",
+    "DepthReport": "sparsemf.pipeline.depth",
     "Empirical": "sparsemf.measures",
     "Equivalence": "sparsemf.pipeline.certify",
     "Gaussian": "sparsemf.measures",
@@ -34,6 +36,7 @@ _HOMES = {
     "Verification": "sparsemf.pipeline.verify",
     "analyze": "sparsemf.pipeline.analyze",
     "certify": "sparsemf.pipeline.certify",
+    "depth": "sparsemf.pipeline.depth",
     "load": "sparsemf.checkpoints",
     "load_blocks": "sparsemf.checkpoints",
     "save": "sparsemf.checkpoints",
@@ -44,6 +47,7 @@ _HOMES = {
 __all__ = [
     "Analysis",
     "Ball",
+    "DepthReport",
     "Empirical",
     "Equivalence",
     "Gaussian",
@@ -52,6 +56,7 @@ __all__ = [
     "Verification",
     "analyze",
     "certify",
+    "depth",
     "load",
     "load_blocks",
     "save",

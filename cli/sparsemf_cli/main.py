@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "inspect": "Show what a checkpoint holds and which blocks are found in it.",
     "analyze": "Sparse dictionary and certified S* staircase of a checkpoint.",
     "certify": "Are two networks the same function? A verdict with a certificate.",
+    "depth": "How many Hermite tensors identify the atoms: brackets of D_var and D_orb.",
     "verify": "Check a certificate again from the two checkpoints, without the solver.",
     "batch": "Analyze many checkpoints; resumes, isolates failures.",
     "report": "Write the HTML report of a result.",

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 def verify(
     certificate: str, path_a: str | None, path_b: str | None, path_data: str | None, output: OutputOptions
 ) -> int:
-    """Check a certificate of `certify`, `analyze --cert` or a convex program.  Exit 0 valid, 1 invalid."""
+    """Check a certificate of `certify`, `analyze --cert`, `depth --cert` or a convex program.
+
+    Exit 0 valid, 1 invalid.
+    """
     from sparsemf import atomic
 
     path = Path(certificate)
@@ -86,7 +89,8 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     if not any(isinstance(r.get("schema"), str) and r["schema"] in SCHEMAS for r in results):
         raise InputError(
             f"{path.name}: expected a certificate of {' or '.join(SCHEMAS)}, got {document.get('schema')!r}; "
-            "make one with `sparsemf certify -o`, `sparsemf analyze --cert` or a convex program's result.certificate()"
+            "make one with `sparsemf certify -o`, `sparsemf analyze --cert`, `sparsemf depth --cert` or a "
+            "convex program's result.certificate()"
         )
     return (document if "results" in document else None), results
 

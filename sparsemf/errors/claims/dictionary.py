@@ -59,7 +59,7 @@ def threshold(folder: Path, *, angle: float, level: float) -> dict[str, Any]:
         scale=1.0,
     )
     document = analyze(atom).document()
-    return {"angle": angle, "s_up": s_up(atom, level).value, "s_star": document["s_star"], "lambda": level}
+    return {"angle": angle, "s_up": s_up(atom, level, first=0).value, "s_star": document["s_star"], "lambda": level}
 
 
 def steps(quick: bool, tasks: Mapping[str, Task]) -> list[Step]:
