@@ -120,8 +120,8 @@ class Budget:
         largest = max(t.terms, key=lambda name: t.terms[name].mean)
         lines = [
             f"the terms sum to {t.sum.mean:.3g} and the measured total is {t.total.mean:.3g} "
-            f"({t.total.mean / t.target:.1%} of ‖f*‖): the sum covers it in "
-            f"{'every' if t.closes else 'NOT every'} repetition; orthogonal terms would give {t.quadrature:.3g}",
+            f"({t.total.mean / t.target:.1%} of ‖f*‖): the sum covers it in {'every' if t.closes else 'NOT every'} "
+            f"repetition; orthogonal terms would give {t.quadrature:.3g}",
             f"the largest term is {largest}, {t.terms[largest].mean:.3g}",
         ]
         for rate in self.rates:

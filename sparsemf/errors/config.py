@@ -121,8 +121,8 @@ class BudgetConfig:
         ratio = step_size / self.reference.step_size
         if abs(ratio - round(ratio)) > 1e-6:
             raise InputError(
-                f"budget: expected step sizes that are multiples of the reference's {self.reference.step_size}, got "
-                f"{step_size}: noise is shared by summing the fine steps' noise"
+                f"budget: expected step sizes that are multiples of the reference's {self.reference.step_size}, "
+                f"got {step_size}: noise is shared by summing the fine steps' noise"
             )
         return round(ratio)
 

@@ -16,8 +16,7 @@ def conclude(found: Mapping[str, dict[str, Any]]) -> Claim:
             "The error is at most the sum of statistical, optimization, chaos and sparse-residual terms",
             "reading" if closes else "undecided",
             "With norms, and with two more terms: the entropic bias of the temperature (and of weight decay), and "
-            "what the "
-            "reference measure itself is away from the target.  "
+            "what the reference measure itself is away from the target.  "
             + " ".join(
                 f"{name}: sum {d['sum']['mean']:.3g}, total {d['total']['mean']:.3g}." for name, d in found.items()
             )
@@ -59,8 +58,7 @@ def conclude(found: Mapping[str, dict[str, Any]]) -> Claim:
         "The error decomposition",
         "The error splits into statistical, optimization, propagation-of-chaos and sparse-residual parts.",
         "A telescope of norms along runs that share data, initial values and noise; an entropic term is needed "
-        "for it to "
-        "close.",
+        "for it to close.",
         answers,
         (),
         [Listing("Exponents of the squared norms", ["term", "in", "exponent", "95 %", "theory", "verdict"], rows)],

@@ -115,27 +115,23 @@ def conclude(found: Mapping[str, dict[str, Any]]) -> Claim:
             "The long-time measure is supported on at most S* atoms",
             "reading",
             "At positive temperature the stationary measure has a density, so no measure of finitely many atoms "
-            "is equal to "
-            "it; read as a plateau, S*(ε) = S for all ε in an interval, it is certified: of the "
+            "is equal to it; read as a plateau, S*(ε) = S for all ε in an interval, it is certified: of the "
             f"{len(planted)} measures trained on a planted dictionary of 3 atoms {len(right)} have the certified "
-            f"S* = 3, "
-            "with plateaus that shorten as the temperature rises.",
+            "S* = 3, with plateaus that shorten as the temperature rises.",
         ),
         Answer(
             "S* is at most the coefficient-threshold number S_up",
             "fails" if min(c for c in counted if c is not None) < 1 else "undecided",
             "S_up counts Hermite coefficients above λ in one basis.  For one relu atom in the plane, S* = 1 "
-            "(certified) at "
-            f"every angle, S_up at λ = 0.2 is {listed}: it depends on "
-            "the basis, and falls below S*.  Rotation-invariant thresholds bound S* from below, not from above "
+            f"(certified) at every angle, S_up at λ = 0.2 is {listed}: it depends on the basis, and falls below "
+            "S*.  Rotation-invariant thresholds bound S* from below, not from above "
             "(sparsemf.identifiability.threshold has the proofs).",
         ),
         Answer(
             "What does bound S* from above",
             "holds",
             "The staircase's explicit network, certified; and from the coefficients alone Maurey's, Stechkin's "
-            "and the "
-            "thresholding bound, all above U(S) in every case of the table.",
+            "and the thresholding bound, all above U(S) in every case of the table.",
         ),
     ]
     if not all(_above(r) for r in found.values() if "bounds" in r):
@@ -160,8 +156,7 @@ def conclude(found: Mapping[str, dict[str, Any]]) -> Claim:
         "dictionary",
         "A sparse dictionary",
         "The active long-time measure is supported on at most S* atoms modulo the realization symmetry, and S* is "
-        "bounded by "
-        "a coefficient-threshold number S_up(σ, ρ, f*, λ).",
+        "bounded by a coefficient-threshold number S_up(σ, ρ, f*, λ).",
         "S*(ε) is the least number of atoms within ε in L²(ρ), affine part free; a plateau certified from both "
         "sides is the "
         "number of features.  S_up = #{α : |⟨f*, h_α⟩|·|c_|α|(σ)| > λ}.",

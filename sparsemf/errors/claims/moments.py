@@ -137,14 +137,11 @@ def conclude(found: Mapping[str, dict[str, Any]]) -> Claim:
         "moments",
         "Existence, the moment class and N particles",
         "Noisy gradient descent under μP has a mean-field limit; the largest moment class that the flow "
-        "propagates has "
-        "weight w* = 1/(parameter-moment growth); N particles approximate the limit at squared-Wasserstein rate "
-        "O(1/N) "
-        "uniformly in time.",
+        "propagates has weight w* = 1/(parameter-moment growth); N particles approximate the limit at "
+        "squared-Wasserstein rate O(1/N) uniformly in time.",
         "M_k = sup_t ∫‖θ‖^k dμ_t and w*_k = 1/M_k: weights w propagate exactly when w_k ≤ C w*_k.  The rate is "
-        "that of "
-        "N particles coupled with the limit by the same initial values and noise, per particle, and of the "
-        "function.",
+        "that of N particles coupled with the limit by the same initial values and noise, per particle, and of "
+        "the function.",
         answers,
         figures,
         tables,
@@ -167,12 +164,9 @@ def _class(gaussian: dict[str, Any], student: dict[str, Any]) -> Answer:
         "for all k, "
         + ("with a proved bound for all times" if proved else "no bound proved")
         + f", and the measured M_k (trusted to k = {gaussian['growth']['trusted_k']}) lie below it.  Student's "
-        f"law with four "
-        f"degrees of freedom: M_k = ∞ is proved from k = {min(infinite) if infinite else '–'} on, so w*_k = 0 "
-        f"there: "
-        "existence in a class of weights depends on the initial law, and no measurement of finitely many "
-        "particles shows "
-        "an infinite moment.",
+        f"law with four degrees of freedom: M_k = ∞ is proved from k = {min(infinite) if infinite else '–'} on, so "
+        "w*_k = 0 there: existence in a class of weights depends on the initial law, and no measurement of "
+        "finitely many particles shows an infinite moment.",
     )
 
 
@@ -221,8 +215,8 @@ def _chaos(chaos: Mapping[str, dict[str, Any]]) -> Answer:
             high = max(b[1] for b in slopes["band"])
             good &= low <= -1.0 <= high and high - low < 0.5
             parts.append(
-                f"{name}, {words}: slopes {min(slopes['slope']):.2f} to {max(slopes['slope']):.2f}, "
-                f"95 % bands of all times together within [{low:.2f}, {high:.2f}]"
+                f"{name}, {words}: slopes {min(slopes['slope']):.2f} to {max(slopes['slope']):.2f}, 95 % bands of "
+                f"all times together within [{low:.2f}, {high:.2f}]"
             )
     return Answer(
         "N coupled particles are at squared distance O(1/N) from the limit, uniformly in time",
@@ -240,6 +234,5 @@ def _empirical(found: dict[str, Any]) -> Answer:
         f"Two independent systems of N particles in R^{dimension} (outer and inner weights) are at W₂² ∝ "
         f"N^{rate['exponent']:.2f} (95 %: {low:.2f} to {high:.2f}); the empirical measure of independent draws has "
         f"N^(−2/D) = N^{-2 / dimension:.2f}, whatever the dynamics.  Read for the empirical measure, 1/N is "
-        f"impossible in "
-        "D ≥ 3; read for coupled particles it holds.",
+        "impossible in D ≥ 3; read for coupled particles it holds.",
     )

@@ -57,8 +57,9 @@ def _terms(document: Mapping[str, Any], name: str) -> Section:
     return Section(
         "Where the error comes from",
         [
-            "A telescope of norms from the target to the sparse dictionary; between neighbours one thing changes, and "
-            "the runs share data, initial values and noise.  Norms obey the triangle inequality; squares do not add.",
+            "A telescope of norms from the target to the sparse dictionary; between neighbours one thing changes, "
+            "and the runs share data, initial values and noise.  Norms obey the triangle inequality; squares do "
+            "not add.",
         ],
         tables=[table],
         pictures=[Picture("Terms, their sum and the total; lines are 95 % intervals", drawing, "est")],

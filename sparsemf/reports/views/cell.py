@@ -36,8 +36,7 @@ def cell_study(document: Mapping[str, Any]) -> Study:
         kind="learning cell",
         lead=[
             "The triple (w*, D*_orb, S*): the largest weights of a moment class that the flow keeps, the degree "
-            "at which "
-            "the Hermite tensors identify the atoms, and the number of atoms.",
+            "at which the Hermite tensors identify the atoms, and the number of atoms.",
         ],
         facts=[("networks", str(len(cells)))],
         sections=[

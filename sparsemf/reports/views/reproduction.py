@@ -28,9 +28,8 @@ def reproduction_study(document: Mapping[str, Any]) -> Study:
         kind="reproduction",
         lead=[
             "Each of the four results in the abstract of arXiv:2605.24710 was read, made computable and tested.  "
-            "Definitions "
-            "are our reading of the abstract: where a sentence fails when it is taken literally, both readings "
-            "are shown.",
+            "Definitions are our reading of the abstract: where a sentence fails when it is taken literally, both "
+            "readings are shown.",
         ],
         facts=[("source", document["source"]), ("size", document["config"]["size"])],
         sections=sections,
