@@ -11,6 +11,13 @@ those of ⟨η, η⟩, t₄ = 6N₂² + 8N₁N₃ + 2N₀N₄ with N_k ≥ ‖D^
 *Constraints.*  Where |w| ≤ R and |b| ≤ R_b, g may be enlarged by ½μ(R² − |w|²) or by μ(R_b ∓ b), μ ≥ 0: the
 multiplier that takes an outward slope away makes a maximum on the rim look like one inside.
 
+*Knots.*  Where σ has two pieces (:mod:`knots`), η̃ takes of every row the continuation of the piece on which the row is
+at c; ‖η − η̃‖ ≤ Σ_i (‖q_i‖/n)(K t_i + ½J t_i²) on the box, t_i how far ⟨x_i, θ⟩ gets over the knot there; with one
+output, and where σ is nowhere below the continuation, K counts for q_i of one sign only.
+
+*Sphere.*  σ of degree 2: the unit ball of θ, without the boxes that lie inside the sphere; sup ‖η‖ on it is that on the
+sphere.
+
 *Rounding.*  The computed derivatives of η at c are those of a function η̃ with ‖η − η̃‖ ≤ e₀ + e₁ρ + e₂ρ²/2 +
 e₃ρ³/6 on the box, and the bound of ‖η̃‖ is increased by that.
 """
@@ -26,6 +33,7 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.checker.derivatives import EVALUATION, Profile
 from sparsemf.certificates.checker.document import Refused
+from sparsemf.certificates.checker.knots import KNOTS
 
 Array = NDArray[np.float64]
 
@@ -72,6 +80,8 @@ class BoxDual:
     radius: float
     bias_radius: float
     half: Array
+    shell: bool = False
+    """Only boxes that meet |θ| = ``radius`` count."""
 
     @property
     def dim(self) -> int:
@@ -104,17 +114,19 @@ class BoxDual:
         """e₀ … e₃: what D^kη at a centre may be off, ‖·‖ over outputs and Frobenius over coordinates, (4,).
 
         z errs by (D + 8) units of |x||θ| (σ's constants included), which σ^{(k + 1)} passes on; σ^{(k)} by
-        EVALUATION·(1 + |z|); the sum by γ_{n + 64} of its terms.
+        EVALUATION·(1 + |z|) (relu² relatively); the sum by γ_{n + 64} of its terms.
         """
         x, q = self.length
-        sup, n = self.sigma.sup, self.rows.shape[0]
+        sigma, n = self.sigma, self.rows.shape[0]
         z = x * float(np.sqrt(np.sum(self.half**2)))
+        far = z + sigma.farthest
+        moved = (self.dim + 8) * 2 * UNIT * far
         out = []
         for k in range(4):
-            size = sup[0] + sup[1] * z if k == 0 else np.full(n, sup[k])
-            each = sup[k + 1] * (self.dim + 8) * 2 * UNIT * z
-            each = each + EVALUATION * self.sigma.amplitude[k] * (1 + self.sigma.steepest * z)
-            each = each + (n + 64) * 2 * UNIT * size
+            # a knot may lie between: there a continuation is steeper than σ by at most its second derivative's part
+            each = sigma.size(k + 1, 1.01 * far) * moved + (sigma.sup[2] * moved**2 if k == 0 else 0.0)
+            each = each + EVALUATION * sigma.amplitude[k] * (1 + sigma.steepest * far)
+            each = each + (n + 64) * 2 * UNIT * sigma.size(k, far)
             out.append(float(np.sum(q * x**k * each)) * np.sqrt(self.weights.shape[1]))
         return np.array(out) * (1 + 1e-9) + _FAINT
 
@@ -130,6 +142,27 @@ class BoxDual:
             index = [place[tuple(sorted(t))] for t in product(range(self.dim), repeat=k)]
             out.append((np.stack(columns, axis=1), np.array(index)))
         return out
+
+    def crossing(self, centre: Array, half: Array) -> tuple[Array, Array]:
+        """Bounds of η − η̃ and of η̃ − η over the boxes for one output, of ‖η − η̃‖ for several, (k,) each."""
+        up, down = np.zeros(centre.shape[0]), np.zeros(centre.shape[0])
+        if not self.sigma.knots:
+            return up, down
+        x, q = self.length
+        signed = self.weights[:, 0] / self.rows.shape[0] * (1 + 4 * UNIT) if self.weights.shape[1] == 1 else None
+        z, reach = centre @ self.rows.T, half @ np.abs(self.rows).T
+        for core, c, s, t in self.sigma.knots:
+            knot = KNOTS[core]
+            lost = (self.dim + 8) * 4 * UNIT * (s * x * float(np.sqrt(np.sum(self.half**2))) + abs(t)) + _FAINT
+            over = np.maximum((s * reach - np.abs(s * z + t)) * (1 + 1e-14) + lost, 0.0)
+            sides = (q, q)
+            if signed is not None and knot.rises:
+                sides = (np.maximum(c * signed, 0.0) / abs(c), np.maximum(-c * signed, 0.0) / abs(c))
+            bent = 0.5 * knot.bend * abs(c) * (over**2 @ q)
+            up += knot.kink * abs(c) * (over @ sides[0]) + bent
+            down += knot.kink * abs(c) * (over @ sides[1]) + bent
+        slack = 1 + (self.rows.shape[0] + 32) * 2 * UNIT
+        return up * slack, down * slack
 
     def tensors(self, centre: Array, orders: int) -> list[Array]:
         """η, Dη, D²η, (D³η) at points (k, D): (k, m), (k, m, D), (k, m, D, D), (k, m, D, D²)."""
@@ -161,6 +194,9 @@ class BoxDual:
         """Whether a box may meet Θ."""
         gap = np.maximum(np.abs(boxes[:, 0]) - boxes[:, 1], 0.0)
         inside = np.sqrt(np.sum(gap[:, : self.d] ** 2, axis=1)) <= self.radius * (1 + 1e-12)
+        if self.shell:
+            reach = np.abs(boxes[:, 0]) + boxes[:, 1]
+            inside &= np.sqrt(np.sum(reach**2, axis=1)) >= self.radius * (1 - 1e-12)
         return inside & (gap[:, -1] <= self.bias_radius * (1 + 1e-12)) if self.dim > self.d else inside
 
     def _bound(self, centre: Array, half: Array, orders: int, enough: float) -> Array:
@@ -169,14 +205,17 @@ class BoxDual:
         e0, e1, e2, e3 = self.errors
         most2, most3, most4 = self.most
         error = e0 + rho * (e1 + rho * (e2 / 2 + rho * e3 / 6)) + _FAINT
+        crossed = self.crossing(centre, half)
         n2, n3 = most2 + e2 + e3 * rho, np.full(rho.shape, most3 + e3)
         if eta.shape[1] == 1:
             t3, t4 = (_operator(third[0][:, 0]), most4 + 0 * rho) if third else (n3, 0 * rho)
             sides = [
                 self._top(
-                    _Local(s * eta[:, 0], s * first[:, 0], s * second[:, 0], n2, t3, t4, centre, half, rho), enough
+                    _Local(s * eta[:, 0], s * first[:, 0], s * second[:, 0], n2, t3, t4, centre, half, rho),
+                    enough - over,
                 )
-                for s in (1.0, -1.0)
+                + over
+                for s, over in zip((1.0, -1.0), crossed, strict=True)
             ]
             return np.maximum(np.maximum(sides[0], sides[1]), 0.0) + error
         size, steep, bend = (_frobenius(t) for t in (eta, first, second))
@@ -193,17 +232,17 @@ class BoxDual:
             tensor = 6 * np.einsum("kma,kmb->kab", first, flat) + 2 * np.einsum("km,kmab->kab", eta, third[0])
             t3, t4 = _operator(tensor), 6 * n2**2 + 8 * n1 * n3 + 2 * n0 * most4
         local = _Local(np.sum(eta**2, axis=1), slope, form, 2 * (n1**2 + n0 * n2), t3, t4, centre, half, rho)
-        square = np.maximum(self._top(local, enough**2), 0.0)
+        square = np.maximum(self._top(local, np.maximum(enough - crossed[0], 0.0) ** 2), 0.0)
         # the products above round by some (m + D + 8) units of n₀² and its parts
         square += 1e-11 * (1 + eta.shape[1] / 16) * n0**2
-        return np.sqrt(square) * (1 + 1e-14) + error
+        return np.sqrt(square) * (1 + 1e-14) + error + crossed[0]
 
-    def _top(self, g: _Local, enough: float) -> Array:
-        """The smallest bound of g; less care where it is at most ``enough``: free, then with multipliers for the
+    def _top(self, g: _Local, enough: Array) -> Array:
+        """The smallest bound of g; less care where it is at most ``enough`` (k,): free, then with multipliers for the
         constraints that the box reaches."""
         found = _separable(g.value, g.slope, g.half, g.most2, g.rho, g.most2)
         rows = np.flatnonzero(~(found <= enough))
-        g = g.take(rows)
+        g, enough = g.take(rows), enough[rows]
         size = _frobenius(g.form)
         cubic = (g.rho * g.t3 / 3 + g.rho**2 * g.t4 / 12) * (1 + 1e-13)
         kappa = np.minimum(largest_eigenvalue(g.form) + cubic, g.most2)

@@ -2,8 +2,8 @@
 
     P(ν) = (1/2n)‖Y − Φν − (X Aᵀ + c)‖² + λ|ν|_TV,   (Φν)_i = Σ_j α_j σ(⟨w_j, x_i⟩ + b_j),   |ν|_TV = Σ_j ‖α_j‖,
 
-over all measures on Θ: the unit sphere of (w, b) for σ of degree 1, else |w| ≤ R, |b| ≤ R_b; with A, c = 0 unless
-the affine part is free.  (On the sphere an atom of any length is one of length 1 with α times it.)
+over all measures on Θ: the unit sphere of (w, b) for σ of degree k = 1 or 2, else |w| ≤ R, |b| ≤ R_b; with A, c = 0
+unless the affine part is free.  (On the sphere an atom of any length ℓ is one of length 1 with ℓ^k α.)
 
 *Proof.*  For every q (n, m), orthogonal to 1 and to X's columns where the affine part is free, with ‖η_q(θ)‖ ≤ B on
 Θ, η_q(θ) = (1/n)Σ_i q_i σ(⟨x_i, θ⟩), and every 0 ≤ τ ≤ λ/B: ½|v|² ≥ ⟨v, τq⟩ − ½|τq|² gives P ≥ τ⟨Y, q⟩ − ½τ²‖q‖² +
@@ -56,6 +56,11 @@ class Program:
     lam: float
     radius: float | None
     bias_radius: float
+
+    @property
+    def degree(self) -> int:
+        """k of the sphere."""
+        return CORES["relu2"].degree if self.activation == "relu2" else 1
 
     @property
     def design(self) -> Array:
@@ -173,7 +178,10 @@ def residual(program: Program, measure: Measure) -> tuple[arb, arb_mat]:
     variation = arb(0)
     for theta, alpha in zip(measure.theta, measure.alpha, strict=True):
         size = _sum_of_squares(_mat(alpha[None])).sqrt()
-        variation += size * _sum_of_squares(_mat(theta[None])).sqrt() if program.radius is None else size
+        if program.radius is None:
+            square = _sum_of_squares(_mat(theta[None]))
+            size = size * (square if program.degree == 2 else square.sqrt())
+        variation += size
     return _sum_of_squares(left) / (2 * len(program.x)) + arb(program.lam) * variation, left
 
 
@@ -240,7 +248,7 @@ def dual_function(program: Program, q: arb_mat, coordinates: Array | None) -> Du
     block = program.design if program.radius is None else program.x
     rows, lost = _reduced(block, coordinates)
     weight = np.sqrt(np.sum(near**2, axis=1)) * (1 + 1e-12) / n
-    if program.radius is None:
+    if program.radius is None and program.degree == 1:
         found = image(program.activation)
         if any(t.core != "relu" or t.scale() != 1 or t.shift() != 0 for t in found.terms) or found.constant() != 0:
             raise Refused(f"no certificate of optimality for {program.activation} on the sphere")
@@ -259,14 +267,15 @@ def dual_function(program: Program, q: arb_mat, coordinates: Array | None) -> Du
             sigma = profile(program.activation)
         except KeyError:
             raise Refused(f"no certificate of optimality for {program.activation} on a ball") from None
-        d = rows.shape[1]
-        reach = np.sqrt(np.sum(block**2, axis=1)) * program.radius * (1 + 1e-12) + program.bias_radius
-        half = [tree.power_of_two(program.radius)] * d + [tree.power_of_two(program.bias_radius)] * program.bias
-        rows = np.concatenate([rows, np.ones((n, 1))], axis=1) if program.bias else rows
-        of = BoxDual(sigma, rows, near, d, program.radius, program.bias_radius, np.array(half))
+        d, shell = rows.shape[1], program.radius is None
+        radius, split = 1.0 if program.radius is None else program.radius, program.bias and not shell
+        reach = np.sqrt(np.sum(block**2, axis=1)) * radius * (1 + 1e-12) + program.bias_radius
+        half = [tree.power_of_two(radius)] * d + [tree.power_of_two(program.bias_radius)] * split
+        rows = np.concatenate([rows, np.ones((n, 1))], axis=1) if split else rows
+        of = BoxDual(sigma, rows, near, d, radius, program.bias_radius, np.array(half), shell)
         roots = tree.root_boxes(of.half, sigma.parity != 0)
-        error = sigma.sup[1] * program.radius * float(weight @ lost)
-        error += float(away @ (sigma.sup[0] + sigma.sup[1] * reach)) / n
+        error = radius * float((weight * sigma.size(1, reach + lost)) @ lost)
+        error += float(away @ sigma.size(0, reach)) / n
     return DualFunction(of, roots, error * (1 + 1e-9) + 1e-100)
 
 

@@ -16,7 +16,9 @@ from sparsemf.atomic import header, plain
 from sparsemf.certificates.checker import optimality as checked
 from sparsemf.certificates.checker import tree
 from sparsemf.certificates.checker.arithmetic import Arithmetic
+from sparsemf.certificates.checker.derivatives import profile
 from sparsemf.certificates.checker.document import Refused, seal
+from sparsemf.certificates.checker.knots import KNOTS
 from sparsemf.certificates.checker.raw import encode
 from sparsemf.certificates.convex.data import DataObservation
 from sparsemf.certificates.convex.result import BlassoResult
@@ -30,6 +32,8 @@ _WIDER = 1e-11
 them."""
 _MORE = 100_000
 """Nodes that may be added to the search's tree (or half of those it has)."""
+_KINKED = 1e-6
+"""The aim of sup‖η‖/(its largest known value) − 1 where σ′ jumps."""
 _SHORTER = 1 - 2.0**-40
 """Coordinates are shortened so that they provably stretch nothing."""
 
@@ -65,6 +69,8 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
             "offset": encode(measure.offset) if program.affine else None,
         },
     }
+    if tolerance is None and program.radius is not None and _kinked(program):
+        tolerance = _KINKED
     # a little more than the search's bound: rounding is charged differently here
     aim = supremum.upper * (1 + 1e-9) if tolerance is None else supremum.lower * (1 + tolerance)
     enough = program.lam * max(1.0 + (tolerance or 1e-9), aim)
@@ -73,7 +79,7 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
             _, left = checked.residual(program, measure)
             dual = checked.dual_function(program, checked.orthogonal(program, left), coordinates)
         bits, closed = refined(dual, None if _own_boxes(program) else supremum.tree, enough)
-        if not closed and _own_boxes(program):
+        if not closed and _own_boxes(program) and program.radius is not None and not _kinked(program):
             bits, _ = refined(dual, supremum.tree, enough)
         document["evidence"] = {
             "coordinates": None if coordinates is None else encode(coordinates),
@@ -139,9 +145,23 @@ def _described(
     return program, measure, None if rank == block else embed[:rank, :block] * _SHORTER
 
 
+def _kinked(program: checked.Program) -> bool:
+    """Whether σ′ jumps, where the search's boxes have Lipschitz bounds only and the checker's are far better."""
+    try:
+        return any(KNOTS[core].kink > 0 for core, *_ in profile(program.activation).knots)
+    except KeyError:
+        return False
+
+
 def _own_boxes(program: checked.Program) -> bool:
-    """Whether the checker's boxes need far fewer nodes than the search's: those of ‖η‖², for several outputs."""
-    return program.radius is not None and program.y.shape[1] > 1
+    """Whether the checker's boxes need far fewer nodes than the search's, or are others: those of ‖η‖² for several
+    outputs, where σ has knots, and on the sphere for relu²."""
+    if program.radius is None:
+        return program.degree > 1
+    try:
+        return program.y.shape[1] > 1 or bool(profile(program.activation).knots)
+    except KeyError:
+        return False
 
 
 def refined(dual: checked.DualFunction, known: Tree | None, enough: float) -> tuple[NDArray[np.bool_], bool]:
