@@ -30,9 +30,10 @@ from sparsemf.certificates.checker.arithmetic import Arithmetic
 from sparsemf.certificates.checker.catalogue import CORES, image
 from sparsemf.certificates.checker.derivatives import profile
 from sparsemf.certificates.checker.document import Refused, array, inside, number
-from sparsemf.certificates.checker.dual_boxes import BoxDual, largest_eigenvalue
+from sparsemf.certificates.checker.dual_boxes import BoxDual
 from sparsemf.certificates.checker.dual_cones import ConeDual
 from sparsemf.certificates.checker.raw import decode
+from sparsemf.certificates.checker.taylor import largest_eigenvalue
 
 Array = NDArray[np.float64]
 

@@ -16,8 +16,9 @@ from sparsemf.certificates.checker import optimality, tree
 from sparsemf.certificates.checker.arithmetic import Arithmetic
 from sparsemf.certificates.checker.derivatives import NAMES, profile, suprema
 from sparsemf.certificates.checker.document import Refused
-from sparsemf.certificates.checker.dual_boxes import BoxDual, largest_eigenvalue
+from sparsemf.certificates.checker.dual_boxes import BoxDual
 from sparsemf.certificates.checker.dual_cones import ConeDual, least_norm
+from sparsemf.certificates.checker.taylor import largest_eigenvalue
 from sparsemf.certificates.convex import Effort, blasso_on_data, blasso_on_network
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Network
