@@ -32,6 +32,7 @@ from sparsemf.certificates.checker.derivatives import profile
 from sparsemf.certificates.checker.document import Refused, array, inside, number
 from sparsemf.certificates.checker.dual_boxes import BoxDual
 from sparsemf.certificates.checker.dual_cones import ConeDual
+from sparsemf.certificates.checker.dual_series import SeriesDual
 from sparsemf.certificates.checker.raw import decode
 from sparsemf.certificates.checker.taylor import largest_eigenvalue
 
@@ -211,19 +212,19 @@ def _spanning(columns: Array) -> list[int]:
 class DualFunction:
     """Bounds of ‖η_q‖ over Θ: ``error`` + ``of`` the leaves of a tree under ``roots``, cut by ``halves``."""
 
-    of: BoxDual | ConeDual
+    of: BoxDual | ConeDual | SeriesDual
     roots: Array
     error: float
 
     def halves(self, nodes: Array) -> Array:
         """Both halves of each node."""
-        return tree.cut_boxes(nodes) if isinstance(self.of, BoxDual) else tree.cut_cones(nodes)
+        return tree.cut_cones(nodes) if isinstance(self.of, ConeDual) else tree.cut_boxes(nodes)
 
     def bounds(self, nodes: Array, enough: float) -> Array:
         """Upper bounds of ‖η‖ on each node, with ``error``; less care is taken where they are at most
         ``enough``."""
         near = enough * (1 - 1e-14) - self.error
-        found = self.of.bounds(nodes, near) if isinstance(self.of, BoxDual) else self.of.bounds(nodes)
+        found = self.of.bounds(nodes) if isinstance(self.of, ConeDual) else self.of.bounds(nodes, near)
         return (found + self.error) * (1 + 1e-14)
 
     def sup(self, bits: NDArray[np.bool_], enough: float, most: float = np.inf) -> float:
@@ -301,18 +302,21 @@ def _reduced(block: Array, coordinates: Array | None) -> tuple[Array, Array]:
 
 
 def dual_value(program: Program, q: arb_mat, sup: float) -> float:
-    """max over 0 ≤ τ ≤ λ/``sup`` of τ⟨Y, q⟩ − ½τ²‖q‖², rounded down; at least 0 (τ = 0)."""
+    """The dual value of q, rounded down."""
     n = len(program.x)
     overlap = sum((a * b for a, b in zip(_mat(program.y).entries(), q.entries(), strict=True)), arb(0)) / n
-    energy = _sum_of_squares(q) / n
+    return best_dual(program.lam, overlap, _sum_of_squares(q) / n, sup)
+
+
+def best_dual(lam: float, overlap: arb, energy: arb, sup: float) -> float:
+    """max over 0 ≤ τ ≤ λ/``sup`` of τ·⟨target, q⟩ − ½τ²‖q‖², rounded down; at least 0 (τ = 0)."""
     best = float(overlap.mid()) / float(energy.mid()) if energy > 0 else 0.0
-    tau = max(min(best, program.lam / sup if sup > 0 else best), 0.0)
+    tau = max(min(best, lam / sup if sup > 0 else best), 0.0)
     if not np.isfinite(tau):
         return 0.0
-    while not arb(tau) * arb(sup) <= arb(program.lam):
+    while not arb(tau) * arb(sup) <= arb(lam):
         tau *= 1 - 2.0**-52
-    found = arb(tau) * overlap - arb(tau) ** 2 * energy / 2
-    return max(_down(found), 0.0)
+    return max(_down(arb(tau) * overlap - arb(tau) ** 2 * energy / 2), 0.0)
 
 
 def prove(
@@ -324,15 +328,15 @@ def prove(
     measure, coordinates = measure_of(document, program), evidence["coordinates"]
     with _BALLS.precision():
         value, left = residual(program, measure)
-        if not _up(value) <= most[0]:
+        if not up(value) <= most[0]:
             raise Refused("the measure has a larger value than claimed")
         q = orthogonal(program, left)
         dual = dual_function(program, q, None if coordinates is None else np.asarray(decode(coordinates), dtype=float))
         sup = dual.sup(tree.bits_of(evidence["tree"]), enough, most[1])
-        return Proved(_up(value), dual_value(program, q, sup), _up(arb(sup) / arb(program.lam)))
+        return Proved(up(value), dual_value(program, q, sup), up(arb(sup) / arb(program.lam)))
 
 
-def _up(x: arb) -> float:
+def up(x: arb) -> float:
     """A float that is at least x."""
     out = float(x.upper())
     return float(np.nextafter(out, np.inf)) if np.isfinite(out) else np.inf
@@ -348,19 +352,26 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Any], data: Array 
     if networks:
         raise Refused("a certificate of optimality is about data, not about networks")
     claim, program = document["claim"], program_of(document, data)
-    value, below = number(claim["value"], "the value"), number(claim["dual_value"], "the dual value")
-    gap, sup = number(claim["gap"], "the gap"), number(claim["sup"], "sup‖η‖")
+    value, sup = number(claim["value"], "the value"), number(claim["sup"], "sup‖η‖")
     enough = sup * program.lam
     proved = prove(document, program, enough, (value, enough * (1 + 1e-12)))
-    if not proved.sup <= sup:
+    return claimed(claim, proved.value, proved.dual_value, proved.sup, decode(document["measure"]["alpha"]))
+
+
+def claimed(claim: Mapping[str, Any], value: float, below: float, sup: float, alpha: Array) -> dict[str, float]:
+    """The facts, where P(ν) ≤ ``value``, min P ≥ ``below`` and ‖η‖ ≤ ``sup`` imply the claim; else refused."""
+    top, bottom = number(claim["value"], "the value"), number(claim["dual_value"], "the dual value")
+    if not value <= top:
+        raise Refused("the measure has a larger value than claimed")
+    if not sup <= number(claim["sup"], "sup‖η‖"):
         raise Refused("sup‖η‖ is larger than claimed")
-    if not proved.dual_value >= below:
+    if not below >= bottom:
         raise Refused("the optimum may be lower than claimed")
-    if not Fraction(value) - Fraction(below) <= Fraction(gap):
+    if not Fraction(top) - Fraction(bottom) <= Fraction(number(claim["gap"], "the gap")):
         raise Refused("the gap is not that of the claimed bounds")
-    atoms = int(np.count_nonzero(decode(document["measure"]["alpha"]).any(axis=1)))
+    atoms = int(np.count_nonzero(alpha.any(axis=1)))
     if type(claim["atoms"]) is not int or claim["atoms"] != atoms:
         raise Refused("the measure has another number of atoms than claimed")
-    gap = float(np.nextafter(proved.value - proved.dual_value, np.inf))
-    facts = {"value": proved.value, "dual_value": proved.dual_value, "gap": gap}
-    return {**facts, "sup_minus_1": float(np.nextafter(proved.sup - 1, np.inf)), "atoms": atoms}
+    gap = float(np.nextafter(value - below, np.inf))
+    facts = {"value": value, "dual_value": below, "gap": gap}
+    return {**facts, "sup_minus_1": float(np.nextafter(sup - 1, np.inf)), "atoms": atoms}

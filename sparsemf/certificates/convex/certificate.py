@@ -21,20 +21,21 @@ from sparsemf.certificates.checker.document import Refused, seal
 from sparsemf.certificates.checker.knots import KNOTS
 from sparsemf.certificates.checker.raw import encode
 from sparsemf.certificates.convex.data import DataObservation
+from sparsemf.certificates.convex.parameters import ParameterSet
 from sparsemf.certificates.convex.result import BlassoResult
 from sparsemf.certificates.convex.supremum import Tree
 from sparsemf.exceptions import InputError
 
 Array = NDArray[np.float64]
 
-_WIDER = 1e-11
+WIDER = 1e-11
 """Published numbers are widened by this, relative to the value, so that another machine's rounding cannot refute
 them."""
 _MORE = 100_000
 """Nodes that may be added to the search's tree (or half of those it has)."""
 _KINKED = 1e-6
 """The aim of sup‖η‖/(its largest known value) − 1 where σ′ jumps."""
-_SHORTER = 1 - 2.0**-40
+SHORTER = 1 - 2.0**-40
 """Coordinates are shortened so that they provably stretch nothing."""
 
 
@@ -42,9 +43,7 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
     """See :meth:`.BlassoResult.certificate`."""
     observation = result.observation
     if not isinstance(observation, DataObservation):
-        raise InputError(
-            "a population target has no certificate that can be checked: its inner products are not finite sums"
-        )
+        raise InputError("expected a result on data")
     supremum = result.supremum
     if supremum.upper is None:
         raise InputError(f"no certificate: sup‖η‖ was not bounded ({supremum.how})")
@@ -90,13 +89,13 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
         raise InputError(f"no certificate: {refusal}") from None
     except KeyError:
         raise InputError(f"no certificate: the checker does not know {program.activation}") from None
-    value = proved.value * (1 + _WIDER)
-    below = max(proved.dual_value - _WIDER * proved.value, 0.0)
+    value = proved.value * (1 + WIDER)
+    below = max(proved.dual_value - WIDER * proved.value, 0.0)
     document["claim"] = {
         "value": value,
         "dual_value": below,
         "gap": float(np.nextafter(value - below, np.inf)),
-        "sup": proved.sup * (1 + _WIDER),
+        "sup": proved.sup * (1 + WIDER),
         "atoms": int(np.count_nonzero(measure.alpha.any(axis=1))),
     }
     body = plain(document)
@@ -130,19 +129,23 @@ def _described(
         None if space.sphere else space.radius,
         0.0 if space.sphere else space.bias_radius,
     )
-    theta = np.array(result.measure.theta)
-    if not space.sphere:  # into the ball, exactly
-        w = theta[:, : space.d]
-        size = np.linalg.norm(w, axis=1, keepdims=True)
-        w *= np.where(
-            size > space.radius * (1 - 1e-14), space.radius * (1 - 1e-14) / np.where(size > 0, size, 1.0), 1.0
-        )
-        theta[:, space.d :] = np.clip(theta[:, space.d :], -space.bias_radius, space.bias_radius)
+    theta = np.array(result.measure.theta) if space.sphere else into_the_ball(space, result.measure.theta)
     measure = checked.Measure(theta, result.measure.alpha, network.affine, network.offset)
     embed = observation._effective()[1]
     block = space.dim if space.sphere else space.d
     rank = embed.shape[0] - (0 if space.sphere else int(space.bias))
-    return program, measure, None if rank == block else embed[:rank, :block] * _SHORTER
+    return program, measure, None if rank == block else embed[:rank, :block] * SHORTER
+
+
+def into_the_ball(space: ParameterSet, theta: Array) -> Array:
+    """The points exactly in Θ: |w| ≤ R_w to less than rounding."""
+    theta = np.array(theta)
+    w = theta[:, : space.d]
+    size = np.linalg.norm(w, axis=1, keepdims=True)
+    shorter = space.radius * (1 - 1e-14)
+    w *= np.where(size > shorter, shorter / np.where(size > 0, size, 1.0), 1.0)
+    theta[:, space.d :] = np.clip(theta[:, space.d :], -space.bias_radius, space.bias_radius)
+    return theta
 
 
 def _kinked(program: checked.Program) -> bool:
