@@ -124,7 +124,8 @@ def neuron_coefficients(name: str, s: Array, b: Array, degree: int) -> tuple[Arr
     for term in found.terms:
         core, c = CORES[term.core], float(term.coefficient().mid())
         scale, shift = float(term.scale().mid()), float(term.shift().mid())
-        own, lost = coefficients(_FLOAT, core, scale * s, scale * b + shift, degree)
+        with _FLOAT.precision():  # where float64 is too poor, balls serve
+            own, lost = coefficients(_FLOAT, core, scale * s, scale * b + shift, degree)
         total += c * own
         reach = scale * (s + np.abs(b)) + abs(shift)
         slope = core.slope if math.isfinite(core.slope) else 4 * reach

@@ -32,7 +32,9 @@ Document = dict[str, object]
 
 MOST = 6
 """Effective dimensions beyond which no tree is grown."""
-_RANK = 1e-11
+_RANK = 1e-5
+"""Directions of the atoms that leave those of the target by less are the solver's noise; the polynomial does without
+them."""
 _DEGREES = (24, 48, 96, MOST_DEGREES)
 _TAIL = 3e-5
 """K is the first of these beyond which f* has no more than this part of its mass: the gap loses the square."""
@@ -133,7 +135,11 @@ def _distance(h: Expanded, degree: int) -> Document:
     groupings = [(alone, flip)] + [(g.leader, g.flip) for g in candidates(floats, split, Norm("gaussian"))]
     known = series.spectrum(checked.BALLS, Norm("gaussian"), h, max(degree, 2))
     best = min(groupings, key=lambda g: checked.distance(h, g[0], g[1], max(degree, 2), known))
-    return {"leader": encode(best[0].astype(np.int32)), "sign": encode(best[1].astype(np.int8)), "degree": max(degree, 2)}
+    return {
+        "leader": encode(best[0].astype(np.int32)),
+        "sign": encode(best[1].astype(np.int8)),
+        "degree": max(degree, 2),
+    }
 
 
 def _floats(x: NDArray[np.object_] | Array) -> Array:
