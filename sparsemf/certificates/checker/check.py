@@ -1,11 +1,11 @@
 """Does a certificate's claim follow from its networks?  Everything is recomputed from raw arrays.
 
 ``check(document, networks, data)`` knows five kinds of claims, each in a module of its own:
-``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` (of gated blocks:
-``/4``) in :mod:`~sparsemf.certificates.checker.sparsity`, ``sparsemf/exact/1`` in
-:mod:`~sparsemf.certificates.checker.exact`, ``sparsemf/optimality/1`` in
-:mod:`~sparsemf.certificates.checker.optimality` and ``/2`` in :mod:`~sparsemf.certificates.checker.population`.  A claim
-is valid when this program's own bounds imply it.
+``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` (of gated
+blocks: ``/4``) in :mod:`~sparsemf.certificates.checker.sparsity`, ``sparsemf/exact/1`` in
+:mod:`~sparsemf.certificates.checker.exact`, ``sparsemf/optimality/1`` (on data) in
+:mod:`~sparsemf.certificates.checker.optimality` and ``/2`` (under a Gaussian law) in
+:mod:`~sparsemf.certificates.checker.population`.  A claim is valid when this program's own bounds imply it.
 
 Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32
 units in the last place, python-flint.

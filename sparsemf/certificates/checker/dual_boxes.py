@@ -1,9 +1,9 @@
 """‖η‖ on boxes, for a smooth σ: η(θ) = (1/n) Σ_i q_i σ(⟨x_i, θ⟩) ∈ R^m, from the leaves of a proof tree, by
 :mod:`taylor`.
 
-*Knots.*  Where σ has two pieces (:mod:`knots`), η̃ takes of every row the continuation of the piece on which the row is
-at c; ‖η − η̃‖ ≤ Σ_i (‖q_i‖/n)(K t_i + ½J t_i²) on the box, t_i how far ⟨x_i, θ⟩ gets over the knot there; with one
-output, and where σ is nowhere below the continuation, K counts for q_i of one sign only.
+*Knots.*  Where σ has two pieces (:mod:`knots`), η̃ takes of every row the continuation of the piece on which the
+row is at c; ‖η − η̃‖ ≤ Σ_i (‖q_i‖/n)(K t_i + ½J t_i²) on the box, t_i how far ⟨x_i, θ⟩ gets over the knot there;
+with one output, and where σ is nowhere below the continuation, K counts for q_i of one sign only.
 
 *Sphere.*  σ of degree 2, with the bias among the coordinates of w.
 

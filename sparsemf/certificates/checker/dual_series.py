@@ -5,13 +5,14 @@
 
     η_q(w, b) = Σ_{k ≤ K} c_k(s, b) Σ_j g_jk cos_j^k,   cos_j = ⟨y_j, w⟩/s.
 
-*Effective coordinates.*  If y_j = Eᵀz_j with ‖E‖ ≤ 1, then η_q depends on Ew, |w| and b only, and (Ew, √(|w|² −
-|Ew|²), b) lies in the same kind of set in fewer dimensions; there η_q is that of the directions (z_j, 0), and even in the
-last coordinate of w.
+*Effective coordinates.*  If y_j = Eᵀz_j with ‖E‖ ≤ 1, then η_q depends on Ew, |w| and b only, and
+(Ew, √(|w|² − |Ew|²), b) lies in the same kind of set in fewer dimensions; there η_q is that of the directions
+(z_j, 0), and even in the last coordinate of w.
 
-*Derivatives* at the centre: with a_k = c_k/s^k, (1/s)∂_s a_k = √((k + 1)(k + 2))a_{k+2}, ∂_b a_k = √(k + 1)a_{k+1}.
-Each term of D^pη is at most (k + 4)^p s^{−p}|c_{k′}|G_k, G_k = Σ_j‖g_jk‖, and there are at most 1, 3, 16 of them
-(Frobenius norms of the unit tensors included, D ≤ 9); so with ‖δc‖ the ℓ²-error of the coefficients, D^pη is known to
+*Derivatives* at the centre: with a_k = c_k/s^k, (1/s)∂_s a_k = √((k + 1)(k + 2))a_{k+2}, ∂_b a_k = √(k +
+1)a_{k+1}. Each term of D^pη is at most (k + 4)^p s^{−p}|c_{k′}|G_k, G_k = Σ_j‖g_jk‖, and there are at most 1, 3,
+16 of them (Frobenius norms of the unit tensors included, D ≤ 9); so with ‖δc‖ the ℓ²-error of the coefficients,
+D^pη is known to
 
     (1, 3, 16)_p·s^{−p}·√Σ((k + 4)^p G_k)²·(‖δc‖ + (‖c‖ + ‖δc‖)·ulps),   ulps = 2(2(D + 6)(K + 6) + J + K + 64)u.
 
@@ -21,10 +22,11 @@ s rounds by (D + 4)u, which moves c by sup|σ′| times that (E g²he_k-wise: �
 
     ‖Dη‖ ≤ ‖q‖ sup|σ′|,   ‖D²η‖ ≤ √3‖q‖ sup|σ″|,   ‖D³η‖ ≤ √15‖q‖ sup|σ‴|
 
-where these are bounded.  A kink of σ (a jump κ of σ′ at z₀) adds κδ to σ″ and κδ′ to σ‴, a jump J of σ″ adds Jδ to
-σ‴.  δ(sz + t) and δ′ have coefficients he_k(−β)φ(β)/s and −√(k + 1)he_{k+1}(−β)φ(β)/s², with |he_k|φ(β) ≤
-0.4335e^{−β²/4} (Cramér); multiplication by ⟨v, x̃⟩ maps the degree k to k ± 1 and k with coefficients that sum to at
-most √((√k + √(k + 1))² + 1) ≤ 2√(k + 1).  Hence, e^{−β²/4}/s ≤ 0.8578/|b| and e^{−β²/4}/s² ≤ 1.4716/b² for β = b/s,
+where these are bounded.  A kink of σ (a jump κ of σ′ at z₀) adds κδ to σ″ and κδ′ to σ‴, a jump J of σ″ adds Jδ
+to σ‴.  δ(sz + t) and δ′ have coefficients he_k(−β)φ(β)/s and −√(k + 1)he_{k+1}(−β)φ(β)/s², with |he_k|φ(β) ≤
+0.4335e^{−β²/4} (Cramér); multiplication by ⟨v, x̃⟩ maps the degree k to k ± 1 and k with coefficients that sum to
+at most √((√k + √(k + 1))² + 1) ≤ 2√(k + 1).  Hence, e^{−β²/4}/s ≤ 0.8578/|b| and e^{−β²/4}/s² ≤ 1.4716/b² for β =
+b/s,
 
     δ: 0.4335·min(1/s, 0.8578/|b|)·Σ_k‖T_k‖·2^p√((k + 1)⋯(k + p)),   p = 2, 3,
     δ′: 0.4335·min(1/s², 1.4716/b²)·Σ_k‖T_k‖·8√((k + 1)(k + 2)(k + 3)(k + 4)).
@@ -74,9 +76,9 @@ class Moduli:
 
 
 def form_of(name: str) -> Image:
-    """σ in cores; raises ``KeyError`` for one without bounds, and for softsign, whose coefficients take too long."""
+    """σ in cores; raises ``KeyError`` without bounds, and for softsign, whose coefficients take too long."""
     found = Image((Term(name),)) if name in ("sin", "cos") else image(name)
-    known = all(t.core in KNOTS and t.core != "softsign" or _smooth(t.core) for t in found.terms)
+    known = all((t.core in KNOTS and t.core != "softsign") or _smooth(t.core) for t in found.terms)
     if not found.terms or not known or any(not t.scale() > 0 for t in found.terms):
         raise KeyError(name)
     if any(t.core == "relu2" and not (t.scale() == 1 and t.shift() == 0) for t in found.terms):

@@ -1,9 +1,9 @@
 """Cores with a knot at 0, two smooth pieces: relu, relu², elu, softsign.  At z the piece of z's own side counts (the
 right one at 0).
 
-A *continuation* of a piece over the knot is a function of class C³ with bounded fourth derivative that agrees with σ
-on the piece's side.  It is never evaluated on the other side; that it exists, with suprema S_k of its derivatives k =
-2, 3, 4 and with |σ(z) − its value| ≤ K|z| + ½Jz² over there, is all that a Taylor bound needs.
+A *continuation* of a piece over the knot is a function of class C³ with bounded fourth derivative that agrees
+with σ on the piece's side.  It is never evaluated on the other side; that it exists, with suprema S_k of its
+derivatives k = 2, 3, 4 and with |σ(z) − its value| ≤ K|z| + ½Jz² over there, is all that a Taylor bound needs.
 
 | core | pieces (left, right) | continuation | S₂, S₃, S₄ | K, J |
 |---|---|---|---|---|
@@ -12,9 +12,10 @@ on the piece's side.  It is never evaluated on the other side; that it exists, w
 | elu | e^z − 1, z | right: itself; left: σ‴ = (1 − z)₊ for z > 0 | 3/2, 1, 1 | 0, 3/2 |
 | softsign | z/(1 ∓ z) | right: σ‴ = (6 + 24z)₊ for z < 0; left: mirrored | 11/4, 6, 24 | 0, 19/4 |
 
-elu: the left's second derivative grows from 1 to 3/2 and stays; its difference to z has value and slope 0 at 0 and
-second derivative at most 3/2.  The right's difference to e^z − 1 has second derivative e^z ≤ 1.  softsign: from −2 the
-second derivative falls to −2 − 3/4, σ″ ∈ (0, 2] there.  relu − (either piece) is never negative: ``rises``.
+elu: the left's second derivative grows from 1 to 3/2 and stays; its difference to z has value and slope 0 at 0
+and second derivative at most 3/2.  The right's difference to e^z − 1 has second derivative e^z ≤ 1.  softsign:
+from −2 the second derivative falls to −2 − 3/4, σ″ ∈ (0, 2] there.  relu − (either piece) is never negative:
+``rises``.
 """
 
 from __future__ import annotations

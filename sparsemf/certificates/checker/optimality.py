@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from flint import arb, arb_mat, fmpq, fmpq_mat
@@ -32,7 +32,6 @@ from sparsemf.certificates.checker.derivatives import profile
 from sparsemf.certificates.checker.document import Refused, array, inside, number
 from sparsemf.certificates.checker.dual_boxes import BoxDual
 from sparsemf.certificates.checker.dual_cones import ConeDual
-from sparsemf.certificates.checker.dual_series import SeriesDual
 from sparsemf.certificates.checker.raw import decode
 from sparsemf.certificates.checker.taylor import largest_eigenvalue
 
@@ -208,11 +207,19 @@ def _spanning(columns: Array) -> list[int]:
     return [next(j for j in range(k) if reduced[i, j] != 0) for i in range(rank)]
 
 
+class OnBoxes(Protocol):
+    """‖η‖ on boxes of Θ."""
+
+    def bounds(self, boxes: Array, enough: float) -> Array:
+        """Upper bounds (k,) on boxes (k, 2, D); less care is taken where they are at most ``enough``."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class DualFunction:
     """Bounds of ‖η_q‖ over Θ: ``error`` + ``of`` the leaves of a tree under ``roots``, cut by ``halves``."""
 
-    of: BoxDual | ConeDual | SeriesDual
+    of: OnBoxes | ConeDual
     roots: Array
     error: float
 

@@ -1,20 +1,21 @@
-"""Claims of optimality where the target is a network f* under a Gaussian law: P(ν) ≤ value, and no measure at all has a
-value below ``dual_value``.
+"""Claims of optimality where the target is a network f* under a Gaussian law: P(ν) ≤ value, and no measure at all
+has a value below ``dual_value``.
 
     P(ν) = ½‖f* − Φν − (A g + c)‖² + λ|ν|_TV,   Φν = Σ_j α_j σ(⟨w_j, g⟩ + b_j),   ‖·‖ in L²(N(0, I)),
 
-in white coordinates g of the law, x = mean + root·g (the target is brought there in balls, exactly); Θ, the sphere and the
-affine part as in :mod:`optimality`.
+in white coordinates g of the law, x = mean + root·g (the target is brought there in balls, exactly); Θ, the
+sphere and the affine part as in :mod:`optimality`.
 
-*Value.*  ‖f* − Φν − (A g + c)‖ is the distance of two networks, bounded like any other by groups and by the Gram form of the
-Hermite series with its tails (:mod:`grouped`, :mod:`series`), in balls.
+*Value.*  ‖f* − Φν − (A g + c)‖ is the distance of two networks, bounded like any other by groups and by the Gram
+form of the Hermite series with its tails (:mod:`grouped`, :mod:`series`), in balls.
 
-*Dual value.*  Any q in L² with ‖η_q‖ ≤ B on Θ, and orthogonal to 1 and g where the affine part is free, gives P ≥ τ⟨f*, q⟩ −
-½τ²‖q‖² for 0 ≤ τ ≤ λ/B.  The document's q is a *polynomial*, of float numbers that are taken as exact: T_k(q) = Σ_j g_jk
-y_j^{⊗k}, k ≤ K, y_j = Eᵀz_j.  Then ‖q‖² = Σ_k Σ_ij ⟨g_ik, g_jk⟩⟨y_i, y_j⟩^k and ⟨f*, q⟩ = Σ_k Σ_ij ⟨α_i, g_jk⟩c_k(i)⟨ŵ_i,
-y_j⟩^k + ⟨c, T_0⟩ + ⟨A, T_1⟩ are finite sums, evaluated in balls; so is η_q, which the leaves of a proof tree bound over Θ
-(:mod:`dual_series`).  Nothing is truncated; that q is not the residual itself costs the gap what the residual has beyond
-degree K.  Without a tree B is ‖q‖·sup‖φ_θ‖ (Cauchy–Schwarz), which holds in any dimension.
+*Dual value.*  Any q in L² with ‖η_q‖ ≤ B on Θ, and orthogonal to 1 and g where the affine part is free, gives P ≥
+τ⟨f*, q⟩ − ½τ²‖q‖² for 0 ≤ τ ≤ λ/B.  The document's q is a *polynomial*, of float numbers that are taken as exact:
+T_k(q) = Σ_j g_jk y_j^{⊗k}, k ≤ K, y_j = Eᵀz_j.  Then ‖q‖² = Σ_k Σ_ij ⟨g_ik, g_jk⟩⟨y_i, y_j⟩^k and ⟨f*, q⟩ = Σ_k
+Σ_ij ⟨α_i, g_jk⟩c_k(i)⟨ŵ_i, y_j⟩^k + ⟨c, T_0⟩ + ⟨A, T_1⟩ are finite sums, evaluated in balls; so is η_q, which the
+leaves of a proof tree bound over Θ (:mod:`dual_series`).  Nothing is truncated; that q is not the residual itself
+costs the gap what the residual has beyond degree K.  Without a tree B is ‖q‖·sup‖φ_θ‖ (Cauchy–Schwarz), which
+holds in any dimension.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _MOST_NEURONS = 600
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """The convex program in white coordinates; ``radius`` is None on the sphere.  ``target``: f* as core neurons."""
+    """The convex program in white coordinates; ``radius`` is None on the sphere; ``target``: f* in cores."""
 
     target: Expanded
     activation: str
@@ -183,8 +184,8 @@ def distance(
     degree: int,
     known: series.Spectrum | None = None,
 ) -> float:
-    """An upper bound of ‖h‖ under N(0, I), whatever the grouping is.  ``known``: the spectrum of h, for a prover that
-    tries several (:func:`value` never has it)."""
+    """An upper bound of ‖h‖ under N(0, I), whatever the grouping is.  ``known``: the spectrum of h, for a prover
+    that tries several (:func:`value` never has it)."""
     try:
         bound = grouped.upper(BALLS, WHITE, h, leader, flip)
         f = series.spectrum(BALLS, WHITE, h, degree) if known is None else known
@@ -274,7 +275,7 @@ def overlap(program: Population, q: Polynomial) -> arb:
         if not all(v == 0 for i in rows[flat] for v in h.w[i]):
             raise Refused("a neuron of the target has no clear direction")
         for i in rows[flat]:  # a direction that the law does not see
-            total += arb(np.sum(h.alpha[i] @ BALLS.array(q.weights[0]).T)) * core.ball(h.b[i])
+            total += arb(np.sum(h.alpha[i] @ BALLS.array(q.weights[0]).T)) * core.ball(h.b[int(i)])
         live = rows[~flat]
         if not live.size:
             continue

@@ -71,8 +71,8 @@ class Jet:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """|w| ≤ ``radius`` in the first ``d`` of ``dim`` coordinates, and |b| ≤ ``bias_radius`` in the last where dim = d
-    + 1.  ``shell``: only boxes that meet |w| = ``radius`` count."""
+    """|w| ≤ ``radius`` in the first ``d`` of ``dim`` coordinates, and |b| ≤ ``bias_radius`` in the last where
+    dim = d + 1.  ``shell``: only boxes that meet |w| = ``radius`` count."""
 
     dim: int
     d: int

@@ -1,9 +1,9 @@
 """The certificate of optimality of a population result: ``sparsemf/optimality/2``, which ``sparsemf verify`` checks.
 
-Its dual vector is the residual's Hermite polynomial up to a degree K, with the numbers of the polynomial rounded to
-floats: any polynomial is a valid dual vector, and this one is nearly the residual.  The tree is made by the checker's
-own bounds of ‖η_q‖; beyond :data:`MOST` effective dimensions there is none, and the dual value is what Cauchy–Schwarz
-gives.
+Its dual vector is the residual's Hermite polynomial up to a degree K, with the numbers of the polynomial rounded
+to floats: any polynomial is a valid dual vector, and this one is nearly the residual.  The tree is made by the
+checker's own bounds of ‖η_q‖; beyond :data:`MOST` effective dimensions there is none, and the dual value is what
+Cauchy–Schwarz gives.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sparsemf.atomic import header, plain
 from sparsemf.certificates.checker import optimality, series, tree
 from sparsemf.certificates.checker import population as checked
+from sparsemf.certificates.checker.arithmetic import Rows, Undefined
 from sparsemf.certificates.checker.document import Refused, inside, seal
 from sparsemf.certificates.checker.dual_series import MOST_DEGREES, form_of, neuron_coefficients
 from sparsemf.certificates.checker.expansion import Expanded
@@ -86,7 +87,7 @@ def certificate(result: BlassoResult, tolerance: float | None = None, degree: in
         with checked.BALLS.precision():
             program = checked.population_of(document)
             atoms = checked.atoms_of(document, program)
-            distance = _distance(checked.residual(program, atoms), degree)
+            distance = _distance(checked.residual(program, atoms), program.target.core.size, degree)
             q = polynomial(observation, result, degree)
             dual = checked.dual_of(program, q, checked.energies(q))
         bits: NDArray[np.bool_] | None = None
@@ -104,7 +105,7 @@ def certificate(result: BlassoResult, tolerance: float | None = None, degree: in
             "tree": None if bits is None else tree.packed(bits),
         }
         proved = checked.prove(document, result.lam)
-    except Refused as refusal:
+    except (Refused, Undefined) as refusal:
         raise InputError(f"no certificate: {refusal}") from None
     value = proved.value * (1 + WIDER)
     below = max(proved.dual_value - WIDER * proved.value, 0.0)
@@ -126,12 +127,11 @@ def _degree(observation: PopulationObservation) -> int:
     return next((k for k in _DEGREES if float(weight @ target.tail(k)) <= enough), _DEGREES[-1])
 
 
-def _distance(h: Expanded, degree: int) -> Document:
-    """The grouping and the degree with the least bound of ‖h‖ among a few."""
+def _distance(h: Expanded, split: int, degree: int) -> Document:
+    """The grouping with the least bound of ‖h‖ among a few; the first ``split`` neurons are the target's."""
     alone, flip = np.arange(h.core.size), np.ones(h.core.size, dtype=np.int64)
-    floats = Expanded(*(_floats(x) for x in (h.alpha, h.w, h.b)), h.core, _floats(h.affine), _floats(h.offset),
+    floats = Expanded(_floats(h.alpha), _floats(h.w), _floats(h.b), h.core, _floats(h.affine), _floats(h.offset),
                       h.point_error, h.alpha_error, h.affine_error)  # fmt: skip
-    split = int(np.searchsorted(h.core, h.core[-1])) if h.core.size else 0
     groupings = [(alone, flip)] + [(g.leader, g.flip) for g in candidates(floats, split, Norm("gaussian"))]
     known = series.spectrum(checked.BALLS, Norm("gaussian"), h, max(degree, 2))
     best = min(groupings, key=lambda g: checked.distance(h, g[0], g[1], max(degree, 2), known))
@@ -142,8 +142,9 @@ def _distance(h: Expanded, degree: int) -> Document:
     }
 
 
-def _floats(x: NDArray[np.object_] | Array) -> Array:
-    return np.array([float(v.mid()) if hasattr(v, "mid") else float(v) for v in x.ravel()]).reshape(x.shape)
+def _floats(x: Rows) -> Array:
+    """The nearest floats of balls."""
+    return np.array([float(v.mid()) for v in x.ravel()], dtype=np.float64).reshape(x.shape)
 
 
 def polynomial(observation: PopulationObservation, result: BlassoResult, degree: int) -> checked.Polynomial:
