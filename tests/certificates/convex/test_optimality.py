@@ -19,9 +19,8 @@ from sparsemf.certificates.checker.document import Refused
 from sparsemf.certificates.checker.dual_boxes import BoxDual
 from sparsemf.certificates.checker.dual_cones import ConeDual, least_norm
 from sparsemf.certificates.checker.taylor import largest_eigenvalue
-from sparsemf.certificates.convex import Effort, blasso_on_data, blasso_on_network
+from sparsemf.certificates.convex import Effort, blasso_on_data
 from sparsemf.exceptions import InputError
-from sparsemf.measures import Network
 
 # --- derivatives --------------------------------------------------------------------------------------------------
 
@@ -273,9 +272,6 @@ def test_what_has_no_certificate() -> None:
             found.certificate()
     with pytest.raises(InputError, match="was not bounded"):
         blasso_on_data(x, y, 0.3, bias=False, effort=Effort(regions=0)).certificate()
-    target = Network([[1.0]], [[1.0, 0.0]], [0.0], "relu")
-    with pytest.raises(InputError, match="population target"):
-        blasso_on_network(target, 0.1, bias=False, effort=few).certificate()
 
 
 def test_dependent_columns() -> None:
