@@ -21,8 +21,8 @@ ALLOWED = {"numpy", "flint", PACKAGE}
 # What must be read for one kind of claim.  The demand is fewer than 1,000 lines for each kind; it is not met, and these
 # ceilings, a little above the present numbers, keep it from getting worse unnoticed.
 CEILINGS = {
-    "equivalence": 2260,
-    "equivalence of gated blocks": 2840,
+    "equivalence": 2270,
+    "equivalence of gated blocks": 2855,
     "orbit distance": 1345,
     "matching": 1295,
     # 15 lines above what plain blocks need: flattening's verified tails take any two Gram matrices, dictionaries gates;
@@ -30,11 +30,13 @@ CEILINGS = {
     "sparsity": 2545,
     "sparsity of gated blocks": 3250,
     "exact counts": 720,
-    "optimality": 1470,
+    "optimality": 1690,
+    "optimality under a Gaussian law": 3490,
 }
 ALONE = {"transport": 250, "measure": 260, "matching": 200}
 """Code lines of the modules that only one of the informative numbers needs."""
 BESIDE = ("transport", "matching")
+CONVEX = ("optimality", "population")
 
 
 def code_lines(path: Path) -> int:
@@ -81,14 +83,15 @@ def needed(*roots: str, without: tuple[str, ...] = ()) -> set[str]:
 
 
 KINDS = {
-    "equivalence": needed("check", without=("exact", "optimality", "sparsity", "gated", "gated_series", *BESIDE)),
-    "equivalence of gated blocks": needed("check", without=("exact", "optimality", "sparsity", *BESIDE)),
+    "equivalence": needed("check", without=("exact", *CONVEX, "sparsity", "gated", "gated_series", *BESIDE)),
+    "equivalence of gated blocks": needed("check", without=("exact", *CONVEX, "sparsity", *BESIDE)),
     "orbit distance": needed("transport"),
     "matching": needed("matching"),
     "sparsity": needed("sparsity", without=("gated", "gated_series", "gated_flattening", *BESIDE)) | {"check"},
     "sparsity of gated blocks": needed("sparsity", without=BESIDE) | {"check"},
     "exact counts": needed("exact") | {"check"},
     "optimality": needed("optimality") | {"check"},
+    "optimality under a Gaussian law": needed("population") | {"check"},
 }
 """What stands beside a verdict is counted apart.  Sparsity asks :mod:`equivalence` for the distance to its dictionary.
 """

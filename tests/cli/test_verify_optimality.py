@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from certificates.convex.programs import solved
+from certificates.convex.test_population import solved as population_solved
 from sparsemf.certificates.checker.document import seal
 from sparsemf_cli.main import cli
 
@@ -50,6 +51,17 @@ def test_valid(folder: Path, name: str) -> None:
     shown = CliRunner().invoke(cli, ["verify", str(folder / name)])
     assert shown.exit_code == 0
     assert all(fact in shown.output for fact in FACTS)
+
+
+def test_a_population_target(tmp_path: Path) -> None:
+    _, doc = population_solved("mish, free affine part")
+    (tmp_path / "held.json").write_text(json.dumps(doc))
+    code, output = _verify(tmp_path / "held.json")
+    assert code == 0
+    assert set(json.loads(output)["results"][0]["facts"]) == FACTS
+    lie = {**doc, "claim": {**doc["claim"], "sup": 0.9}}
+    (tmp_path / "lie.json").write_text(json.dumps({**lie, "seal": seal(lie)}))
+    assert _verify(tmp_path / "lie.json")[0] == 1
 
 
 def test_invalid(folder: Path) -> None:

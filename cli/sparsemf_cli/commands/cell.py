@@ -120,14 +120,14 @@ def _training(folder: Path) -> dict[str, Any]:
 def _render(console: Console, documents: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    from sparsemf.reports.views.cell import HEAD, cell_row
+    from sparsemf.reports.views.cell import HEAD, cell_name, cell_row
 
     table = Table(*HEAD, box=None)
     for document in documents:
         table.add_row(*cell_row(document))
     console.print(table)
     for document in documents:
-        name = document["input"]["block"] or document["input"]["path"]
+        name = cell_name(document)
         w, d = document["w_star"], document["d_orb"]
         console.print(f"{name}: w* is {w['kind']} of {w['of']}", markup=False)
         console.print(

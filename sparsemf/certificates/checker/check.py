@@ -3,8 +3,9 @@
 ``check(document, networks, data)`` knows five kinds of claims, each in a module of its own:
 ``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` (of gated blocks
 ``/4``, with a free quadratic part ``/5``) in :mod:`~sparsemf.certificates.checker.sparsity`, ``sparsemf/exact/1`` in
-:mod:`~sparsemf.certificates.checker.exact`, ``sparsemf/optimality/1`` in
-:mod:`~sparsemf.certificates.checker.optimality` and ``sparsemf/depth/1`` in
+:mod:`~sparsemf.certificates.checker.exact`, ``sparsemf/optimality/1`` (on data) in
+:mod:`~sparsemf.certificates.checker.optimality` and ``/2`` (under a Gaussian law) in
+:mod:`~sparsemf.certificates.checker.population`, and ``sparsemf/depth/1`` in
 :mod:`~sparsemf.certificates.checker.depth`.  A claim is valid when this program's own bounds imply it.
 
 Trusted base: this package, IEEE arithmetic and a conventional matrix product, libm's elementary functions to 32
@@ -19,13 +20,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import depth, equivalence, exact, optimality, sparsity
+from sparsemf.certificates.checker import depth, equivalence, exact, optimality, population, sparsity
 from sparsemf.certificates.checker.catalogue import image
 from sparsemf.certificates.checker.document import Check, Refused, seal
 from sparsemf.certificates.checker.raw import Raw, Unreadable
 
-SCHEMAS = ("sparsemf/certify/2", *sparsity.SCHEMAS, "sparsemf/exact/1", "sparsemf/optimality/1", depth.SCHEMA)
-_CHECKS = (equivalence.check, *(sparsity.check for _ in sparsity.SCHEMAS), exact.check, optimality.check, depth.check)
+OPTIMALITY = ("sparsemf/optimality/1", "sparsemf/optimality/2")
+"""On data, under a Gaussian law."""
+SCHEMAS = ("sparsemf/certify/2", *sparsity.SCHEMAS, "sparsemf/exact/1", *OPTIMALITY, depth.SCHEMA)
+_CHECKS = (
+    equivalence.check,
+    *(sparsity.check for _ in sparsity.SCHEMAS),
+    exact.check,
+    optimality.check,
+    population.check,
+    depth.check,
+)
 _KINDS = dict(zip(SCHEMAS, _CHECKS, strict=True))
 
 
@@ -59,9 +69,10 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArra
     ) as error:
         return Check(False, f"malformed certificate: {type(error).__name__} {error}")
     beside = f" ({' and '.join(estimates)} beside it not checked)" if estimates else ""
+    target = "data" if schema == OPTIMALITY[0] else "target"
     source = (
-        "data: no measure on the parameter set is better by more than the gap"
-        if schema == "sparsemf/optimality/1"
+        f"{target}: no measure on the parameter set is better by more than the gap"
+        if schema in OPTIMALITY
         else "networks"
     )
     return Check(True, f"the claim follows from the {source}{beside}", facts)

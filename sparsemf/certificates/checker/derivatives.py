@@ -1,8 +1,8 @@
-"""Smooth activations with their first derivatives: float64 at points, and sup|σ″|, sup|σ‴|, sup|σ⁗| over the line.
+"""Activations with their first derivatives: float64 at points, and sup|σ″|, sup|σ‴|, sup|σ⁗| over the line.
 
-Each core's derivatives are elementary formulas (:data:`_SMOOTH`).  The suprema are enclosed here, in ball
-arithmetic: the formulas are evaluated on a partition of a compact set into small cells, and beyond it a stated
-majorant decreases.
+Each smooth core's derivatives are elementary formulas (:data:`_SMOOTH`); those with a knot are in :mod:`knots`.
+The suprema are enclosed here, in ball arithmetic: the formulas are evaluated on a partition of a compact set into
+small cells, and beyond it a stated majorant decreases.
 
 | core | variable | partition | beyond it |
 |---|---|---|---|
@@ -11,9 +11,10 @@ majorant decreases.
 | arctan | z | [0, 8] | \\|σ″\\| ≤ 2/z³, \\|σ‴\\| ≤ 6/z⁴, \\|σ⁗\\| ≤ 24/z⁵ |
 | erf, gelu | z | [0, 10] | Σ\\|coefficient\\|z^j times the Gaussian, j ≤ 4: decreasing for z ≥ 2 |
 | silu | z | [0, 16] | \\|s^{(j)}\\| ≤ 2s(1 − s) ≤ 2e^{−z} for j = 1 … 4, so ≤ (8 + 2z)e^{−z} |
+| gelu_tanh, mish | z | [0, 8], [−16, 16] | :mod:`composed` |
 | sin, cos | | | 1 |
 
-z ≥ 0 suffices: by the flips in :mod:`catalogue` (affine in z), \\|σ^{(k)}\\| is even for k ≥ 2.
+z ≥ 0 suffices where there is a flip in :mod:`catalogue` (affine in z): \\|σ^{(k)}\\| is even for k ≥ 2.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ from flint import arb
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker.catalogue import CORES, Image, Term, image
+from sparsemf.certificates.checker.composed import (
+    gelu_tanh,
+    gelu_tanh_balls,
+    gelu_tanh_tail,
+    mish,
+    mish_balls,
+    mish_tail,
+)
+from sparsemf.certificates.checker.knots import KNOTS
 
 Array = NDArray[np.float64]
 Derivatives = Callable[[Array], tuple[Array, ...]]
@@ -35,8 +45,7 @@ Derivatives = Callable[[Array], tuple[Array, ...]]
 EVALUATION = 2.0**-40
 """σ, σ′, σ″, σ‴ of a core as computed from a float z are within EVALUATION·(1 + |z|): the formulas have at most 16
 operations with terms of at most 2⁶(1 + |z|) (a Gaussian's relative error z² units included), and libm errs by 32
-units."""
-_CELLS = 2048
+units (gelu_tanh, mish: :mod:`composed`; relu²: relatively, with the sum)."""
 _ERFC = np.frompyfunc(math.erfc, 1, 1)
 _ROOT_2PI = math.sqrt(2 * math.pi)
 _GAUSS = 2 / math.sqrt(math.pi)
@@ -95,10 +104,10 @@ def _cos(z: Array) -> tuple[Array, ...]:
     return c, -s, -c, s
 
 
-def _cells(low: float, high: float) -> list[arb]:
+def _cells(low: float, high: float, count: int) -> list[arb]:
     """Balls that cover [low, high]."""
-    width = (high - low) / _CELLS  # a power of two times a whole number: exact
-    return [arb(low + (k + 0.5) * width, 0.5 * width) for k in range(_CELLS)]
+    width = (high - low) / count  # a power of two times a whole number: exact
+    return [arb(low + (k + 0.5) * width, 0.5 * width) for k in range(count)]
 
 
 def _tanh_balls(t: arb) -> tuple[arb, arb, arb]:
@@ -159,13 +168,14 @@ def _silu_tail(z: float) -> tuple[arb, arb, arb]:
 
 @dataclass(frozen=True)
 class Smooth:
-    """``at``: (σ, σ′, σ″, σ‴) in float64; ``balls``: σ″, σ‴, σ⁗ (up to sign) on a cell of [0, reach]; ``tail``:
-    bounds beyond it."""
+    """``at``: (σ, σ′, σ″, σ‴) in float64; ``balls``: σ″, σ‴, σ⁗ (up to sign) on a cell of [0, reach], or of [−reach,
+    reach] without a flip; ``tail``: bounds beyond it."""
 
     at: Derivatives
     balls: Callable[[arb], tuple[arb, arb, arb]] | None = None
     reach: float = 0.0
     tail: Callable[[float], tuple[arb, arb, arb]] = _none
+    cells: int = 2048
 
 
 _SMOOTH: dict[str, Smooth] = {
@@ -175,6 +185,8 @@ _SMOOTH: dict[str, Smooth] = {
     "gelu": Smooth(_gelu, _gelu_balls, 10.0, _gelu_tail),
     "softplus": Smooth(_softplus, _softplus_balls, 1.0),
     "silu": Smooth(_silu, _silu_balls, 16.0, _silu_tail),
+    "gelu_tanh": Smooth(gelu_tanh, gelu_tanh_balls, 8.0, gelu_tanh_tail),
+    "mish": Smooth(mish, mish_balls, 16.0, mish_tail, 4096),
     "sin": Smooth(_sin),
     "cos": Smooth(_cos),
 }
@@ -183,12 +195,15 @@ NAMES = tuple(_SMOOTH)
 
 @cache
 def suprema(core: str) -> tuple[float, float, float, float]:
-    """Upper bounds of sup|σ′|, …, sup|σ⁗| of a core."""
+    """Upper bounds of sup|σ′|, …, sup|σ⁗| of a core (with a knot: of its pieces' continuations, σ′ of σ itself; of
+    relu², whose slope is not bounded, 0 in its place)."""
+    if core in KNOTS:
+        return (CORES[core].slope if math.isfinite(CORES[core].slope) else 0.0, *KNOTS[core].sup)
     smooth = _SMOOTH[core]
     if smooth.balls is None:
         return CORES[core].slope, 1.0, 1.0, 1.0
     most = [float(bound.upper()) for bound in smooth.tail(smooth.reach)]
-    for cell in _cells(0.0, smooth.reach):
+    for cell in _cells(0.0 if CORES[core].flip is not None else -smooth.reach, smooth.reach, smooth.cells):
         most = [max(a, float(abs(b).upper())) for a, b in zip(most, smooth.balls(cell), strict=True)]
     if not all(math.isfinite(bound) for bound in most):
         raise ArithmeticError("a derivative was not enclosed")
@@ -198,50 +213,80 @@ def suprema(core: str) -> tuple[float, float, float, float]:
 
 @dataclass(frozen=True)
 class Profile:
-    """A smooth σ(z) = Σ_j c_j core_j(s_j z) + p₀ in float64.
+    """σ(z) = Σ_j c_j core_j(s_j z + t_j) + p₀ in float64, s_j > 0.
 
-    ``sup`` (5,): |σ(0)| and sup|σ′| … sup|σ⁗|; ``amplitude`` (4,): Σ|c||s|^k; ``steepest``: max(1, |s_j|);
+    ``sup`` (5,): |σ(0)|, sup|σ′|, and sup|σ^{(k)}| of the continuations; ``square``: Σ|c|s² over the terms in relu²,
+    which grow; ``amplitude`` (4,): Σ|c||s|^k; ``steepest``: max(1, |s_j|); ``farthest``: max(|t_j|, |t_j|/s_j);
     ``parity``: ±1 where σ(−z) = ±σ(z), else 0.  The float constants are within 2⁻⁵² of the true ones, relatively.
     """
 
-    terms: tuple[tuple[str, float, float], ...]
+    terms: tuple[tuple[str, float, float, float], ...]
     constant: float
     sup: tuple[float, ...]
+    square: float
     amplitude: tuple[float, ...]
     steepest: float
+    farthest: float
     parity: int
 
+    @property
+    def knots(self) -> list[tuple[str, float, float, float]]:
+        """The terms with a knot."""
+        return [term for term in self.terms if term[0] in KNOTS]
+
     def at(self, z: Array, orders: int) -> list[Array]:
-        """σ, …, σ^{(orders − 1)} at z."""
+        """σ, …, σ^{(orders − 1)} at z; at a knot, of the pieces on z's side."""
         out = [np.full(z.shape, self.constant)] + [np.zeros(z.shape) for _ in range(orders - 1)]
-        for core, c, s in self.terms:
-            values = _SMOOTH[core].at(s * z)
+        for core, c, s, t in self.terms:
+            values = (KNOTS[core].at if core in KNOTS else _SMOOTH[core].at)(s * z + t)
             for k in range(orders):
                 out[k] += c * s**k * values[k]
         return out
 
+    def size(self, k: int, z: Array) -> Array:
+        """Bounds of |σ| (k = 0), |σ′| (k = 1), or of the continuations' k-th derivative, on [−z, z]."""
+        if k == 0:
+            return self.sup[0] + self.sup[1] * z + self.square * z * z
+        return np.full(z.shape, self.sup[k]) + (2 * self.square * z if k == 1 else 0.0)
+
 
 def profile(name: str) -> Profile:
-    """The smooth activation of that name; raises ``KeyError`` where its derivatives are not known here."""
+    """The activation of that name; raises ``KeyError`` where its derivatives are not known here."""
     found = Image((Term(name),)) if name in ("sin", "cos") else image(name)
-    if not found.terms or found.linear() != 0 or any(t.core not in _SMOOTH or t.shift() != 0 for t in found.terms):
+    if (
+        not found.terms
+        or found.linear() != 0
+        or any(t.core not in _SMOOTH and t.core not in KNOTS for t in found.terms)
+    ):
         raise KeyError(name)
     constant = arb(found.constant())
-    size, amplitude = [abs(constant)] + [arb(0)] * 4, [arb(0)] * 4
+    size, amplitude, square = [abs(constant)] + [arb(0)] * 4, [arb(0)] * 4, arb(0)
     parities: set[int] = set() if constant.is_zero() else {1}
+    steepest, farthest = [1.0], [0.0]
     for term in found.terms:
-        core, c, s = CORES[term.core], abs(term.coefficient()), abs(term.scale())
-        for k, bound in enumerate((core.at_zero, *suprema(term.core))):
+        core, c, s, t = CORES[term.core], abs(term.coefficient()), term.scale(), abs(term.shift())
+        if not s > 0 or (term.core == "relu2" and t != 0):
+            raise KeyError(name)
+        slopes = suprema(term.core)
+        for k, bound in enumerate((core.at_zero + slopes[0] * t, *slopes)):
             size[k] += c * s**k * bound
         for k in range(4):
             amplitude[k] += c * s**k
-        parities.add(core.flip[0] if core.flip is not None and not any(core.flip[1]) else 0)
+        square += c * s * s if term.core == "relu2" else arb(0)
+        steepest.append(_above(s))
+        farthest += [_above(arb(t)), _above(arb(t) / s)]
+        odd_or_even = core.flip is not None and not any(core.flip[1]) and t == 0
+        parities.add(core.flip[0] if core.flip is not None and odd_or_even else 0)
     return Profile(
-        tuple((t.core, float(t.coefficient().mid()), float(t.scale().mid())) for t in found.terms),
+        tuple(
+            (t.core, float(t.coefficient().mid()), float(t.scale().mid()), float(t.shift().mid())) for t in found.terms
+        ),
         float(constant.mid()),
         tuple(_above(x) for x in size),
+        _above(square) if square > 0 else 0.0,
         tuple(_above(x) for x in amplitude),
-        max(1.0, *(_above(abs(t.scale())) for t in found.terms)),
+        max(steepest),
+        max(farthest),
         parities.pop() if len(parities) == 1 else 0,
     )
 

@@ -2,8 +2,8 @@
 
     P(ν) = (1/2n)‖Y − Φν − (X Aᵀ + c)‖² + λ|ν|_TV,   (Φν)_i = Σ_j α_j σ(⟨w_j, x_i⟩ + b_j),   |ν|_TV = Σ_j ‖α_j‖,
 
-over all measures on Θ: the unit sphere of (w, b) for σ of degree 1, else |w| ≤ R, |b| ≤ R_b; with A, c = 0 unless
-the affine part is free.  (On the sphere an atom of any length is one of length 1 with α times it.)
+over all measures on Θ: the unit sphere of (w, b) for σ of degree k = 1 or 2, else |w| ≤ R, |b| ≤ R_b; with A, c = 0
+unless the affine part is free.  (On the sphere an atom of any length ℓ is one of length 1 with ℓ^k α.)
 
 *Proof.*  For every q (n, m), orthogonal to 1 and to X's columns where the affine part is free, with ‖η_q(θ)‖ ≤ B on
 Θ, η_q(θ) = (1/n)Σ_i q_i σ(⟨x_i, θ⟩), and every 0 ≤ τ ≤ λ/B: ½|v|² ≥ ⟨v, τq⟩ − ½|τq|² gives P ≥ τ⟨Y, q⟩ − ½τ²‖q‖² +
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from flint import arb, arb_mat, fmpq, fmpq_mat
@@ -30,9 +30,10 @@ from sparsemf.certificates.checker.arithmetic import Arithmetic
 from sparsemf.certificates.checker.catalogue import CORES, image
 from sparsemf.certificates.checker.derivatives import profile
 from sparsemf.certificates.checker.document import Refused, array, inside, number
-from sparsemf.certificates.checker.dual_boxes import BoxDual, largest_eigenvalue
+from sparsemf.certificates.checker.dual_boxes import BoxDual
 from sparsemf.certificates.checker.dual_cones import ConeDual
 from sparsemf.certificates.checker.raw import decode
+from sparsemf.certificates.checker.taylor import largest_eigenvalue
 
 Array = NDArray[np.float64]
 
@@ -56,6 +57,11 @@ class Program:
     lam: float
     radius: float | None
     bias_radius: float
+
+    @property
+    def degree(self) -> int:
+        """k of the sphere."""
+        return CORES["relu2"].degree if self.activation == "relu2" else 1
 
     @property
     def design(self) -> Array:
@@ -173,7 +179,10 @@ def residual(program: Program, measure: Measure) -> tuple[arb, arb_mat]:
     variation = arb(0)
     for theta, alpha in zip(measure.theta, measure.alpha, strict=True):
         size = _sum_of_squares(_mat(alpha[None])).sqrt()
-        variation += size * _sum_of_squares(_mat(theta[None])).sqrt() if program.radius is None else size
+        if program.radius is None:
+            square = _sum_of_squares(_mat(theta[None]))
+            size = size * (square if program.degree == 2 else square.sqrt())
+        variation += size
     return _sum_of_squares(left) / (2 * len(program.x)) + arb(program.lam) * variation, left
 
 
@@ -198,23 +207,31 @@ def _spanning(columns: Array) -> list[int]:
     return [next(j for j in range(k) if reduced[i, j] != 0) for i in range(rank)]
 
 
+class OnBoxes(Protocol):
+    """‖η‖ on boxes of Θ."""
+
+    def bounds(self, boxes: Array, enough: float) -> Array:
+        """Upper bounds (k,) on boxes (k, 2, D); less care is taken where they are at most ``enough``."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class DualFunction:
     """Bounds of ‖η_q‖ over Θ: ``error`` + ``of`` the leaves of a tree under ``roots``, cut by ``halves``."""
 
-    of: BoxDual | ConeDual
+    of: OnBoxes | ConeDual
     roots: Array
     error: float
 
     def halves(self, nodes: Array) -> Array:
         """Both halves of each node."""
-        return tree.cut_boxes(nodes) if isinstance(self.of, BoxDual) else tree.cut_cones(nodes)
+        return tree.cut_cones(nodes) if isinstance(self.of, ConeDual) else tree.cut_boxes(nodes)
 
     def bounds(self, nodes: Array, enough: float) -> Array:
         """Upper bounds of ‖η‖ on each node, with ``error``; less care is taken where they are at most
         ``enough``."""
         near = enough * (1 - 1e-14) - self.error
-        found = self.of.bounds(nodes, near) if isinstance(self.of, BoxDual) else self.of.bounds(nodes)
+        found = self.of.bounds(nodes) if isinstance(self.of, ConeDual) else self.of.bounds(nodes, near)
         return (found + self.error) * (1 + 1e-14)
 
     def sup(self, bits: NDArray[np.bool_], enough: float, most: float = np.inf) -> float:
@@ -240,7 +257,7 @@ def dual_function(program: Program, q: arb_mat, coordinates: Array | None) -> Du
     block = program.design if program.radius is None else program.x
     rows, lost = _reduced(block, coordinates)
     weight = np.sqrt(np.sum(near**2, axis=1)) * (1 + 1e-12) / n
-    if program.radius is None:
+    if program.radius is None and program.degree == 1:
         found = image(program.activation)
         if any(t.core != "relu" or t.scale() != 1 or t.shift() != 0 for t in found.terms) or found.constant() != 0:
             raise Refused(f"no certificate of optimality for {program.activation} on the sphere")
@@ -259,14 +276,15 @@ def dual_function(program: Program, q: arb_mat, coordinates: Array | None) -> Du
             sigma = profile(program.activation)
         except KeyError:
             raise Refused(f"no certificate of optimality for {program.activation} on a ball") from None
-        d = rows.shape[1]
-        reach = np.sqrt(np.sum(block**2, axis=1)) * program.radius * (1 + 1e-12) + program.bias_radius
-        half = [tree.power_of_two(program.radius)] * d + [tree.power_of_two(program.bias_radius)] * program.bias
-        rows = np.concatenate([rows, np.ones((n, 1))], axis=1) if program.bias else rows
-        of = BoxDual(sigma, rows, near, d, program.radius, program.bias_radius, np.array(half))
+        d, shell = rows.shape[1], program.radius is None
+        radius, split = 1.0 if program.radius is None else program.radius, program.bias and not shell
+        reach = np.sqrt(np.sum(block**2, axis=1)) * radius * (1 + 1e-12) + program.bias_radius
+        half = [tree.power_of_two(radius)] * d + [tree.power_of_two(program.bias_radius)] * split
+        rows = np.concatenate([rows, np.ones((n, 1))], axis=1) if split else rows
+        of = BoxDual(sigma, rows, near, d, radius, program.bias_radius, np.array(half), shell)
         roots = tree.root_boxes(of.half, sigma.parity != 0)
-        error = sigma.sup[1] * program.radius * float(weight @ lost)
-        error += float(away @ (sigma.sup[0] + sigma.sup[1] * reach)) / n
+        error = radius * float((weight * sigma.size(1, reach + lost)) @ lost)
+        error += float(away @ sigma.size(0, reach)) / n
     return DualFunction(of, roots, error * (1 + 1e-9) + 1e-100)
 
 
@@ -291,18 +309,21 @@ def _reduced(block: Array, coordinates: Array | None) -> tuple[Array, Array]:
 
 
 def dual_value(program: Program, q: arb_mat, sup: float) -> float:
-    """max over 0 ≤ τ ≤ λ/``sup`` of τ⟨Y, q⟩ − ½τ²‖q‖², rounded down; at least 0 (τ = 0)."""
+    """The dual value of q, rounded down."""
     n = len(program.x)
     overlap = sum((a * b for a, b in zip(_mat(program.y).entries(), q.entries(), strict=True)), arb(0)) / n
-    energy = _sum_of_squares(q) / n
+    return best_dual(program.lam, overlap, _sum_of_squares(q) / n, sup)
+
+
+def best_dual(lam: float, overlap: arb, energy: arb, sup: float) -> float:
+    """max over 0 ≤ τ ≤ λ/``sup`` of τ·⟨target, q⟩ − ½τ²‖q‖², rounded down; at least 0 (τ = 0)."""
     best = float(overlap.mid()) / float(energy.mid()) if energy > 0 else 0.0
-    tau = max(min(best, program.lam / sup if sup > 0 else best), 0.0)
+    tau = max(min(best, lam / sup if sup > 0 else best), 0.0)
     if not np.isfinite(tau):
         return 0.0
-    while not arb(tau) * arb(sup) <= arb(program.lam):
+    while not arb(tau) * arb(sup) <= arb(lam):
         tau *= 1 - 2.0**-52
-    found = arb(tau) * overlap - arb(tau) ** 2 * energy / 2
-    return max(_down(found), 0.0)
+    return max(_down(arb(tau) * overlap - arb(tau) ** 2 * energy / 2), 0.0)
 
 
 def prove(
@@ -314,15 +335,15 @@ def prove(
     measure, coordinates = measure_of(document, program), evidence["coordinates"]
     with _BALLS.precision():
         value, left = residual(program, measure)
-        if not _up(value) <= most[0]:
+        if not up(value) <= most[0]:
             raise Refused("the measure has a larger value than claimed")
         q = orthogonal(program, left)
         dual = dual_function(program, q, None if coordinates is None else np.asarray(decode(coordinates), dtype=float))
         sup = dual.sup(tree.bits_of(evidence["tree"]), enough, most[1])
-        return Proved(_up(value), dual_value(program, q, sup), _up(arb(sup) / arb(program.lam)))
+        return Proved(up(value), dual_value(program, q, sup), up(arb(sup) / arb(program.lam)))
 
 
-def _up(x: arb) -> float:
+def up(x: arb) -> float:
     """A float that is at least x."""
     out = float(x.upper())
     return float(np.nextafter(out, np.inf)) if np.isfinite(out) else np.inf
@@ -338,19 +359,26 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Any], data: Array 
     if networks:
         raise Refused("a certificate of optimality is about data, not about networks")
     claim, program = document["claim"], program_of(document, data)
-    value, below = number(claim["value"], "the value"), number(claim["dual_value"], "the dual value")
-    gap, sup = number(claim["gap"], "the gap"), number(claim["sup"], "sup‖η‖")
+    value, sup = number(claim["value"], "the value"), number(claim["sup"], "sup‖η‖")
     enough = sup * program.lam
     proved = prove(document, program, enough, (value, enough * (1 + 1e-12)))
-    if not proved.sup <= sup:
+    return claimed(claim, proved.value, proved.dual_value, proved.sup, decode(document["measure"]["alpha"]))
+
+
+def claimed(claim: Mapping[str, Any], value: float, below: float, sup: float, alpha: Array) -> dict[str, float]:
+    """The facts, where P(ν) ≤ ``value``, min P ≥ ``below`` and ‖η‖ ≤ ``sup`` imply the claim; else refused."""
+    top, bottom = number(claim["value"], "the value"), number(claim["dual_value"], "the dual value")
+    if not value <= top:
+        raise Refused("the measure has a larger value than claimed")
+    if not sup <= number(claim["sup"], "sup‖η‖"):
         raise Refused("sup‖η‖ is larger than claimed")
-    if not proved.dual_value >= below:
+    if not below >= bottom:
         raise Refused("the optimum may be lower than claimed")
-    if not Fraction(value) - Fraction(below) <= Fraction(gap):
+    if not Fraction(top) - Fraction(bottom) <= Fraction(number(claim["gap"], "the gap")):
         raise Refused("the gap is not that of the claimed bounds")
-    atoms = int(np.count_nonzero(decode(document["measure"]["alpha"]).any(axis=1)))
+    atoms = int(np.count_nonzero(alpha.any(axis=1)))
     if type(claim["atoms"]) is not int or claim["atoms"] != atoms:
         raise Refused("the measure has another number of atoms than claimed")
-    gap = float(np.nextafter(proved.value - proved.dual_value, np.inf))
-    facts = {"value": proved.value, "dual_value": proved.dual_value, "gap": gap}
-    return {**facts, "sup_minus_1": float(np.nextafter(proved.sup - 1, np.inf)), "atoms": atoms}
+    gap = float(np.nextafter(value - below, np.inf))
+    facts = {"value": value, "dual_value": below, "gap": gap}
+    return {**facts, "sup_minus_1": float(np.nextafter(sup - 1, np.inf)), "atoms": atoms}

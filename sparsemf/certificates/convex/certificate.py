@@ -16,21 +16,26 @@ from sparsemf.atomic import header, plain
 from sparsemf.certificates.checker import optimality as checked
 from sparsemf.certificates.checker import tree
 from sparsemf.certificates.checker.arithmetic import Arithmetic
+from sparsemf.certificates.checker.derivatives import profile
 from sparsemf.certificates.checker.document import Refused, seal
+from sparsemf.certificates.checker.knots import KNOTS
 from sparsemf.certificates.checker.raw import encode
 from sparsemf.certificates.convex.data import DataObservation
+from sparsemf.certificates.convex.parameters import ParameterSet
 from sparsemf.certificates.convex.result import BlassoResult
 from sparsemf.certificates.convex.supremum import Tree
 from sparsemf.exceptions import InputError
 
 Array = NDArray[np.float64]
 
-_WIDER = 1e-11
+WIDER = 1e-11
 """Published numbers are widened by this, relative to the value, so that another machine's rounding cannot refute
 them."""
 _MORE = 100_000
 """Nodes that may be added to the search's tree (or half of those it has)."""
-_SHORTER = 1 - 2.0**-40
+_KINKED = 1e-6
+"""The aim of sup‖η‖/(its largest known value) − 1 where σ′ jumps."""
+SHORTER = 1 - 2.0**-40
 """Coordinates are shortened so that they provably stretch nothing."""
 
 
@@ -38,9 +43,7 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
     """See :meth:`.BlassoResult.certificate`."""
     observation = result.observation
     if not isinstance(observation, DataObservation):
-        raise InputError(
-            "a population target has no certificate that can be checked: its inner products are not finite sums"
-        )
+        raise InputError("expected a result on data")
     supremum = result.supremum
     if supremum.upper is None:
         raise InputError(f"no certificate: sup‖η‖ was not bounded ({supremum.how})")
@@ -65,6 +68,8 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
             "offset": encode(measure.offset) if program.affine else None,
         },
     }
+    if tolerance is None and program.radius is not None and _kinked(program):
+        tolerance = _KINKED
     # a little more than the search's bound: rounding is charged differently here
     aim = supremum.upper * (1 + 1e-9) if tolerance is None else supremum.lower * (1 + tolerance)
     enough = program.lam * max(1.0 + (tolerance or 1e-9), aim)
@@ -73,7 +78,7 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
             _, left = checked.residual(program, measure)
             dual = checked.dual_function(program, checked.orthogonal(program, left), coordinates)
         bits, closed = refined(dual, None if _own_boxes(program) else supremum.tree, enough)
-        if not closed and _own_boxes(program):
+        if not closed and _own_boxes(program) and program.radius is not None and not _kinked(program):
             bits, _ = refined(dual, supremum.tree, enough)
         document["evidence"] = {
             "coordinates": None if coordinates is None else encode(coordinates),
@@ -84,13 +89,13 @@ def certificate(result: BlassoResult, data: str | None = None, tolerance: float 
         raise InputError(f"no certificate: {refusal}") from None
     except KeyError:
         raise InputError(f"no certificate: the checker does not know {program.activation}") from None
-    value = proved.value * (1 + _WIDER)
-    below = max(proved.dual_value - _WIDER * proved.value, 0.0)
+    value = proved.value * (1 + WIDER)
+    below = max(proved.dual_value - WIDER * proved.value, 0.0)
     document["claim"] = {
         "value": value,
         "dual_value": below,
         "gap": float(np.nextafter(value - below, np.inf)),
-        "sup": proved.sup * (1 + _WIDER),
+        "sup": proved.sup * (1 + WIDER),
         "atoms": int(np.count_nonzero(measure.alpha.any(axis=1))),
     }
     body = plain(document)
@@ -124,24 +129,42 @@ def _described(
         None if space.sphere else space.radius,
         0.0 if space.sphere else space.bias_radius,
     )
-    theta = np.array(result.measure.theta)
-    if not space.sphere:  # into the ball, exactly
-        w = theta[:, : space.d]
-        size = np.linalg.norm(w, axis=1, keepdims=True)
-        w *= np.where(
-            size > space.radius * (1 - 1e-14), space.radius * (1 - 1e-14) / np.where(size > 0, size, 1.0), 1.0
-        )
-        theta[:, space.d :] = np.clip(theta[:, space.d :], -space.bias_radius, space.bias_radius)
+    theta = np.array(result.measure.theta) if space.sphere else into_the_ball(space, result.measure.theta)
     measure = checked.Measure(theta, result.measure.alpha, network.affine, network.offset)
     embed = observation._effective()[1]
     block = space.dim if space.sphere else space.d
     rank = embed.shape[0] - (0 if space.sphere else int(space.bias))
-    return program, measure, None if rank == block else embed[:rank, :block] * _SHORTER
+    return program, measure, None if rank == block else embed[:rank, :block] * SHORTER
+
+
+def into_the_ball(space: ParameterSet, theta: Array) -> Array:
+    """The points exactly in Θ: |w| ≤ R_w to less than rounding."""
+    theta = np.array(theta)
+    w = theta[:, : space.d]
+    size = np.linalg.norm(w, axis=1, keepdims=True)
+    shorter = space.radius * (1 - 1e-14)
+    w *= np.where(size > shorter, shorter / np.where(size > 0, size, 1.0), 1.0)
+    theta[:, space.d :] = np.clip(theta[:, space.d :], -space.bias_radius, space.bias_radius)
+    return theta
+
+
+def _kinked(program: checked.Program) -> bool:
+    """Whether σ′ jumps, where the search's boxes have Lipschitz bounds only and the checker's are far better."""
+    try:
+        return any(KNOTS[core].kink > 0 for core, *_ in profile(program.activation).knots)
+    except KeyError:
+        return False
 
 
 def _own_boxes(program: checked.Program) -> bool:
-    """Whether the checker's boxes need far fewer nodes than the search's: those of ‖η‖², for several outputs."""
-    return program.radius is not None and program.y.shape[1] > 1
+    """Whether the checker's boxes need far fewer nodes than the search's, or are others: those of ‖η‖² for several
+    outputs, where σ has knots, and on the sphere for relu²."""
+    if program.radius is None:
+        return program.degree > 1
+    try:
+        return program.y.shape[1] > 1 or bool(profile(program.activation).knots)
+    except KeyError:
+        return False
 
 
 def refined(dual: checked.DualFunction, known: Tree | None, enough: float) -> tuple[NDArray[np.bool_], bool]:

@@ -35,7 +35,7 @@ from sparsemf.certificates.convex.relu_jet import ReluOracle
 from sparsemf.certificates.convex.series_jet import SeriesOracle
 from sparsemf.certificates.convex.smoothness import smoothness
 from sparsemf.exceptions import InputError
-from sparsemf.measures import Atoms, Network
+from sparsemf.measures import Atoms, Gaussian, Network
 
 Array = NDArray[np.float64]
 
@@ -48,7 +48,8 @@ _RANK = 1e-12
 class PopulationObservation:
     """A whitened target network (no gate, no quadratic part) seen through atoms of ``activation``.
 
-    ``free``: whether the affine part is free.  ``degree``: K of the series, None for closed forms.
+    ``free``: whether the affine part is free.  ``degree``: K of the series, None for closed forms.  ``source``: the
+    target before it was whitened from ``law``; None under N(0, I).
     """
 
     activation: Activation
@@ -56,6 +57,8 @@ class PopulationObservation:
     space: ParameterSet
     free: bool
     degree: int | None
+    source: Network | None = None
+    law: Gaussian | None = None
 
     @staticmethod
     def of(
@@ -65,18 +68,22 @@ class PopulationObservation:
         affine: bool = False,
         radius: float | None = None,
         bias_radius: float | None = None,
+        law: Gaussian | None = None,
     ) -> PopulationObservation:
-        """The target under N(0, I) (whiten other Gaussian laws first); ``activation`` of the atoms defaults to its own.
+        """The target under N(0, I), or brought there from ``law``; ``activation`` of the atoms defaults to its own.
 
         Raises :class:`InputError` for gated targets and quadratic parts.
         """
         if target.gated or target.quadratic is not None:
             raise InputError("target: expected Σ α σ(⟨w, x⟩ + b) + A x + c, got a gated network or a quadratic part")
+        source = target if law is not None and not law.is_standard else None
+        target = target if source is None or law is None else law.whiten(target)
+        law = law if source is not None else None
         sigma = target.activation if activation is None else activation
         sigma = get(sigma) if isinstance(sigma, str) else sigma
         space = ParameterSet.of(sigma, target.d, bias, radius, bias_radius)
         if isinstance(sigma, PiecewiseLinear) and isinstance(target.activation, PiecewiseLinear):
-            return PopulationObservation(sigma, target, space, affine, None)
+            return PopulationObservation(sigma, target, space, affine, None, source, law)
         atoms = Atoms.of(target)
         weight = np.linalg.norm(target.alpha, axis=1)
         mass = float(weight @ atoms.length)
@@ -84,7 +91,7 @@ class PopulationObservation:
         for degree in _DEGREES:
             if float(weight @ atoms.tail(degree)) <= _TAIL * mass:
                 break
-        return PopulationObservation(sigma, target, space, affine, degree)
+        return PopulationObservation(sigma, target, space, affine, degree, source, law)
 
     @property
     def m(self) -> int:

@@ -23,7 +23,7 @@ from sparsemf.certificates.convex.observation import Atomic, Observation
 from sparsemf.certificates.convex.result import BlassoResult, Effort, Status
 from sparsemf.certificates.convex.supremum import Supremum
 from sparsemf.exceptions import InputError
-from sparsemf.measures import Network
+from sparsemf.measures import Gaussian, Network
 
 Array = NDArray[np.float64]
 
@@ -59,15 +59,18 @@ def blasso_on_network(
     radius: float | None = None,
     bias_radius: float | None = None,
     effort: Effort | None = None,
+    law: Gaussian | None = None,
 ) -> BlassoResult:
     """min ½‖f* − Φν‖²_{L²(N(0, I))} + λ|ν|_TV for f* = ``target``, a network in whitened coordinates.
 
-    ``activation`` of the atoms defaults to the target's.  Raises :class:`InputError` for gated targets, quadratic parts
+    With ``law`` = N(m, Σ) the target is in input coordinates and is brought to g ~ N(0, I), x = m + root·g, first;
+    atoms, Θ and the result's network are in the coordinates g then.  ``activation`` of the atoms defaults to the
+    target's.  Raises :class:`InputError` for gated targets, quadratic parts
     and limits that do not fit.
     """
     from sparsemf.certificates.convex.population import PopulationObservation
 
-    observation = PopulationObservation.of(target, activation, bias, affine, radius, bias_radius)
+    observation = PopulationObservation.of(target, activation, bias, affine, radius, bias_radius, law)
     return blasso(observation, lam, effort or Effort())
 
 

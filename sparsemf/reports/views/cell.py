@@ -18,7 +18,7 @@ def cell_study(document: Mapping[str, Any]) -> Study:
     for c in cells:
         rows = [r for r in c["w_star"]["moments"] if r["value"]]
         points = [(r["k"], r["value"]) for r in rows]
-        series.append(Series(_name(c), points, line=points, dashed=False))
+        series.append(Series(cell_name(c), points, line=points, dashed=False))
         proved = [(r["k"], r["lower"]) for r in c["w_star"]["moments"] if r["lower"]]
         if proved:
             series.append(Series("proved ≥", line=proved))
@@ -28,11 +28,11 @@ def cell_study(document: Mapping[str, Any]) -> Study:
         pictures.append(Picture("w*_k = 1/M_k from the run's records; dashed: a proved lower end", drawing, "est"))
     points = []
     for c in cells:
-        points.append(f"{_name(c)}: w* is {c['w_star']['kind']} of {c['w_star']['of']}")
+        points.append(f"{cell_name(c)}: w* is {c['w_star']['kind']} of {c['w_star']['of']}")
         reason = f": {c['d_orb']['reason']}" if c["d_orb"]["reason"] else ""
-        points.append(f"{_name(c)}: D*_orb is that of {c['d_orb']['of']}{reason}")
+        points.append(f"{cell_name(c)}: D*_orb is that of {c['d_orb']['of']}{reason}")
     return Study(
-        title="Learning cells" if len(cells) > 1 else f"Learning cell of {_name(cells[0])}",
+        title="Learning cells" if len(cells) > 1 else f"Learning cell of {cell_name(cells[0])}",
         kind="learning cell",
         lead=[
             "The triple (w*, D*_orb, S*): the largest weights of a moment class that the flow keeps, the degree "
@@ -47,7 +47,7 @@ def cell_study(document: Mapping[str, Any]) -> Study:
                 pictures=pictures,
             )
         ],
-        warnings=[f"{_name(c)}: {text}" for c in cells for text in c["warnings"]],
+        warnings=[f"{cell_name(c)}: {text}" for c in cells for text in c["warnings"]],
     )
 
 
@@ -57,7 +57,7 @@ def cell_row(c: Mapping[str, Any]) -> list[str]:
     weights = {r["k"]: r for r in c["w_star"]["moments"]}
     low, high = star["rel_eps"]
     return [
-        _name(c),
+        cell_name(c),
         c["input"]["activation"],
         *(f"{run[name]:.2g}" if name in run else "–" for name in ("temperature", "weight_decay")),
         *(_weight(weights.get(k)) for k in (2, 4)),
@@ -70,7 +70,8 @@ def cell_row(c: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _name(c: Mapping[str, Any]) -> str:
+def cell_name(c: Mapping[str, Any]) -> str:
+    """The run's folder, else the block, else the file."""
     given = c["input"]
     return str(c.get("run", {}).get("folder") or given["block"] or given["path"])
 

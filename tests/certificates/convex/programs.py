@@ -41,6 +41,15 @@ CASES: dict[str, dict[str, Any]] = {
     "erf d=2": {"d": 2, "activation": "erf", "bias": False},
     "arctan d=2": {"d": 2, "activation": "arctan", "bias": False},
     "cos d=2, two outputs": {"d": 2, "m": 2, "activation": "cos", "bias": False},
+    "relu2 d=2, bias": {"d": 2, "activation": "relu2", "bias": True},
+    "relu2 of rank 2 in d=4, two outputs": {"d": 4, "m": 2, "activation": "relu2", "bias": False, "rank": 2},
+    "gelu_tanh d=2, bias": {"d": 2, "activation": "gelu_tanh", "bias": True, "bias_radius": 1.0, "lam": 0.05},
+    "mish d=2": {"d": 2, "activation": "mish", "bias": False, "lam": 0.05},
+    "elu d=2, bias": {"d": 2, "activation": "elu", "bias": True, "bias_radius": 1.0, "lam": 0.05},
+    "celu d=2, two outputs": {"d": 2, "m": 2, "activation": "celu(0.5)", "bias": False, "lam": 0.05},
+    "selu d=2, bias": {"d": 2, "activation": "selu", "bias": True, "bias_radius": 1.0},
+    "softsign d=3": {"d": 3, "activation": "softsign", "bias": False, "lam": 0.05},
+    "hardtanh d=2": {"d": 2, "activation": "hardtanh", "bias": False},
     "nothing is worth its price": {"d": 2, "activation": "relu", "bias": True, "lam": 30.0},
 }
 
@@ -57,7 +66,7 @@ def solved(name: str) -> tuple[BlassoResult, dict[str, Any]]:
     teacher = rng.standard_normal((d, 2)) / np.sqrt(d)
     y = np.tanh(x @ teacher + 0.3) @ rng.standard_normal((2, m)) + 0.1 * rng.standard_normal((n, m))
     options = {key: case[key] for key in ("bias", "affine", "bias_radius") if key in case}
-    if case["activation"] not in ("relu", "abs", "leaky_relu(0.1)"):
+    if case["activation"] not in ("relu", "relu2", "abs", "leaky_relu(0.1)"):
         options["radius"] = 1.1
     result = blasso_on_data(
         x, y, case.get("lam", 0.15), case["activation"], **options, effort=Effort(starts=60, regions=60_000)

@@ -29,6 +29,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 NAMES = (
     "relu d=2", "relu d=3, two outputs", "relu d=2, free affine part", "relu of rank 2 in d=5", "leaky d=3",
     "tanh d=2", "tanh d=2, free affine part", "gelu d=2", "sigmoid d=2, two outputs", "erf d=2",
+    "relu2 d=2, bias", "mish d=2", "elu d=2, bias", "selu d=2, bias", "softsign d=3",
 )  # fmt: skip
 ROUNDS, REFUSED = 100, 52
 """Changes of every document at most, and how many of them are refused."""
@@ -95,7 +96,7 @@ def _changed(doc: Document, rng: np.random.Generator) -> Document:
         return put(doc, ("program", "lam"), program["lam"] * float(rng.choice([1 - noise, 1 + noise, 0.5, 2.0])))
     if kind == 8:
         sphere = ["relu", "abs", "leaky_relu(0.1)", "leaky_relu(0.5)", "relu2", "tanh"]
-        ball = ["tanh", "erf", "arctan", "gelu", "sigmoid", "silu", "sin", "relu", "mish"]
+        ball = ["tanh", "erf", "arctan", "gelu", "sigmoid", "silu", "sin", "relu", "mish", "elu", "softsign", "relu6"]
         others = sphere if program["set"] == "sphere" else ball
         return put(doc, ("program", "activation"), str(rng.choice([a for a in others if a != program["activation"]])))
     if kind == 9:
@@ -120,7 +121,7 @@ def _roots(doc: Document) -> int:
     program, coordinates = doc["program"], doc["evidence"]["coordinates"]
     rank = doc["inputs"]["data"]["d"] if coordinates is None else len(decode(coordinates))
     both = rank + int(program["bias"] and (program["set"] == "ball" or coordinates is None))
-    return 2**both if program["set"] == "sphere" else 1
+    return 2**both if program["set"] == "sphere" and program["activation"] != "relu2" else 1
 
 
 def _pruned(bits: np.ndarray[Any, Any], roots: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -148,7 +149,8 @@ def _pruned(bits: np.ndarray[Any, Any], roots: int, rng: np.random.Generator) ->
 def _value(doc: Document, theta: Array, alpha: Array, slope: Array, offset: Array) -> float:
     x, y, program = decode(doc["data"]["x"]), decode(doc["data"]["y"]), doc["program"]
     left = y - _features(doc, theta) @ alpha - x @ slope.T - offset
-    size = np.linalg.norm(alpha, axis=1) * (np.linalg.norm(theta, axis=1) if program["set"] == "sphere" else 1.0)
+    degree = (2 if program["activation"] == "relu2" else 1) if program["set"] == "sphere" else 0
+    size = np.linalg.norm(alpha, axis=1) * np.linalg.norm(theta, axis=1) ** degree
     return float(0.5 * np.mean(np.sum(left**2, axis=1)) + program["lam"] * np.sum(size))
 
 
@@ -224,7 +226,9 @@ def test_changes(name: str) -> None:
 # --- provers that lie ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["relu d=2, bias", "relu d=3, two outputs", "tanh d=2, bias", "tanh d=3, two outputs"])
+@pytest.mark.parametrize(
+    "name", ["relu d=2, bias", "relu d=3, two outputs", "tanh d=2, bias", "tanh d=3, two outputs", "relu2 d=2, bias"]
+)
 def test_an_unresolved_leaf_called_closed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prover whose own bounds are too small closes the leaves with the maxima; the checker bounds them itself."""
     _result, honest = solved(name)
