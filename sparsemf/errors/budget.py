@@ -119,10 +119,10 @@ class Budget:
         t = self.telescope
         largest = max(t.terms, key=lambda name: t.terms[name].mean)
         lines = [
-            f"the terms sum to {t.sum.mean:.3g} and the measured total is {t.total.mean:.3g} "
+            f"The terms sum to {t.sum.mean:.3g} and the measured total is {t.total.mean:.3g} "
             f"({t.total.mean / t.target:.1%} of ‖f*‖): the sum covers it in {'every' if t.closes else 'NOT every'} "
             f"repetition; orthogonal terms would give {t.quadrature:.3g}",
-            f"the largest term is {largest}, {t.terms[largest].mean:.3g}",
+            f"The largest term is {largest}, {t.terms[largest].mean:.3g}",
         ]
         for rate in self.rates:
             low, high = rate.interval
@@ -132,14 +132,14 @@ class Budget:
                 "undecided": "undecided",
             }[rate.verdict]
             lines.append(
-                f"{rate.quantity}: ‖·‖² ∝ ({rate.variable})^{rate.exponent:.2f} (95 %: {low:.2f} to {high:.2f}), "
-                f"{said} ({_range(rate.expected)}: {rate.source})"
+                f"{rate.quantity.capitalize()}: ‖·‖² ∝ ({rate.variable})^{rate.exponent:.2f} "
+                f"(95 %: {low:.2f} to {high:.2f}), {said} ({_range(rate.expected)}: {rate.source})"
             )
         if self.decay is not None:
-            lines.append(f"optimization: {self.decay.statement}")
+            lines.append(f"Optimization: {self.decay.statement}")
         s = self.sparse
         lines.append(
-            f"sparse residual with S = {', '.join(map(str, sorted(set(s.atoms))))}: measured "
+            f"Sparse residual with S = {', '.join(map(str, sorted(set(s.atoms))))}: measured "
             f"{np.mean(s.measured):.3g}, certified U(S) {np.mean(s.upper):.3g}: they "
             f"{'agree' if s.agrees else 'do NOT agree'}"
         )

@@ -104,8 +104,8 @@ def _weights(network: Network, run: str | Path | None, task_of: TaskOf | None) -
             for e in growth["moments"]
         ]
         return {
-            "kind": "estimate, with a certified lower end" if certificate["holds"] else "estimate",
-            "of": "the flow, from the run's records",
+            "kind": "an estimate with a certified lower end" if certificate["holds"] else "an estimate",
+            "of": "over the flow, from the run's records",
             "moments": rows,
             "trusted_k": growth["trusted_k"],
             "order": growth["order"],
@@ -118,8 +118,8 @@ def _weights(network: Network, run: str | Path | None, task_of: TaskOf | None) -
         for k, m in enumerate(means, 1)
     ]
     return {
-        "kind": "upper ends",
-        "of": "one file: m_k now is at most the supremum over the flow",
+        "kind": "an upper end",
+        "of": "of one file, m_k now is at most the supremum over the flow",
         "moments": rows,
         "trusted_k": 0,
         "order": None,
@@ -141,7 +141,8 @@ def _depth(found: Analysis, law: InputLaw | None, rho: str, seed: int) -> dict[s
     star = found.s_star
     if star.value == 0:
         return empty | {"of": "no atoms", "reason": "S* = 0: there is nothing to identify"}
-    of = f"the dictionary of {star.value} atoms, within {found.staircase.upper[star.value]:.3g} of the network"
+    atoms = "one atom" if star.value == 1 else f"{star.value} atoms"
+    of = f"the dictionary of {atoms}, within {found.staircase.upper[star.value]:.3g} of the network"
     try:
         report = depth(found.dictionary, law, rho, free="affine", seed=seed).document()
     except InputError as error:

@@ -95,7 +95,8 @@ KINDS = {
     "optimality under a Gaussian law": needed("population") | {"check"},
     "depths": needed("depth", without=("equivalence",)) | {"check", "depth_power_sums"},
 }
-"""What stands beside a verdict is counted apart.  Sparsity asks :mod:`equivalence` for the distance to its dictionary, depths for that to the merged atoms.
+"""What stands beside a verdict is counted apart.  Sparsity asks :mod:`equivalence` for the distance to its dictionary,
+depths for that to the merged atoms.
 """
 
 

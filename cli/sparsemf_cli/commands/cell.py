@@ -129,7 +129,7 @@ def _render(console: Console, documents: list[dict[str, Any]]) -> None:
     for document in documents:
         name = cell_name(document)
         w, d = document["w_star"], document["d_orb"]
-        console.print(f"{name}: w* is {w['kind']} of {w['of']}", markup=False)
+        console.print(f"{name}: w* is {w['kind']}: {w['of']}", markup=False)
         console.print(
             f"{name}: D*_orb is that of {d['of']}" + (f"; {d['reason']}" if d["reason"] else ""), markup=False
         )

@@ -87,7 +87,7 @@ def _rates(document: Mapping[str, Any], name: str) -> Section:
         pictures.append(Picture(caption, drawing, "est"))
         theory = " to ".join(f"{v:g}" for v in dict.fromkeys(rate["expected"]))
         points.append(
-            f"{rate['quantity']}: ‖·‖² ∝ ({rate['variable']})^{rate['exponent']:.2f}, theory {theory} "
+            f"{rate['quantity'].capitalize()}: ‖·‖² ∝ ({rate['variable']})^{rate['exponent']:.2f}, theory {theory} "
             f"({rate['source']}): {rate['verdict']}"
         )
     relaxation = document["relaxation"]
@@ -103,7 +103,7 @@ def _rates(document: Mapping[str, Any], name: str) -> Section:
             x_log=False,
         )
         pictures.append(Picture("Optimization: the distance to the reference time", drawing, "est"))
-        points.append(f"optimization: {relaxation['statement']}")
+        points.append(f"Optimization: {relaxation['statement']}")
     return Section("How fast each term vanishes", points=points, pictures=pictures)
 
 

@@ -28,7 +28,7 @@ def cell_study(document: Mapping[str, Any]) -> Study:
         pictures.append(Picture("w*_k = 1/M_k from the run's records; dashed: a proved lower end", drawing, "est"))
     points = []
     for c in cells:
-        points.append(f"{cell_name(c)}: w* is {c['w_star']['kind']} of {c['w_star']['of']}")
+        points.append(f"{cell_name(c)}: w* is {c['w_star']['kind']}: {c['w_star']['of']}")
         reason = f": {c['d_orb']['reason']}" if c["d_orb"]["reason"] else ""
         points.append(f"{cell_name(c)}: D*_orb is that of {c['d_orb']['of']}{reason}")
     return Study(
