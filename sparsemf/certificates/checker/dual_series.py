@@ -211,12 +211,14 @@ class SeriesDual:
             return np.full(rho.size, np.inf)
         n2, n3 = self.on_boxes(boxes)
         error = lost[0] + rho * (lost[1] + rho * lost[2] / 2)
-        jet = Jet(eta, first, second, None, np.minimum(n2 + lost[2], _HUGE), np.minimum(n3, _HUGE))
+        n2 = n2 + lost[2]
+        jet = Jet(eta, first, second, None, np.minimum(n2, _HUGE), n3)
         none = np.zeros(rho.size)
         by_slope = np.sqrt(np.sum(eta**2, axis=1)) * (1 + 1e-14) + lost[0] + self.steepest(boxes) * rho
         with np.errstate(over="ignore", invalid="ignore"):
             bound = self.region.bound(boxes, jet, error, (none, none), enough)
-        return np.fmin(bound, by_slope) * (1 + 1e-14)
+        # Taylor's bound is one only where N₂ was not cut
+        return np.fmin(np.where(n2 <= _HUGE, bound, np.inf), by_slope) * (1 + 1e-14)
 
     def _moved(self, boxes: Array) -> Array:
         """Boxes whose centres have |w| ≥ 1e-6 and that hold the given ones."""

@@ -41,6 +41,7 @@ UNIT = 2.0**-53
 MOST_COORDINATES = 8
 _BALLS = Arithmetic(256)
 _MOST_VALUES = 5_000_000
+_FAINT = 1e-150
 _TOGETHER = 8192
 """Leaves of small levels are bounded together."""
 
@@ -289,7 +290,8 @@ def dual_function(program: Program, q: arb_mat, coordinates: Array | None) -> Du
 
 
 def _reduced(block: Array, coordinates: Array | None) -> tuple[Array, Array]:
-    """(rows Z (n, k), |x_i − Z_i E|): ⟨x_i, θ⟩ is ⟨Z_i, Eθ⟩ up to that times |θ|, and |Eθ| ≤ |θ|."""
+    """(rows Z (n, k), |x_i − Z_i E|): ⟨x_i, θ⟩ is ⟨Z_i, Eθ⟩ up to that times |θ|, and |Eθ| ≤ |θ|.  Rows that are not 0
+    lose :data:`_FAINT` at least: the squares of shorter ones underflow, here and where lengths of Z are taken."""
     if coordinates is None:
         rows, lost = block, np.zeros(len(block))
     else:
@@ -305,7 +307,7 @@ def _reduced(block: Array, coordinates: Array | None) -> tuple[Array, Array]:
         lost += 4 * (block.shape[1] + rows.shape[1] + 8) * UNIT * size
     if rows.shape[1] + 1 > MOST_COORDINATES:
         raise Refused(f"more than {MOST_COORDINATES - 1} coordinates")
-    return rows, lost
+    return rows, lost + _FAINT * np.any(block != 0, axis=1)
 
 
 def dual_value(program: Program, q: arb_mat, sup: float) -> float:

@@ -294,8 +294,10 @@ def overlap(program: Population, q: Polynomial) -> arb:
 
 
 def dual_of(program: Population, q: Polynomial, sizes: list[arb]) -> SeriesDual:
-    """η_q on boxes."""
+    """η_q on boxes.  In effective coordinates it is a function of the z_j, whose tensors are longer than those of the
+    Eᵀz_j where E shortens: their sizes bound its derivatives there."""
     even = q.coordinates is not None
+    sizes = energies(replace(q, coordinates=None)) if even else sizes
     z = np.concatenate([q.directions, np.zeros((len(q.directions), 1))], axis=1) if even else q.directions
     norms = np.sqrt([max(up(v), 0.0) for v in sizes])
     shell = program.radius is None

@@ -254,6 +254,17 @@ def _dual(doc: Document) -> optimality.DualFunction:
     return optimality.dual_function(program, optimality.orthogonal(program, left), None)
 
 
+def test_coordinates_that_hide_what_underflows() -> None:
+    """E leaves out the only column that is not 0; its square is.  η(0, 1) = 10⁻⁶³ all the same."""
+    x, y = np.array([[0.0, 1e-163]]), np.array([[1e100]])
+    doc = put(_described(solved("relu d=2")[1], x, y), ("program", "lam"), 1e-80)
+    doc = {**doc, "measure": {**doc["measure"], "theta": encode(np.eye(2)[:1]), "alpha": encode(np.zeros((1, 1)))}}
+    for e in (np.array([[0.5, 0.0]]), None):
+        leaves = np.zeros(4 if e is None else 2, dtype=bool)
+        doc["evidence"] = {"coordinates": None if e is None else encode(e), "tree": tree.packed(leaves)}
+        assert optimality.prove(doc, optimality.program_of(doc, None), 0.0).sup >= 1e17
+
+
 def test_coordinates_that_hide_something() -> None:
     """Fewer directions than the data have, or longer ones."""
     _, honest = solved("relu of rank 2 in d=5")

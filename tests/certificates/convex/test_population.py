@@ -319,3 +319,53 @@ def test_nothing_beside_it() -> None:
     assert not sparsemf.verify(honest, {"a": result.network}).valid
     assert not sparsemf.verify(honest, data=np.zeros((2, 3))).valid
     assert population.target_of(honest)[0].b.size == 2
+
+
+def test_coordinates_that_shorten_hide_no_derivative() -> None:
+    """E = (0.1, 0): ‖T₃(q)‖ = 1, but η falls by its whole height where Ew moves by 0.1."""
+    weights = np.zeros((4, 1, 1))
+    weights[3] = 1000.0
+    q = population.Polynomial(np.ones((1, 1)), weights, np.array([[0.1, 0.0]]))
+    with population.BALLS.precision():
+        raw = Raw.of({"outer": np.ones((1, 1)), "inner": np.eye(2)[:1]}, "tanh", 1.0)
+        target = population.whitened(raw, population.WHITE)
+        program = population.Population(target, "tanh", False, False, 0.1, 1.0, 0.0)
+        dual = population.dual_of(program, q, population.energies(q))
+    top = abs(_eta("tanh", np.eye(2)[:1], 1e-3 * weights, np.array([[0.9, 0.0]]), np.zeros(1)))[0, 0]
+    box = np.array([[[0.05, 0.896], [0.04, 1e-3]]])
+    assert np.all(np.abs([0.09, 0.9 * np.sqrt(0.99)] - box[0, 0]) <= box[0, 1])  # Ew and the rest at w = (0.9, 0)
+    assert dual.bounds(box, 0.0)[0] >= top
+
+
+def test_huge_slopes() -> None:
+    """σ = −10⁶⁰ relu(−z), nearly, and q of length 10⁷⁰: N₂ > 10¹²⁰.  f* = |x₂| − E|x₂|; one box, in whose middle q is
+    flat.  A measure that is a third of |x₂| is better than none."""
+    inner, offset = np.array([[0.0, 1.0], [0.0, -1.0]]), np.array([-np.sqrt(2 / np.pi)])
+    arrays = {
+        "outer": np.ones((2, 1)),
+        "inner": inner,
+        "bias": np.zeros(2),
+        "affine": np.zeros((1, 2)),
+        "offset": offset,
+    }
+    weights = np.zeros((49, 1, 1))
+    weights[2::2, 0] = 2e70 * neuron_coefficients("relu", np.ones(1), np.zeros(1), 48)[0].T[2::2]
+    doc: Document = {
+        "target": {**{k: encode(v) for k, v in arrays.items()}, "activation": "relu", "scale": 1.0},
+        "inputs": {"target": {"arrays_sha256": Raw.of(arrays, "relu", 1.0).sha256, "d": 2, "m": 1}},
+        "law": {"name": "gaussian", "mean": None, "root": None},
+        "program": {"activation": "leaky_relu(1e60)", "bias": False, "affine": False, "lam": 1e56, "set": "sphere",
+                    "radius": None, "bias_radius": None},
+        "measure": {"theta": encode(inner), "alpha": encode(np.full((2, 1), -0.36e-60)), "affine": None,
+                    "offset": None},
+        "evidence": {
+            "distance": {"leader": encode(np.array([0, 1, 2, 3], dtype=np.int32)),
+                         "sign": encode(np.ones(4, dtype=np.int8)), "degree": 24},
+            "polynomial": {"directions": encode(inner[:1]), "weights": encode(weights), "coordinates": None},
+            "tree": tree.packed(np.zeros(1, dtype=bool)),
+        },
+    }  # fmt: skip
+    better = (1 - 2 / np.pi) / np.pi  # ½‖(1 − t)|x₂| − E|x₂|‖² at t = 1 − 2/π, and 10⁻⁴ for the mass
+    proved = population.prove(doc, 0.0)
+    assert proved.dual_value <= better + 1e-4
+    assert proved.dual_value <= proved.value <= better + 0.02
