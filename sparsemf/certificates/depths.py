@@ -90,8 +90,8 @@ def depths(family: Family, alpha: Array, w: Array, b: Array, box: tuple[float, f
     """
     if family.atoms > MOST_ATOMS:
         raise InputError(f"depth: expected at most {MOST_ATOMS} atoms, got {family.atoms}")
-    shape = Shape(family.activation.name, family.atoms, family.d, family.m, family.bias, family.free)
     try:
+        shape = Shape(family.activation.name, family.atoms, family.d, family.m, family.bias, family.free)
         with precision():
             if shape.degree:
                 return _polynomial(shape, alpha, w, b)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sparsemf.atomic import header, input_record, plain
 from sparsemf.certificates.checker import equivalence
 from sparsemf.certificates.checker.arithmetic import Arithmetic
+from sparsemf.certificates.checker.depth import scaled_exactly
 from sparsemf.certificates.checker.document import SLACK, norm_of, seal
 from sparsemf.certificates.checker.expansion import expanded, terms_of
 from sparsemf.certificates.checker.raw import encode
@@ -206,7 +207,14 @@ def _atoms(network: Network, law: Gaussian, warnings: list[str]) -> tuple[Networ
     seen = quotient(white)
     if seen.network.width == rows.size and seen.active == rows.size:
         # the neurons themselves, not turned: a free polynomial part may be needed to turn them
-        own = white.with_(outer=white.alpha[rows], inner=white.inner[rows], bias=white.bias[rows], scale=1.0)
+        # a common factor of α changes no depth, its rounding may
+        exact = scaled_exactly(white.outer[rows], white.scale, white.alpha[rows])
+        own = white.with_(
+            outer=(white.alpha if exact else white.outer)[rows],
+            inner=white.inner[rows],
+            bias=white.bias[rows],
+            scale=1.0,
+        )
         still = ~network.inner.any(axis=1) & network.alpha.any(axis=1)
         offset = white.offset + white.alpha[still].T @ white.activation.value(white.bias[still])
         own = own.with_(offset=offset if still.any() else white.offset)

@@ -13,6 +13,8 @@ from flint import arb
 
 from depth_cases import atoms, known_case
 from sparsemf.activations import get
+from sparsemf.certificates.checker.check import check
+from sparsemf.certificates.checker.depth import singular_near
 from sparsemf.certificates.checker.depth_cells import Box, Field, cells_of
 from sparsemf.certificates.checker.depth_moments import moments, precision
 from sparsemf.certificates.checker.depth_orbit import k_rank, theorem
@@ -21,6 +23,8 @@ from sparsemf.certificates.checker.depth_rank import Atoms, full_by_matrix, full
 from sparsemf.certificates.checker.depth_scales import alone, exists_near, line_of, unique_around
 from sparsemf.certificates.checker.depth_shape import Shape, least_depth, rank_bound
 from sparsemf.certificates.checker.document import Refused, seal
+from sparsemf.certificates.checker.raw import encode
+from sparsemf.certificates.equivalence import raw_of
 from sparsemf.exceptions import InputError
 from sparsemf.identifiability.depths import Family, numeric_rank, power_sum_depths
 from sparsemf.measures import Empirical, Gaussian, Network
@@ -292,6 +296,81 @@ def test_certificates_belong_to_their_network(honest: tuple[Network, dict[str, A
         assert not verify({**lie, "seal": seal(lie)}, {"a": network}).valid
 
 
+def lied(document: dict[str, Any], network: Network, **changes: Any) -> bool:
+    """Whether the checker believes the document with these top-level fields, sealed again."""
+    body = {**copy.deepcopy(document), **changes}
+    return verify({**body, "seal": seal(body)}, {"a": network}).valid
+
+
+def test_laws_and_norms_that_are_not_gaussian_are_refused(honest: tuple[Network, dict[str, Any]]) -> None:
+    network, document = honest
+    assert lied(document, network)
+    for law in ({"name": "uniform"}, {"name": "layernorm"}, {"name": "gaussian(mean, covariance)"}):
+        assert not lied(document, network, law=law, link="none")
+    moved = {"name": "gaussian", "mean": encode(np.ones(3)), "root": encode(np.ones(3))}
+    assert not lied(document, network, law=moved)
+    # in the sup norm on a tiny ball, distances are what f(0) says
+    assert not lied(document, network, norm="sup", radius=1e-12)
+
+
+@pytest.mark.parametrize(("where", "value"), [
+    ("config.free", "affine"), ("config.bias", True), ("config.rho", "layernorm"),
+    ("d_var.generic", {"lower": 2, "upper": 2, "certified": False}), ("d_var.pointwise.lower", 3),
+    ("d_orb.near.lower", 9), ("d_orb.pointwise.upper", 2), ("d_var.worst_case.lower", 3),
+    ("d_orb.worst_case.lower", 5), ("d_orb.worst_case.upper", 5), ("d_orb.scales", None), ("d_orb.other", []),
+    ("d_var.singular", [{"depth": 3, "atom": 0, "within": 0.1}]),
+])  # fmt: skip
+def test_published_depths_are_those_of_the_claim(
+    honest: tuple[Network, dict[str, Any]], where: str, value: Any
+) -> None:
+    network, document = honest
+    lie = copy.deepcopy(document)
+    *path, last = where.split(".")
+    inner = lie
+    for name in path:
+        inner = inner[name]
+    assert inner[last] != value
+    inner[last] = value
+    assert not lied(lie, network)
+
+
+@pytest.mark.parametrize("name", ["elu(0)", "leaky_relu(1)"])
+def test_activations_of_which_a_term_vanishes_are_refused(name: str) -> None:
+    # elu(0) is relu: counted without the scaling in its orbit, one atom would have D_var ≥ 2 in place of 1
+    with pytest.raises(Refused, match="in disguise"):
+        Shape(name, 1, 1, 1, True, -1)
+
+
+def test_polynomial_atoms_belong_to_their_family() -> None:
+    network = Network([[1.0], [0.5]], [[1.0, 0.2, 0.0], [0.1, 1.0, 0.0]], [0.3, -0.2], "quadratic")
+    _, document = certified(network, bias=True, free="none")
+    assert not lied(document, network, family={**document["family"], "bias": False})
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.5])
+def test_rounded_coefficients_are_not_the_network_s(scale: float) -> None:
+    # Σ α = 0, so all three may be turned; 0.1·(1, 2, −3) as rounded has another sum
+    network = Network([[1.0], [2.0], [-3.0]], np.eye(3), [0.1, 0.2, 0.3], "sigmoid", scale=scale)
+    report, document = certified(network, free="none")
+    assert document["link"] == "exact"
+    assert report.found.near == (3, None)
+    if scale == 0.1:
+        rounded = {**document["evidence"], "alpha": encode(network.alpha)}
+        assert not lied(document, network, evidence=rounded)
+
+
+def test_singular_points_are_within_what_is_said() -> None:
+    shape = Shape("gelu", 1, 1, 1, False, 0)
+    # the float below √2: 1 + within must not be rounded up to reach it
+    below = 1.414213562373095
+    with precision():
+        needed = float((arb(2).sqrt() / arb(below) - 1).mid())
+        assert 0 < needed < 3e-16
+        found = Atoms.of(shape, np.ones((1, 1)), np.array([[below]]), np.zeros(1), 6)
+        assert singular_near(found, 3, 0, 1.01 * needed)
+        assert not singular_near(found, 3, 0, 0.99 * needed)
+
+
 def test_merged_neurons_are_linked_by_a_distance() -> None:
     rng = np.random.default_rng(3)
     w, b = rng.standard_normal((2, 3)), rng.standard_normal(2)
@@ -311,6 +390,9 @@ def test_whitened_laws_and_outputs_and_constants() -> None:
     report = depth(base, law, "layernorm", free="affine")
     assert report.found.generic == report.found.near == (3, 3)
     assert report.link == "none"
+    found = check(json.loads(json.dumps(report.document())), {"a": raw_of(base)})
+    assert found.valid, found.reason
+    assert "atoms are the network's beside it not checked" in found.reason
     assert report.meets
     extra = Network(
         np.concatenate([base.alpha, np.ones((1, 2)), np.zeros((1, 2))]),

@@ -53,7 +53,8 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: NDArra
                 raise Refused(f"network {name} is not the one that was certified")
             image(raw.activation)
         facts = _KINDS[schema](document, networks, data)
-        estimates = equivalence.unchecked(document) if schema == SCHEMAS[0] else []
+        unchecked = {SCHEMAS[0]: equivalence.unchecked, depth.SCHEMA: depth.unchecked}.get(schema)
+        estimates = [] if unchecked is None else unchecked(document)
     except Refused as refusal:
         return Check(False, str(refusal))
     except (

@@ -15,23 +15,26 @@ upper end may be null:
 - ``orbit.pointwise``: the same at the atoms themselves; its lower end rests on another solution alone.
 - ``orbit.box``: [r, r, b], the scales among which other solutions are excluded; null: all r > 0 and b.
 
-``link``: "exact" - the atoms are the network's neurons, those left out having α = 0 (or w = 0, with a free offset);
+``link``: "exact" - the atoms are the network's neurons (α up to a common factor, which changes no depth), those left
+out having α = 0 (or w = 0, with a free offset);
 "distance" - a network with these atoms is within ``atoms_error`` in L²(N(0, I)); "none" - not checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from flint import arb
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import depth_polynomial, equivalence
 from sparsemf.certificates.checker.depth_cells import Box, Field
-from sparsemf.certificates.checker.depth_moments import precision
+from sparsemf.certificates.checker.depth_moments import moments, precision
 from sparsemf.certificates.checker.depth_orbit import Others, by_prony, collision, identified
-from sparsemf.certificates.checker.depth_rank import Atoms, full_rank, scale_matrix
+from sparsemf.certificates.checker.depth_rank import Atoms, belong, full_rank, scale_rows
 from sparsemf.certificates.checker.depth_shape import HIGHEST, Shape, least_depth
 from sparsemf.certificates.checker.document import Refused, array, norm_of, number, whole
 from sparsemf.certificates.checker.raw import Raw, decode
@@ -83,10 +86,9 @@ def singular_near(atoms: Atoms, depth: int, i: int, within: float) -> bool:
     if shape.bias or shape.homogeneous or shape.degree or len(degrees) != 2 or not within < 1:
         return False
     signs = []
-    for factor in (1 - within, 1 + within):
-        w = atoms.w[i : i + 1] * factor
-        one = Shape(shape.activation, 1, shape.d, shape.m, False, shape.free)
-        (a, b), (c, d) = scale_matrix(Atoms.of(one, atoms.alpha[i : i + 1], w, np.zeros(1), depth + 2), 0, degrees)
+    for factor in (arb(1) - arb(within), arb(1) + arb(within)):
+        r = atoms.length[i] * factor
+        (a, b), (c, d) = scale_rows(shape, moments(shape.activation, r, arb(0), depth + 2), r, degrees)
         determinant = a * d - b * c
         if determinant.contains(0):
             return False
@@ -97,8 +99,9 @@ def singular_near(atoms: Atoms, depth: int, i: int, within: float) -> bool:
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array | None) -> dict[str, Any]:
     """The facts proved; raises :class:`Refused` where the claim does not follow."""
     shape, claim, evidence = shape_of(document["family"]), document["claim"], document["evidence"]
-    if document["law"]["name"] == "empirical" or data is not None:
+    if data is not None or norm_of(document, shape.d, None).kind != "gaussian":
         raise Refused("depths are claims about Gaussian inputs")
+    _published(document, shape)
     n = shape.atoms
     alpha, w = array(evidence["alpha"], (n, shape.m), "α"), array(evidence["w"], (n, shape.d), "w")
     b = array(evidence["b"], (n,), "b")
@@ -131,6 +134,53 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
                 raise Refused(f"no singular point of JΨ_{depth} is shown near atom {i}")
         _orbit(atoms, least, near, at, orbit["box"], evidence)
     return facts | {"variety_lower": float(generic[0]), "orbit_lower": float(near[0])}
+
+
+def scaled_exactly(outer: Array, scale: float, alpha: Array) -> bool:
+    """Whether α = scale·outer without rounding."""
+    if outer.shape != alpha.shape:
+        return False
+    factor = Fraction(scale)
+    return all(
+        factor * Fraction(x) == Fraction(y) for x, y in zip(outer.ravel().tolist(), alpha.ravel().tolist(), strict=True)
+    )
+
+
+def unchecked(document: Mapping[str, Any]) -> list[str]:
+    """What a valid certificate says and this program did not check."""
+    return ["that the atoms are the network's"] if document["link"] == "none" else []
+
+
+def _published(document: Mapping[str, Any], shape: Shape) -> None:
+    """That ``config``, ``d_var`` and ``d_orb``, which people read, say what family and claim say."""
+    config = document["config"]
+    named = (config["rho"], config["bias"], config["free"])
+    if named != (document["law"]["name"], shape.bias, ("none", "offset", "affine")[shape.free + 1]):
+        raise Refused("the published family is not the claim's")
+    variety, orbit = document["claim"]["variety"], document["claim"]["orbit"]
+    told = [
+        (document["d_var"]["generic"], variety["generic"]), (document["d_var"]["pointwise"], variety["pointwise"]),
+        (document["d_orb"]["near"], orbit["near"]), (document["d_orb"]["pointwise"], orbit["pointwise"]),
+    ]  # fmt: skip
+    for shown, (low, high) in told:
+        if [shown["lower"], shown["upper"], shown["certified"]] != [low, high, low == high]:
+            raise Refused("a published bracket is not the claim's")
+    # atoms in general position are irreducible, and so are those at which the rank is lower still
+    singular = [whole(entry["depth"], "a depth", 0, HIGHEST) + 1 for entry in variety["singular"]]
+    worst = (("d_var", max([variety["generic"][0], *singular])), ("d_orb", orbit["near"][0]))
+    for name, least in worst:
+        shown = document[name]["worst_case"]
+        if shown["upper"] is not None or whole(shown["lower"], "a worst case", 0, HIGHEST + 1) > least:
+            raise Refused("a published worst case does not follow from the claim")
+    box, shown = orbit["box"], document["d_orb"]["scales"]
+    if (shown is None) != (box is None) or (
+        box is not None and (shown["r"] != [box[0], box[1]] or shown["b"] != [-box[2], box[2]])
+    ):
+        raise Refused("the published scales are not the claim's")
+    if document["d_var"]["singular"] != variety["singular"]:
+        raise Refused("the published singular points are not the claim's")
+    if document["d_orb"]["other"] != document["evidence"]["collisions"]:
+        raise Refused("the published solutions are not the evidence's")
 
 
 def _orbit(atoms: Atoms, least: int, near: Bracket, at: Bracket, box: Any, evidence: Mapping[str, Any]) -> None:
@@ -173,6 +223,7 @@ def _polynomial(
     parts: tuple[Array, Array, Array],
 ) -> dict[str, Any]:
     generic, pointwise, near, at = brackets
+    belong(shape, *parts)
     lower, upper = depth_polynomial.bracket(shape)
     if claim["variety"]["singular"] or claim["orbit"]["box"] is not None:
         raise Refused("a polynomial family has neither singular points nor a box in its claim")
@@ -216,11 +267,12 @@ def _link(document: Mapping[str, Any], shape: Shape, a: Raw, alpha: Array, w: Ar
         return {"atoms_error": found}
     if link != "exact" or claimed is not None:
         raise Refused("how the atoms belong to the network is not said")
-    live = a.alpha.any(axis=1)
+    live = a.outer.any(axis=1) & (a.scale != 0)
     still = live & ~a.w.any(axis=1)
     rows = np.flatnonzero(live & ~still)
-    same = np.array_equal(a.alpha[rows], alpha) and np.array_equal(a.w[rows], w) and np.array_equal(a.b[rows], b)
-    if not same:
+    # a common factor of α changes no depth, its rounding may (Σ_F α = 0)
+    own = np.array_equal(a.outer[rows], alpha) or scaled_exactly(a.outer[rows], a.scale, alpha)
+    if not (own and np.array_equal(a.w[rows], w) and np.array_equal(a.b[rows], b)):
         raise Refused("the atoms are not the neurons of the network")
     if a.quadratic is not None or (shape.free < 1 and a.affine.any()):
         raise Refused("the network has a polynomial part that the family has not")

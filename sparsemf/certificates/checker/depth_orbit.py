@@ -376,7 +376,8 @@ def collision(atoms: Atoms, depth: int, i: int, r: float, b: float, turn: int) -
         raise Refused("a depth below the polynomial part")
     line = line_of(atoms.table[i], atoms.length[i], degrees, turn)
     box = exists_near(shape, line, r, b, max(degrees) + 2)
-    if box is None:
+    # where all F_l vanish, E = 0 without an α that would do
+    if box is None or cells_of(shape, [box], max(degrees) + 2)[0].at(*box.balls())[degrees[line.lead]].contains(0):
         raise Refused(f"no other solution near r = {r:.6g}, b = {b:.6g} is proved")
     apart = _apart(box, atoms.length[i], float(atoms.b[i]))
     if turn == -1:

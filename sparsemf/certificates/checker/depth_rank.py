@@ -46,6 +46,15 @@ MOST_ENTRIES = 2_000_000
 """Larger matrices are not formed."""
 
 
+def belong(shape: Shape, alpha: Array, w: Array, b: Array) -> None:
+    """Raises :class:`Refused` where these are no atoms of the family."""
+    n = shape.atoms
+    if alpha.shape != (n, shape.m) or w.shape != (n, shape.d) or b.shape != (n,) or (not shape.bias and b.any()):
+        raise Refused("the atoms are not of the stated shape")
+    if not (alpha.any(axis=1).all() and w.any(axis=1).all()):
+        raise Refused("an atom without coefficient or direction")
+
+
 @dataclass(frozen=True, eq=False)
 class Atoms:
     """α (S, m), w (S, d), b (S,) of a shape, their lengths r in balls, and G_0 … G_degree of each."""
@@ -60,11 +69,7 @@ class Atoms:
     @staticmethod
     def of(shape: Shape, alpha: Array, w: Array, b: Array, degree: int) -> Atoms:
         """With G up to ``degree``; raises :class:`Refused` where arrays do not fit or G is not known."""
-        n = shape.atoms
-        if alpha.shape != (n, shape.m) or w.shape != (n, shape.d) or b.shape != (n,) or (not shape.bias and b.any()):
-            raise Refused("the atoms are not of the stated shape")
-        if not (alpha.any(axis=1).all() and w.any(axis=1).all()):
-            raise Refused("an atom without coefficient or direction")
+        belong(shape, alpha, w, b)
         length = [sum((arb(x) ** 2 for x in row), arb(0)).sqrt() for row in w.tolist()]
         # homogeneous atoms are read on the section ‖w‖ = 1, which changes no rank and no direction
         table = [moments(shape.activation, r, arb(x), degree) for r, x in zip(length, b.tolist(), strict=True)]
@@ -141,8 +146,12 @@ def _product(values: Sequence[arb], which: Sequence[int]) -> arb:
 
 def scale_matrix(atoms: Atoms, i: int, degrees: Sequence[int]) -> list[list[arb]]:
     """See the module's docstring."""
-    g, t, shape = atoms.table[i], atoms.length[i] ** 2, atoms.shape
-    rows = []
+    return scale_rows(atoms.shape, atoms.table[i], atoms.length[i], degrees)
+
+
+def scale_rows(shape: Shape, g: Sequence[arb], r: arb, degrees: Sequence[int]) -> list[list[arb]]:
+    """The scale matrix of one atom of length r with G = ``g``."""
+    t, rows = r**2, []
     for k in degrees:
         row = [g[k]]
         if not shape.homogeneous:

@@ -45,7 +45,7 @@ HIGHEST = 40
 
 @dataclass(frozen=True)
 class Shape:
-    """S atoms on R^d with m outputs; see the module's docstring."""
+    """S atoms on R^d with m outputs; see the module's docstring.  Raises :class:`Refused` where a term of σ is 0."""
 
     activation: str
     atoms: int
@@ -53,6 +53,11 @@ class Shape:
     m: int
     bias: bool
     free: int
+
+    def __post_init__(self) -> None:
+        # a term that vanishes (leaky_relu(1), elu(0)) leaves another σ, of other orbits
+        if not all(term.coefficient() != 0 for term in self.form.terms):
+            raise Refused(f"{self.activation} is a simpler activation in disguise")
 
     @property
     def form(self) -> Image:
