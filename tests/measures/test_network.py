@@ -191,7 +191,9 @@ def test_a_quadratic_network_is_its_quadratic_form() -> None:
     )
     found = l2_distance(f, g, Gaussian.standard(4))
     assert found.lower == 0.0
-    assert found.upper < 1e-5
+    # the root of some 600 units of rounding of Σ‖α_i‖‖φ_i‖, ‖(⟨w, x⟩ + b)²‖ ≤ √3(‖w‖ + |b|)², of atoms and of the form
+    sizes = np.sqrt(3) * (np.linalg.norm(f.inner, axis=1) + np.abs(f.bias)) ** 2
+    assert found.upper < 3e-7 * 2 * float(np.linalg.norm(f.alpha, axis=1) @ sizes)
     assert l2_distance(f, g.with_(quadratic=g.quadratic * 1.001), Gaussian.standard(4)).lower > 1e-3
 
 
