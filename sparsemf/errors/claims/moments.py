@@ -91,7 +91,7 @@ def steps(quick: bool, tasks: Mapping[str, Task]) -> list[Step]:
     """What is computed; ``tasks``: "tanh", "erf" and "samples" (a data set of the tanh task)."""
     width, length = (1024, 600) if quick else (8192, 3000)
     widths, reference, seeds = ([32, 64, 128, 256], 2048, 8) if quick else ([64, 256, 1024, 4096], 32768, 16)
-    small = ([32, 64, 128, 256], 4) if quick else ([64, 128, 256, 512, 1024], 8)
+    small = ([32, 64, 128, 256], 8) if quick else ([64, 128, 256, 512, 1024], 8)
     found = [
         Step(f"moments-{name}", moments, {"task": tasks["tanh"], "width": width, "steps": length, "tail": tail})
         for name, tail in (("gaussian", None), ("student", 4))
