@@ -39,12 +39,12 @@ def reproduction_study(document: Mapping[str, Any]) -> Study:
 
 def _overview(document: Mapping[str, Any]) -> Section:
     rows = [
-        [f"{number}. {claim['title']}", answer["statement"], VERDICTS[answer["verdict"]]]
+        [str(number), VERDICTS[answer["verdict"]], answer["statement"]]
         for number, claim in enumerate(document["claims"], 1)
         for answer in claim["answers"]
     ]
     return Section(
-        "At a glance", tables=[Table("What was asked, and the answer", ["result", "statement", "verdict"], rows)]
+        "At a glance", tables=[Table("What was asked, and the answer", ["result", "verdict", "statement"], rows)]
     )
 
 
