@@ -109,7 +109,7 @@ def in_parallel(calls: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]], job
     else:
         from joblib import Parallel, delayed
 
-        pool = Parallel(n_jobs=jobs, return_as="generator", batch_size=1, pre_dispatch="all")
+        pool = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="all")
         for done, result in enumerate(pool(delayed(call)(*arguments) for call, arguments in todo)):
             watch(done, len(todo))
             yield result

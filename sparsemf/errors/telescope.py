@@ -55,7 +55,7 @@ class Estimate:
     values: tuple[float, ...]
 
     @staticmethod
-    def of(values: Sequence[float]) -> Estimate:
+    def of(values: Sequence[float] | Array) -> Estimate:
         """From two repetitions or more."""
         found = np.asarray(values, dtype=np.float64)
         half = float(student.ppf(0.5 + LEVEL / 2, found.size - 1) * found.std(ddof=1) / np.sqrt(found.size))

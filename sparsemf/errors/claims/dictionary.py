@@ -14,6 +14,7 @@ from sparsemf.errors.claims.steps import Answer, Claim, Figure, Listing, Step
 from sparsemf.errors.runs import Job, trained
 from sparsemf.measures import Network
 from sparsemf.training.config import TrainConfig
+from sparsemf.training.schedule import Schedule
 from sparsemf.training.task import Task
 
 _ANGLES = (0, 15, 30, 45)
@@ -27,8 +28,9 @@ def plateau(
     from sparsemf.pipeline.analyze import analyze
 
     config = TrainConfig(
-        activation, width=width, steps=steps, temperature=temperature, weight_decay=weight_decay,
-        threads=1, metrics_every=max(1, steps // 10), checkpoint_every=max(1, steps // 4),
+        activation, width=width, steps=steps, threads=1,
+        temperature=Schedule.of(temperature), weight_decay=Schedule.of(weight_decay),
+        metrics_every=max(1, steps // 10), checkpoint_every=max(1, steps // 4),
     )  # fmt: skip
     measure = trained(Job(task, config), folder / "runs")
     document = analyze(load(measure)).document()

@@ -28,6 +28,8 @@ _STUDENT: dict[str, Any] = {
     "outer_bound": 3.0,
     "threads": 1,
 }
+_LIMIT: dict[str, Any] = {"step_size": 0.4, "temperature": 0.1, "weight_decay": 0.5}
+"""Of the experiments on the limit: 25 steps are five relaxation times 1/(ηλ)."""
 
 
 def moments(folder: Path, *, task: Task, width: int, steps: int, tail: int | None) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def coupled(folder: Path, *, task: Task, widths: list[int], reference: int, seed
     from sparsemf.training.chaos_store import FILE
 
     config = TrainConfig(
-        task.activation or "tanh", samples=32, sampling="full", step_size=0.4, temperature=0.1, weight_decay=0.5,
+        task.activation or "tanh", samples=32, sampling="full", **_LIMIT,
         steps=steps, threads=1, test_samples=1024, metrics_every=steps,
     )  # fmt: skip
     place = folder / "runs" / f"chaos-{task.name}-{reference}-{seeds}-{steps}-{'-'.join(map(str, widths))}"
@@ -66,14 +68,14 @@ def empirical(folder: Path, *, task: Task, widths: list[int], pairs: int, steps:
     """
     from sparsemf.checkpoints import load
 
-    values = np.empty((pairs, len(widths)))
+    values, dimension = np.empty((pairs, len(widths))), task.outputs + task.inputs
     for k, width in enumerate(widths):
         for pair in range(pairs):
             clouds = []
             for side in (0, 1):
                 config = TrainConfig(
                     task.activation or "tanh", width=width, steps=steps, seed=1000 * side + pair, first_particle=0,
-                    sampling="full", samples=None, step_size=0.4, temperature=0.1, weight_decay=0.5, threads=1,
+                    sampling="full", samples=None, threads=1, **_LIMIT,
                     metrics_every=steps, test_samples=64,
                 )  # fmt: skip
                 net = load(trained(Job(task, config), folder / "runs"))
@@ -81,7 +83,6 @@ def empirical(folder: Path, *, task: Task, widths: list[int], pairs: int, steps:
             cost = cdist(clouds[0], clouds[1], "sqeuclidean")
             rows, columns = linear_sum_assignment(cost)
             values[pair, k] = cost[rows, columns].mean()
-    dimension = clouds[0].shape[1]
     low = -2.0 / dimension
     rate = power_rate("W₂² of two empirical measures", "N", widths, values, (low - 0.1, low + 0.1), "N^(−2/D), D ≥ 3")
     return {"dimension": dimension, "rate": rate.to_dict()}
