@@ -12,6 +12,9 @@ from typing import Any
 from sparsemf.exceptions import InputError
 from sparsemf.training.config import TrainConfig
 
+CONFIGS = Path(__file__).parent / "configs"
+"""Budgets that come with the package."""
+
 _SETTING = ("samples", "width", "time", "step_size", "temperature", "weight_decay")
 _SMALL = ("step_size", "temperature", "weight_decay")
 """Quantities whose reference is the smaller value."""
@@ -184,11 +187,16 @@ class BudgetConfig:
 
     @classmethod
     def read(cls, path: str | Path) -> BudgetConfig:
-        """A TOML file; raises :class:`InputError` when it is missing or no TOML."""
+        """A TOML file, or one of ours by name ("tanh-quick"); raises :class:`InputError` when there is none."""
+        known = {file.stem: file for file in CONFIGS.glob("*.toml")}
+        place = Path(path) if Path(path).exists() else known.get(str(path), Path(path))
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = place.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: expected a TOML file ({getattr(error, 'strerror', None) or error})") from None
+            raise InputError(
+                f"{path}: expected a TOML file or one of {', '.join(sorted(known))} "
+                f"({getattr(error, 'strerror', None) or error})"
+            ) from None
         try:
             values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

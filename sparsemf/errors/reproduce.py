@@ -22,7 +22,6 @@ Watch = Callable[[str, int, int], None]
 
 SCHEMA_VERSION = 1
 BUDGETS = ("tanh", "relu")
-CONFIGS = Path(__file__).parent / "configs"
 
 
 def reproduce(
@@ -59,7 +58,7 @@ def reproduce(
     ]
     budgets: dict[str, dict[str, Any]] = {}
     for name in BUDGETS:
-        config = BudgetConfig.read(CONFIGS / f"{name}-{size}.toml")
+        config = BudgetConfig.read(f"{name}-{size}")
         task = load(config.task, config.parameters)
         place = folder / f"budget-{name}"
 

@@ -159,6 +159,13 @@ def test_what_makes_no_sense_is_one_line(change, message, tmp_path):
         attempt()
 
 
+@pytest.mark.parametrize("name", ["tanh-quick", "relu-quick", "tanh-full", "relu-full"])
+def test_the_files_of_the_package_are_known_by_name(name):
+    config = BudgetConfig.read(name)
+    assert config.task == f"planted-{name.split('-')[0]}"
+    assert all(len(values) >= 3 for values in vars(config.grids).values())
+
+
 def test_a_data_set_has_no_population(tmp_path):
     config = BudgetConfig.from_dict({**tomllib.loads(SMALL), "task": "diabetes", "parameters": {}})
     with pytest.raises(InputError, match="expected a task with a population, got the data set 'diabetes'"):

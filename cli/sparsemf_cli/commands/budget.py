@@ -28,7 +28,8 @@ def budget(config: str, folder: str, jobs: int, seeds: int | None, html: str | N
 
     Statistical (samples), optimization (time and step size), propagation of chaos (particles), entropic (temperature)
     and sparse residual (atoms), each with a 95 % interval over repetitions, the sum checked against the total.
-    Writes OUT/budget.json; interrupted, it continues with the same command.
+    CONFIG.toml may be tanh-quick, relu-quick, tanh-full or relu-full.  Writes OUT/budget.json; interrupted, it
+    continues with the same command.
     """
     from sparsemf.atomic import write_json
     from sparsemf.errors.budget import budget as measured
