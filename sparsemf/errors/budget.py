@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from sparsemf.atomic import header
 from sparsemf.errors.config import BudgetConfig, Setting
 from sparsemf.errors.rates import Decay, Rate, exponential_decay, power_rate
-from sparsemf.errors.runs import Job, Watch, dictionary_of, in_parallel, test_inputs, values_of
+from sparsemf.errors.runs import Job, Watch, dictionary_of, folder_at, in_parallel, test_inputs, values_of
 from sparsemf.errors.telescope import Estimate, Telescope, telescope
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Network
@@ -170,8 +170,8 @@ def budget(
     began = time.perf_counter()
     activation, bias = _student(config, task)
     seeds = [config.seed + s for s in range(config.seeds)]
-    folder = Path(out) / RUNS
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_at(Path(out)) / RUNS
+    folder.mkdir(exist_ok=True)
     inputs = test_inputs(task.inputs, config.test_inputs, config.seed)
     path = _path(config)
     settings = [*path, *(setting for _, varied in _varied(config, path).values() for setting in varied)]

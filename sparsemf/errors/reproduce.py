@@ -12,6 +12,7 @@ from sparsemf.errors.budget import budget
 from sparsemf.errors.claims import decomposition, dictionary, identifiability, moments
 from sparsemf.errors.claims.steps import Claim, results
 from sparsemf.errors.config import BudgetConfig
+from sparsemf.errors.runs import folder_at
 from sparsemf.training.task import Task
 
 Load = Callable[[str, Mapping[str, Any]], Task]
@@ -39,8 +40,7 @@ def reproduce(
     in ``out`` is read and not computed again.
     """
     began = time.perf_counter()
-    folder, quick = Path(out), size == "quick"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, quick = folder_at(out), size == "quick"
     planted = {"d": 3, "atoms": 3}
     tasks = {name: load(f"planted-{name}", planted) for name in ("tanh", "erf")} | {"samples": samples}
     targets = {"tanh": tasks["tanh"], "hermite": load("hermite-single-index", {"d": 3, "degree": 3})}

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
+import signal
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +103,51 @@ def dictionary_of(job: Job, folder: Path, inputs: Array, atoms: int | None) -> d
     return found | {"values": load(own / "dictionary.safetensors")(inputs)}
 
 
+def folder_at(out: str | Path) -> Path:
+    """The folder ``out``, made where it is missing; raises :class:`InputError` where it cannot be."""
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file is there" if Path(out).is_file() else error.strerror or error
+        raise InputError(f"-o {out}: expected a folder to write in ({reason}); name another") from None
+    return Path(out)
+
+
 def in_parallel(calls: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]], jobs: int, watch: Watch) -> Iterator[Any]:
-    """The results of independent calls in their order, in ``jobs`` processes; one process: in this one."""
+    """The results of independent calls in their order, in ``jobs`` processes; one process: in this one.
+
+    When the caller stops (Ctrl-C, an error), the processes are ended at once: their runs keep their last checkpoints.
+    """
     todo = list(calls)
     if jobs == 1:
         for done, (call, arguments) in enumerate(todo):
             watch(done, len(todo))
             yield call(*arguments)
     else:
-        from joblib import Parallel, delayed
+        from cloudpickle import dumps  # tasks hold closures, which the standard pickle refuses
 
-        pool = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="all")
-        for done, result in enumerate(pool(delayed(call)(*arguments) for call, arguments in todo)):
-            watch(done, len(todo))
-            yield result
+        pool = ProcessPoolExecutor(min(jobs, max(len(todo), 1)), get_context("spawn"), _deaf)
+        before = set(active_children())
+        try:
+            futures = [pool.submit(_called, dumps(one)) for one in todo]
+            for done, future in enumerate(futures):
+                watch(done, len(todo))
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(active_children()) - before:
+                process.terminate()
+            raise
+        pool.shutdown()
     watch(len(todo), len(todo))
+
+
+def _called(packed: bytes) -> Any:
+    """The result of a call that the parent process packed."""
+    call, arguments = pickle.loads(packed)
+    return call(*arguments)
+
+
+def _deaf() -> None:
+    """Ctrl-C goes to the whole group; only the parent answers it, and ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

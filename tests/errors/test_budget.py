@@ -1,6 +1,11 @@
 """A small budget end to end: it closes, is resumed without running anything again, and refuses what makes no sense."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -188,3 +193,36 @@ def test_the_command_writes_document_and_report(small, capfd):
     assert cli.main(["budget", str(folder / "no.toml"), "-o", str(folder / "x")], standalone_mode=False) == 4
     assert "expected a TOML file" in capfd.readouterr().err
     assert np.isfinite(small[3].telescope.gram).all()
+
+
+def test_ctrl_c_with_two_processes_is_one_line(tmp_path):
+    """The signal goes to the whole group, as from a terminal; the workers end, and what is finished stays."""
+    command = [sys.executable, "-m", "sparsemf_cli", "budget", "tanh-full", "-o", "out", "--jobs", "2"]
+    child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/runs/*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err.splitlines() == ["interrupted; finished runs are kept in out; give the same command to go on"]
+    assert gone(child.pid), "a worker is left"
+
+
+def gone(group: int) -> bool:
+    """Whether nobody of a process group is left, within ten seconds."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("command", ["budget", "reproduce"])
+def test_a_file_in_the_place_of_the_folder_is_one_line(command, tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    arguments = [command, *(["tanh-quick"] if command == "budget" else []), "-o", str(tmp_path / "file")]
+    assert cli.main(arguments, standalone_mode=False) == 4
+    assert "expected a folder to write in (a file is there); name another" in capfd.readouterr().err
