@@ -128,26 +128,33 @@ def program_of(document: Mapping[str, Any], data: Array | None) -> Program:
     return Program(x, y, entry["activation"], bias, affine, lam, radius, bias_radius)
 
 
-def measure_of(document: Mapping[str, Any], program: Program) -> Measure:
-    """The document's measure, each atom in Θ."""
-    entry = document["measure"]
+def measure_in(
+    entry: Mapping[str, Any], m: int, d: int, bias: bool, affine: bool, radius: float | None, bias_radius: float
+) -> Measure:
+    """The measure that a document states, each atom in the Θ of its program."""
     theta = decode(entry["theta"])
-    d, m = program.x.shape[1], program.y.shape[1]
-    theta = array(entry["theta"], (theta.shape[0], d + int(program.bias)), "θ")
+    theta = array(entry["theta"], (theta.shape[0], d + int(bias)), "θ")
     alpha = array(entry["alpha"], (theta.shape[0], m), "α")
-    if (entry["affine"] is None) != (entry["offset"] is None) or (entry["affine"] is not None) != program.affine:
+    if (entry["affine"] is None) != (entry["offset"] is None) or (entry["affine"] is not None) != affine:
         raise Refused("an affine part belongs to a program where it is free, and only there")
     slope, offset = np.zeros((m, d)), np.zeros(m)
-    if program.affine:
+    if affine:
         slope, offset = array(entry["affine"], (m, d), "A"), array(entry["offset"], (m,), "c")
-    if program.radius is None:
+    if radius is None:
         if not np.all(np.any(theta != 0, axis=1)):
             raise Refused("an atom has no direction")
-    elif not all(inside(w, program.radius) for w in theta[:, :d]) or np.any(np.abs(theta[:, d:]) > program.bias_radius):
+    elif not all(inside(w, radius) for w in theta[:, :d]) or np.any(np.abs(theta[:, d:]) > bias_radius):
         raise Refused("an atom lies outside the parameter set")
-    if theta.shape[0] * len(program.x) > _MOST_VALUES:
-        raise Refused("the measure has too many atoms")
     return Measure(theta, alpha, slope, offset)
+
+
+def measure_of(document: Mapping[str, Any], program: Program) -> Measure:
+    """The document's measure; as many values of atoms at data as are allowed."""
+    p, shape = program, (program.y.shape[1], program.x.shape[1])
+    found = measure_in(document["measure"], *shape, p.bias, p.affine, p.radius, p.bias_radius)
+    if found.theta.shape[0] * len(program.x) > _MOST_VALUES:
+        raise Refused("the measure has too many atoms")
+    return found
 
 
 def _sigma(name: str, z: arb) -> arb:

@@ -37,7 +37,15 @@ from sparsemf.certificates.checker.dual_series import MOST_DEGREES, SeriesDual, 
 from sparsemf.certificates.checker.expansion import Expanded, expanded
 from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.laws import Norm
-from sparsemf.certificates.checker.optimality import MOST_COORDINATES, DualFunction, best_dual, claimed, up
+from sparsemf.certificates.checker.optimality import (
+    MOST_COORDINATES,
+    DualFunction,
+    Measure,
+    best_dual,
+    claimed,
+    measure_in,
+    up,
+)
 from sparsemf.certificates.checker.raw import Raw, decode
 from sparsemf.certificates.checker.taylor import UNIT, largest_eigenvalue
 
@@ -127,38 +135,16 @@ def population_of(document: Mapping[str, Any]) -> Population:
         return Population(whitened(target, norm), entry["activation"], bias, affine, lam, radius, bias_radius)
 
 
-@dataclass(frozen=True, eq=False)
-class Atoms:
-    """θ (S, D), α (S, m), and the affine part A (m, d), c (m,), in white coordinates."""
-
-    theta: Array
-    alpha: Array
-    slope: Array
-    offset: Array
-
-
-def atoms_of(document: Mapping[str, Any], program: Population) -> Atoms:
-    """The document's measure, each atom in Θ."""
-    entry, (m, d) = document["measure"], program.shape
-    theta = decode(entry["theta"])
-    theta = array(entry["theta"], (theta.shape[0], d + int(program.bias)), "θ")
-    alpha = array(entry["alpha"], (theta.shape[0], m), "α")
-    if (entry["affine"] is None) != (entry["offset"] is None) or (entry["affine"] is not None) != program.affine:
-        raise Refused("an affine part belongs to a program where it is free, and only there")
-    slope, offset = np.zeros((m, d)), np.zeros(m)
-    if program.affine:
-        slope, offset = array(entry["affine"], (m, d), "A"), array(entry["offset"], (m,), "c")
-    if program.radius is None:
-        if not np.all(np.any(theta != 0, axis=1)):
-            raise Refused("an atom has no direction")
-    elif not all(inside(w, program.radius) for w in theta[:, :d]) or np.any(np.abs(theta[:, d:]) > program.bias_radius):
-        raise Refused("an atom lies outside the parameter set")
-    if theta.shape[0] > _MOST_NEURONS:
+def atoms_of(document: Mapping[str, Any], program: Population) -> Measure:
+    """The document's measure, in white coordinates."""
+    p = program
+    found = measure_in(document["measure"], *p.shape, p.bias, p.affine, p.radius, p.bias_radius)
+    if found.theta.shape[0] > _MOST_NEURONS:
         raise Refused("the measure has too many atoms")
-    return Atoms(theta, alpha, slope, offset)
+    return found
 
 
-def residual(program: Population, atoms: Atoms) -> Expanded:
+def residual(program: Population, atoms: Measure) -> Expanded:
     """f* − Φν − (A g + c) as core neurons, in balls."""
     _, d = program.shape
     bias = atoms.theta[:, d] if program.bias else np.zeros(atoms.theta.shape[0])
@@ -194,7 +180,7 @@ def distance(
         return math.inf
 
 
-def value(program: Population, atoms: Atoms, evidence: Mapping[str, Any]) -> arb:
+def value(program: Population, atoms: Measure, evidence: Mapping[str, Any]) -> arb:
     """A ball above P(ν)."""
     leader, flip = (np.asarray(decode(evidence[name]), dtype=np.int64) for name in ("leader", "sign"))
     degree = whole(evidence["degree"], "the degree", 2, HIGHEST_DEGREE)
