@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "certify": "Are two networks the same function? A verdict with a certificate.",
     "depth": "How many Hermite tensors identify the atoms: brackets of D_var and D_orb.",
     "verify": "Check a certificate again from the two checkpoints, without the solver.",
+    "compress": "Write a copy of a checkpoint with few neurons, and the certified error.",
     "batch": "Analyze many checkpoints; resumes, isolates failures.",
     "report": "Write the HTML report of a result.",
 }

@@ -152,21 +152,26 @@ def series_degree(atoms: GatedAtoms, weight: Array, budget: float = 3e10) -> int
     return degree
 
 
-def beyond_quadratic(first: GatedAtoms, second: GatedAtoms, degree: int | None) -> Array:
-    """K₃ between two sets of atoms, (n₁, n₂): closed form for ``degree=None``, else Σ_{k=3}^{degree}."""
+def beyond_quadratic(first: GatedAtoms, second: GatedAtoms, degree: int | None, free: int = FREE_DEGREE) -> Array:
+    """K₃ between two sets of atoms, (n₁, n₂): closed form for ``degree=None``, else Σ_{k=3}^{degree}.
+
+    Where less is free beside the atoms, ``free`` < 2, the sum starts at k = free + 1.
+    """
     out = np.empty((first.n, second.n))
     for start in range(0, first.n, _ROWS):
         part = first.take(slice(start, start + _ROWS))
         if degree is None:
             whole = product_kernel(part, second)
-            out[start : start + _ROWS] = whole - _degrees(part, second, range(FREE_DEGREE + 1))
+            out[start : start + _ROWS] = whole - _degrees(part, second, range(free + 1))
         else:
-            out[start : start + _ROWS] = _degrees(part, second, range(FREE_DEGREE + 1, degree + 1))
+            out[start : start + _ROWS] = _degrees(part, second, range(free + 1, degree + 1))
     return out
 
 
 def _degrees(first: GatedAtoms, second: GatedAtoms, degrees: range) -> Array:
     """Σ ⟨T_k, T′_k⟩ over consecutive degrees, five polynomials in ρ by Horner's rule."""
+    if not degrees:
+        return np.zeros((first.n, second.n))
     low, high = degrees.start, degrees.stop - 1
     (a1, c1), (a2, c2) = first.hermite(high), second.hermite(high)
     root = np.sqrt(np.arange(high + 1.0))
@@ -191,11 +196,17 @@ def _degrees(first: GatedAtoms, second: GatedAtoms, degrees: range) -> Array:
     return out
 
 
+def linear_tensors(atoms: GatedAtoms, beta: Array) -> tuple[Array, Array]:
+    """T₀ (m,) and T₁ (m, k) of Σ β_i φ_i, β (n, m)."""
+    a, c = atoms.hermite(2)
+    t1 = (beta * a[:, 1:2]).T @ atoms.unit + (beta * c[:, 1:2]).T @ atoms.across
+    return beta.T @ a[:, 0], t1
+
+
 def low_tensors(atoms: GatedAtoms, beta: Array) -> tuple[Array, Array, Array]:
     """T₀ (m,), T₁ (m, k) and T₂ (m, k, k) of Σ β_i φ_i, β (n, m)."""
     a, c = atoms.hermite(2)
-    t0 = beta.T @ a[:, 0]
-    t1 = (beta * a[:, 1:2]).T @ atoms.unit + (beta * c[:, 1:2]).T @ atoms.across
+    t0, t1 = linear_tensors(atoms, beta)
     second = a[:, 2, None] * atoms.unit + np.sqrt(2.0) * c[:, 2, None] * atoms.across
     t2 = np.stack([(atoms.unit * column[:, None]).T @ second for column in beta.T])
     return t0, t1, 0.5 * (t2 + t2.transpose(0, 2, 1))

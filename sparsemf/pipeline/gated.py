@@ -19,6 +19,7 @@ from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.exact import taken, whitening_error
 from sparsemf.pipeline.laws import describe
 from sparsemf.recovery import Effort, Progress, UpperCurve, upper_curve
+from sparsemf.recovery.gated import linear_part
 from sparsemf.symmetry import quotient
 
 Array = NDArray[np.float64]
@@ -46,7 +47,7 @@ def gated_analysis(
     clock("lower curve")
     upper = upper_curve(canonical, floor=floor, effort=effort, resolution=resolution, progress=progress)
     clock("upper curve")
-    norm, energy = _norm(canonical, upper, floor)
+    norm, energy = norm_and_energy(canonical, upper, floor)
     stairs = staircase(upper, lower, norm.upper, floor, whole.active, network.provenance.precision, resolution)
     found = stairs.s_star(eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower)
     recovered = upper.network(min(found.value, canonical.width))
@@ -107,9 +108,15 @@ def _sizes(network: Network) -> Array:
     return np.linalg.norm(network.alpha, axis=1) * np.sqrt(np.maximum(square, 0.0))
 
 
-def _norm(canonical: Network, upper: UpperCurve, floor: float) -> tuple[Bounds, dict[str, float]]:
-    """Bounds of ‖f‖ from its degrees 0, 1, 2 written out and the Gram form of the others; the shares of the energy."""
-    parts = [float(np.linalg.norm(t)) for t in low_part(canonical)]
+def norm_and_energy(
+    canonical: Network, upper: UpperCurve, floor: float, free: int = FREE_DEGREE
+) -> tuple[Bounds, dict[str, float]]:
+    """Bounds of ‖f‖ from its free degrees written out and the Gram form of the others; the shares of the energy (of
+    the latter together where less than quadratic polynomials is free)."""
+    parts = [
+        float(np.linalg.norm(t))
+        for t in (low_part(canonical) if free == FREE_DEGREE else linear_part(canonical)[: free + 1])
+    ]
     head, margin = float(np.linalg.norm(parts)), low_margin(canonical)
     least, most = upper.problem.energy_bounds
     low = float(np.hypot(max(head - margin, 0.0), np.sqrt(least)) - floor)
@@ -117,6 +124,6 @@ def _norm(canonical: Network, upper: UpperCurve, floor: float) -> tuple[Bounds, 
     total = high**2
     energy = {}
     if total > 0:
-        energy = {name: x**2 / total for name, x in zip(("constant", "linear", "quadratic"), parts, strict=True)}
-        energy["beyond_quadratic"] = max(1.0 - sum(energy.values()), 0.0)
+        energy = {name: x**2 / total for name, x in zip(("constant", "linear", "quadratic"), parts, strict=False)}
+        energy["beyond_quadratic" if free == FREE_DEGREE else "beyond"] = max(1.0 - sum(energy.values()), 0.0)
     return Bounds(max(low, 0.0), high, "Gram form of the Hermite tensors"), energy

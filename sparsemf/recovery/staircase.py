@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms, Empirical, Network
+from sparsemf.measures.gated import FREE_DEGREE
 from sparsemf.recovery.cluster import Agglomeration, merge_path
 from sparsemf.recovery.gated import GatedGeometry, gated_dictionary
 from sparsemf.recovery.gated_refine import GatedSample, refine_gated
@@ -61,7 +62,9 @@ class Effort:
         … and at so many more S after which merging becomes cheap.
     joint :
         Joint refinement by ``steps`` Gauss–Newton steps of ≤ ``inner`` products at so many log-spaced S beyond
-        (Gaussian laws).
+        (Gaussian laws) …
+    sizes :
+        … or at these S, where some are given.
     work :
         Floating-point operations that one of these S may cost; dearer ones are left out.
     sample, parameters :
@@ -72,6 +75,7 @@ class Effort:
     fine: float = 0.02
     drops: int = 3
     joint: int = 10
+    sizes: tuple[int, ...] = ()
     steps: int = 2
     inner: int = 6
     work: float = 3e12
@@ -131,7 +135,7 @@ class UpperCurve:
         found = self.dictionary(size)
         network = self.problem.network
         if isinstance(self.problem.geometry, GatedGeometry):
-            return gated_dictionary(network, found)
+            return gated_dictionary(network, found, self.problem.geometry.free)
         geometry, form = self.problem.geometry, None
         if isinstance(geometry, GaussianGeometry):
             affine, offset, form = geometry.polynomial(network, found.atoms, found.beta)
@@ -152,7 +156,7 @@ class UpperCurve:
 def geometry_of(network: Network, law: Empirical | None, free: int | None = None) -> Geometry:
     """The geometry of an empirical law, or of N(0, I) for a whitened network, polynomials of degree ≤ ``free`` free."""
     if network.gated:
-        return GatedGeometry.of(network)
+        return GatedGeometry.of(network, free)
     return GaussianGeometry.of(network, free) if law is None else EmpiricalGeometry.of(law)
 
 
@@ -226,8 +230,11 @@ def _few(curve: _Curve, refiner: Refiner, selected: Atoms, effort: Effort, targe
 
 
 def _few_gated(curve: _Curve, effort: Effort, target: float, progress: Progress) -> None:
-    """Few gated atoms, refined on inputs of the law from the best path's, and their elimination paths."""
+    """Few gated atoms, refined on inputs of the law from the best path's, and their elimination paths; not where less
+    than the quadratic part is free, since the refinement projects that out."""
     problem = curve.problem
+    if not isinstance(problem.geometry, GatedGeometry) or problem.geometry.free < FREE_DEGREE:
+        return
     each = 2 * (problem.network.d + 1)
     most = min(effort.few, problem.n - 1, effort.parameters // each)
     if most < 1 or (problem.network.d + 1) * (problem.network.d + 2) // 2 > _MOST_FREE:
@@ -302,11 +309,15 @@ def _many(curve: _Curve, refiner: Refiner, selected: Array, effort: Effort, targ
     problem = curve.problem
     end = _end(selected, target)
     first, last = effort.few + 1, end - 1 if end <= _SMALL else int(_LARGEST_JOINT * end)
-    if effort.joint < 1 or last < first:
+    if effort.joint < 1 or (last < first and not effort.sizes):
         return
-    sizes = np.unique(np.geomspace(first, last, effort.joint).astype(int)).tolist()
-    turns = list(zip(sizes, [1, *sizes[:-1]], [*sizes[1:], end], strict=True))
-    if end <= _SMALL:  # how few can be left out: down from all of them, each time from what the last one left
+    if effort.sizes:
+        sizes = sorted({size for size in effort.sizes if first <= size < end})
+    else:
+        sizes = np.unique(np.geomspace(first, last, effort.joint).astype(int)).tolist()
+    turns = list(zip(sizes, [1, *sizes[:-1]], [*sizes[1:], end], strict=True)) if sizes else []
+    if end <= _SMALL and not effort.sizes:
+        # how few can be left out: down from all of them, each time from what the last one left
         near = (end - np.unique(np.geomspace(1, end - first, effort.joint).astype(int))).tolist()
         turns += zip(near, [*near[1:], first], [end, *near[:-1]], strict=True)
     for done, (size, below, above) in enumerate(turns):

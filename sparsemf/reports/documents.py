@@ -12,7 +12,18 @@ from sparsemf.exceptions import InputError
 from sparsemf.reports.fields import Fields
 
 BATCH_SCHEMA = "sparsemf/batch/1"
-_VERSIONS = {"analyze": "1", "certify": "2", "batch": "1", "budget": "1", "reproduce": "1", "cell": "1"}
+_VERSIONS = {
+    "analyze": "1",
+    "certify": "2",
+    "batch": "1",
+    "budget": "1",
+    "reproduce": "1",
+    "cell": "1",
+    "compress": "1",
+    "depth": "1",
+}
+_ARTICLES = ("batch", "cell", "compress", "depth")
+"""Kinds whose page tells of several results itself."""
 
 
 def kind_of(document: Mapping[str, Any]) -> str:
@@ -20,7 +31,7 @@ def kind_of(document: Mapping[str, Any]) -> str:
     schema = Fields.of(document, "document").text("schema")
     parts = schema.split("/")
     named = parts[1] if len(parts) == 3 and parts[0] == "sparsemf" else ""
-    if named not in ("batch", "cell") and "results" in document:
+    if named not in _ARTICLES and "results" in document:
         return "several"
     if named not in _VERSIONS:
         raise InputError(

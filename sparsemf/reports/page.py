@@ -19,6 +19,8 @@ from sparsemf.reports.views.analysis import AnalysisView, analysis_view
 from sparsemf.reports.views.budget import budget_study
 from sparsemf.reports.views.cell import cell_study
 from sparsemf.reports.views.certificate import CertificateView, certificate_view
+from sparsemf.reports.views.compress import compress_study
+from sparsemf.reports.views.depth import depth_study
 from sparsemf.reports.views.reproduction import reproduction_study
 from sparsemf.reports.views.study import VERDICTS, Study
 
@@ -30,6 +32,8 @@ View = AnalysisView | CertificateView
 _STUDIES: dict[str, Callable[[Mapping[str, Any]], Study]] = {
     "budget": budget_study,
     "cell": cell_study,
+    "compress": compress_study,
+    "depth": depth_study,
     "reproduce": reproduction_study,
 }
 """Documents whose page is an article."""

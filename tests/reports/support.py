@@ -225,3 +225,56 @@ def certify_document(verdict: str = "equivalent", lower: float = 0.0, upper: flo
             "timing_s": {"total": 0.5},
         }
     )
+
+
+def depth_document(block: str = "main") -> dict[str, Any]:
+    """Brackets of every kind: both ends meet, they do not, no upper end."""
+
+    def bracket(lower: int, upper: int | None) -> dict[str, Any]:
+        return {"lower": lower, "upper": upper, "certified": lower == upper, "kind": "certificate"}
+
+    return {
+        "schema": "sparsemf/depth/1",
+        "input": {"path": "net.safetensors", "block": block, "activation": "gelu", "d": 5, "m": 1, "width": 3},
+        "config": {"rho": "gaussian", "bias": True, "free": "none", "seed": 0},
+        "family": {"activation": "gelu", "atoms": 3, "d": 5, "m": 1, "bias": True, "free": -1},
+        "d_var": {
+            "generic": bracket(3, 3),
+            "pointwise": bracket(4, 6),
+            "worst_case": bracket(4, None),
+            "singular": [{"atom": 0, "within": 1e-13, "depth": 3}],
+        },
+        "d_orb": {
+            "near": bracket(4, 6),
+            "pointwise": bracket(3, None),
+            "worst_case": bracket(4, None),
+            "scales": {"r": [0.1, 8.0], "b": [-2.0, 2.0]},
+            "other": [{"atom": 1, "depth": 3, "r": 2.5, "b": -0.25, "turn": -1}],
+        },
+        "estimates": {"d_var": 4, "search": {"depth": 3, "starts": 8, "other_solutions": 2, "kind": "estimate"}},
+        "warnings": ["<b>no upper end</b> of D_orb is proved"],
+    }
+
+
+def compress_document(block: str = "main", width: int = 1536, size: int = 96) -> dict[str, Any]:
+    """A block of a model, narrowed."""
+    return {
+        "schema": "sparsemf/compress/1",
+        "input": {
+            "path": "model.safetensors",
+            "block": block,
+            "activation": "gelu",
+            "d": 384,
+            "m": 384,
+            "width": width,
+        },
+        "output": {"path": "small.safetensors", "sha256": "ab" * 32, "block": block, "width": size},
+        "config": {"rho": "layernorm", "goal": {"width": size}, "pad": False, "seed": 0},
+        "size": size,
+        "free_degree": 0,
+        "function_norm_bounds": {"lower": 1.0, "upper": 1.0001},
+        "error": {"kind": "certificate", "lower": 0.61, "upper": 0.62, "rel_lower": 0.61, "rel_upper": 0.62},
+        "limit": {"kind": "certificate", "lower": 0.4, "rel_lower": 0.4, "at_least": 31},
+        "staircase_error": 0.62,
+        "advice": ["config.json: intermediate_size 1536 → 96"],
+    }

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from reports.support import Page, analyze_document, certify_document, uncertified_document
+from reports.support import (
+    Page,
+    analyze_document,
+    certify_document,
+    compress_document,
+    depth_document,
+    uncertified_document,
+)
 from sparsemf import reports
 from sparsemf.exceptions import InputError
 
@@ -42,6 +49,13 @@ DOCUMENTS = {
         "name": "out",
         "failures": [{"path": "x"}],
         "results": several()["results"],
+    },
+    "depth": depth_document(),
+    "depths": {"schema": "sparsemf/depth/1", "results": [depth_document("a"), depth_document("b")]},
+    "compressed": compress_document(),
+    "compressed blocks": {
+        "schema": "sparsemf/compress/1",
+        "results": [compress_document(f"encoder.layer.{i}", size=96 + i) for i in range(6)],
     },
 }
 

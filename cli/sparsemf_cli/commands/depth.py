@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--scales", type=float, nargs=2, metavar="LOW HIGH", help="‖w‖ among which other solutions are excluded.")
 @click.option("--shifts", type=float, metavar="B", help="The same for biases: |b| ≤ B.")
 @click.option("--cert", metavar="FILE", help="Write the certificate, for `sparsemf verify`.")
+@click.option("--html", metavar="FILE", help="Write the HTML report.")
 @checkpoint_options
 @output_options()
 def depth(
@@ -41,6 +42,7 @@ def depth(
     scales: tuple[float, float] | None,
     shifts: float | None,
     cert: str | None,
+    html: str | None,
     source: CheckpointOptions,
     output: OutputOptions,
 ) -> None:
@@ -55,6 +57,7 @@ def depth(
     if shifts is not None and not 0 <= shifts < float("inf"):
         raise click.UsageError(f"--shifts: expected a number ≥ 0, got {shifts}")
     target = None if cert is None else writable("--cert", cert)
+    page = None if html is None else writable("--html", html)
     given = {"map": source.map, "activation_option": source.activation}
     documents, certificates = [], []
     with progress(output) as bar:
@@ -71,6 +74,10 @@ def depth(
         document = {"schema": "sparsemf/depth/1", "results": documents}
     if target is not None:
         atomic.write_json(target, _sealed(certificates))
+    if page is not None:
+        from sparsemf.reports import write
+
+        write(document, page)
     emit(output, document, lambda console: _render(console, documents))
 
 

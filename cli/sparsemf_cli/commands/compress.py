@@ -1,0 +1,150 @@
+"""``sparsemf compress``: a copy of a checkpoint whose blocks have few neurons, with certified errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from sparsemf_cli.common import (
+    CheckpointOptions,
+    OutputOptions,
+    checkpoint_options,
+    emit,
+    output_options,
+    progress,
+    writable,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sparsemf.recovery import Progress
+
+
+@click.command()
+@click.argument("checkpoint", metavar="CKPT")
+@click.option("--width", type=click.IntRange(min=0), metavar="S", help="Neurons of every compressed block.")
+@click.option("--rel-eps", type=float, metavar="E", help="Few neurons, within this error relative to ‖f‖.")
+@click.option("--eps", type=float, metavar="E", help="The same, absolute in L²(ρ).")
+@click.option(
+    "-o", "--output", "out", metavar="OUT", required=True, help="The compressed checkpoint, of CKPT's format."
+)
+@click.option("--pad", is_flag=True, help="Keep the tensors' shapes: neurons beyond S are zero.")
+@click.option("--cert", metavar="FILE", help="Write the certificates of the errors, for `sparsemf verify`.")
+@click.option("--html", metavar="FILE", help="Write the HTML report.")
+@click.option("--document", metavar="FILE", help="Write the JSON document that --json prints.")
+@checkpoint_options
+@output_options(file=False)
+def compress(
+    checkpoint: str,
+    width: int | None,
+    rel_eps: float | None,
+    eps: float | None,
+    out: str,
+    pad: bool,
+    cert: str | None,
+    html: str | None,
+    document: str | None,
+    source: CheckpointOptions,
+    output: OutputOptions,
+) -> None:
+    """Write a copy of CKPT whose blocks have few neurons: by the staircase's explicit networks, rounded to its types.
+
+    For every block the certified error of what was written stands beside the certified limit: no network of as many
+    neurons comes closer.  What the format has no tensor for (an affine part, an output bias) is done without.
+    """
+    from sparsemf import atomic
+    from sparsemf.pipeline.compress import Goal
+    from sparsemf.pipeline.compress_file import compress_file
+
+    given = [name for name, value in (("--width", width), ("--rel-eps", rel_eps), ("--eps", eps)) if value is not None]
+    if len(given) != 1:
+        raise click.UsageError(f"expected one of --width, --rel-eps, --eps, got {' and '.join(given) or 'none'}")
+    for name, value in (("--eps", eps), ("--rel-eps", rel_eps)):
+        if value is not None and not (value > 0 and value < float("inf")):
+            raise click.UsageError(f"{name}: expected a positive number, got {value}")
+    target = writable("-o", out)
+    cert_file = None if cert is None else writable("--cert", cert)
+    html_file = None if html is None else writable("--html", html)
+    document_file = None if document is None else writable("--document", document)
+    with progress(output) as bar:
+
+        @contextmanager
+        def watched(block: str) -> Iterator[Progress]:
+            task = bar.add_task(block, total=100)
+
+            def show(stage: str, fraction: float) -> None:
+                bar.update(task, description=f"{block}: {stage}", completed=int(100 * fraction))
+
+            yield show
+            bar.update(task, description=block, completed=100)
+
+        found = compress_file(
+            checkpoint,
+            target,
+            Goal(width, eps, rel_eps),
+            watched,
+            source.rho,
+            source.block,
+            source.activation,
+            source.map,
+            pad,
+            output.seed,
+        )
+    whole: dict[str, Any] = found.documents[0]
+    if len(found.documents) > 1:
+        whole = {"schema": whole["schema"], "results": found.documents}
+    if cert_file is not None:
+        atomic.write_json(cert_file, _sealed(found.certificates))
+    if html_file is not None:
+        from sparsemf.reports import write
+
+        write(whole, html_file)
+    if document_file is not None:
+        atomic.write_json(document_file, whole)
+    emit(output, whole, lambda console: _render(console, found.documents, Path(out), cert_file))
+
+
+def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
+    from sparsemf.certificates.checker.document import wrapper_seal
+
+    if len(certificates) == 1:
+        return certificates[0]
+    several = {"schema": certificates[0]["schema"], "results": certificates}
+    return {**several, "seal": wrapper_seal(several)}
+
+
+_BESIDE = {-1: "nothing", 0: "a constant", 1: "an affine part", 2: "a quadratic part"}
+
+
+def _render(console: Console, documents: list[dict[str, Any]], out: Path, cert: Path | None) -> None:
+    from rich.table import Table
+
+    table = Table(show_edge=False, pad_edge=False)
+    for name in (
+        "block",
+        "neurons",
+        "beside them",
+        "certified error/‖f‖",
+        "none of as many is below",
+        "needs at least",
+    ):
+        table.add_column(name, overflow="fold")
+    for d in documents:
+        error, limit = d["error"], d["limit"]
+        table.add_row(
+            d["input"]["block"] or d["input"]["path"],
+            f"{d['input']['width']} → {d['size']}",
+            _BESIDE[d["free_degree"]],
+            "–" if error["rel_upper"] is None else f"[{error['rel_lower']:.3e}, {error['rel_upper']:.3e}]",
+            "unknown" if limit["rel_lower"] is None else f"{limit['rel_lower']:.3e}",
+            "unknown" if limit["at_least"] is None else f"{limit['at_least']} neurons",
+        )
+    console.print(table)
+    console.print(f"written: {out}" + ("" if cert is None else f"; certificates: {cert}"), markup=False)
+    for line in documents[0]["advice"]:
+        console.print(f"note: {line}", markup=False)

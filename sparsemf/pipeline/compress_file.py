@@ -1,0 +1,159 @@
+"""Compress blocks of a checkpoint and write them back into a copy of it, in its own format, names and types."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from sparsemf.atomic import header, input_record, plain
+from sparsemf.certificates.equivalence import raw_of
+from sparsemf.checkpoints import file_sha256
+from sparsemf.checkpoints.layouts import Layout
+from sparsemf.checkpoints.opened import OpenCheckpoint
+from sparsemf.checkpoints.write_back import WriteBack
+from sparsemf.exceptions import InputError
+from sparsemf.measures import Network
+from sparsemf.pipeline.certify import document as certificate_document
+from sparsemf.pipeline.compress import Compressed, Goal, compress
+from sparsemf.pipeline.laws import describe, law_of
+from sparsemf.recovery import Progress
+
+Watched = Callable[[str], AbstractContextManager[Progress]]
+"""Given a block's name, a context manager whose value is told how far the block's work is."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedFile:
+    """``documents``: one per block, in the file's order; ``certificates``: of their errors, sealed, for ``verify``."""
+
+    documents: list[dict[str, Any]]
+    certificates: list[dict[str, Any]]
+
+
+def free_beside(layout: Layout, parts: frozenset[str], network: Network) -> int:
+    """The highest degree of the polynomials that the file can hold beside the atoms of this block."""
+    if {"offset", "affine", "quadratic"} <= parts and (network.gated or network.quadratic is not None):
+        return 2
+    if {"offset", "affine"} <= parts:
+        return 1
+    return 0 if "offset" in parts else -1
+
+
+def compress_file(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    goal: Goal,
+    watched: Watched,
+    rho: str = "gaussian",
+    block: str | None = None,
+    activation: str | None = None,
+    map: str | None = None,
+    pad: bool = False,
+    seed: int = 0,
+) -> CompressedFile:
+    """Write ``out``, a copy of ``path`` whose matching blocks have fewer neurons; everything else is copied.
+
+    Every block is searched and its error is certified *as the file holds it* before anything is written; then ``out``
+    appears whole or not at all, and each written block is read again and compared bit for bit with the one that the
+    certificate speaks of.
+
+    Raises :class:`~sparsemf.exceptions.InputError` for unreadable files, a target of another format, an unreachable
+    error, and when no block matches.
+    """
+    found: dict[str, tuple[Compressed, int, float]] = {}
+    inputs: dict[str, Network] = {}
+    with OpenCheckpoint(path, activation=activation, map=map) as source:
+        names = [name for name in source.layouts if block is None or fnmatchcase(name, block)]
+        if not names:
+            raise InputError(
+                f"{Path(path).name}: no block matches {block!r}; expected one of: {', '.join(list(source.layouts)[:8])}"
+            )
+        with WriteBack(path, out) as copy:
+            for name in names:
+                started = time.perf_counter()
+                layout, network = source.layouts[name], source.load(name)
+                free = free_beside(layout, copy.parts(layout), network)
+                with watched(name) as progress:
+
+                    def stored(changed: Network, layout: Layout = layout, network: Network = network) -> Network:
+                        copy.put(layout, changed)
+                        return copy.stored(layout, network)
+
+                    result = compress(network, law_of(rho, network), goal, free, stored, pad, progress, seed)
+                found[name] = result, free, time.perf_counter() - started
+                inputs[name] = network
+        advice = list(copy.advice)
+    digest = file_sha256(Path(out))
+    documents, certificates = [], []
+    for name, (result, free, seconds) in found.items():
+        sigma = inputs[name].activation.name  # a config.json that says so may not lie beside the copy
+        with OpenCheckpoint(out, activation=sigma, map=map) as written:
+            network = _same(written, name, result)
+        law = law_of(rho, inputs[name])
+        read_with = {"map": map, "activation_option": sigma}
+        certificates.append(certificate_document(result.error, inputs[name], network, rho, seed, read_with=read_with))
+        documents.append(
+            {
+                **header(
+                    "compress",
+                    1,
+                    input=input_record(inputs[name]),
+                    config={**describe(law, rho), "goal": _goal(goal), "pad": pad, "seed": seed},
+                ),
+                "output": {"path": Path(out).name, "sha256": digest, "block": name, "width": network.width},
+                **_measured(result, free),
+                "advice": advice,
+                "timing_s": {"total": seconds},
+            }
+        )
+    return CompressedFile([plain(d) for d in documents], certificates)
+
+
+def _same(written: OpenCheckpoint, name: str, result: Compressed) -> Network:
+    """The block as it is read back, which must be the one that was certified."""
+    if name in written.layouts:
+        network = written.load(name)
+        if raw_of(network).sha256 == raw_of(result.network).sha256:
+            return network
+    raise InputError(
+        f"block {name}: expected the file to hold the certified network, it is read back as another one; "
+        "write to a local disk, and report the file's format"
+    )
+
+
+def _goal(goal: Goal) -> dict[str, Any]:
+    """What was asked for, the one value that was given."""
+    return {name: value for name, value in vars(goal).items() if value is not None}
+
+
+def _measured(result: Compressed, free: int) -> dict[str, Any]:
+    lower, upper = result.error.lower, result.error.upper
+    return {
+        "size": result.size,
+        "free_degree": free,
+        "function_norm_bounds": {"lower": result.norm.lower, "upper": result.norm.upper},
+        "error": {
+            "kind": "certificate",
+            "lower": lower,
+            "upper": upper,
+            "rel_lower": _over(lower, result.norm.upper),
+            "rel_upper": _over(upper, result.norm.lower),
+        },
+        "limit": {
+            "kind": "certificate" if result.limit is not None else "unknown",
+            "lower": result.limit,
+            "rel_lower": None if result.limit is None else _over(result.limit, result.norm.upper),
+            "at_least": result.at_least,
+        },
+        "staircase_error": result.upper,
+    }
+
+
+def _over(value: float, norm: float) -> float | None:
+    return value / norm if norm > 0 else None
