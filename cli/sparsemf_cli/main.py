@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "budget": "Where the error of a trained measure comes from: terms, sum, rates.",
     "reproduce": "The four results of arXiv:2605.24710 as experiments, with one report.",
     "tasks": "List the data sets and teachers that `train` knows.",
+    "datasets": "List or write trained measures and planted suites with known truth.",
     "inspect": "Show what a checkpoint holds and which blocks are found in it.",
     "analyze": "Sparse dictionary and certified S* staircase of a checkpoint.",
     "certify": "Are two networks the same function? A verdict with a certificate.",
@@ -38,6 +39,7 @@ COMMANDS: dict[str, str] = {
     "compress": "Write a copy of a checkpoint with few neurons, and the certified error.",
     "batch": "Analyze many checkpoints; resumes, isolates failures.",
     "report": "Write the HTML report of a result.",
+    "completion": "Print the completion script of bash, zsh or fish.",
 }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("checkpoint", metavar="CKPT")
+@click.argument("checkpoint", type=CHECKPOINT, metavar="CKPT")
 @click.option("--eps", type=float, metavar="E", help="S* at this error, absolute in L²(ρ), instead of the plateau.")
 @click.option("--rel-eps", type=float, metavar="E", help="The same relative to ‖f‖.")
 @click.option(

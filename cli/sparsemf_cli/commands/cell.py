@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("checkpoints", metavar="CKPT …", nargs=-1)
+@click.argument("checkpoints", type=CHECKPOINT, metavar="CKPT …", nargs=-1)
 @click.option("--task", "task_name", metavar="NAME", help="The teacher of a task, instead of a checkpoint.")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the task; may be repeated."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
+from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
@@ -40,8 +41,8 @@ class _Table:
 
 
 @click.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", type=CHECKPOINT, metavar="A")
+@click.argument("b", type=CHECKPOINT, metavar="B")
 @click.option("--eps", type=float, metavar="E", help="Threshold, absolute in the norm.")
 @click.option("--rel-eps", type=float, metavar="E", help="Threshold relative to ‖f_A‖ (default 1e-3).")
 @click.option("--norm", type=click.Choice(["l2", "sup"]), default="l2", show_default=True, help="L²(ρ), or sup.")

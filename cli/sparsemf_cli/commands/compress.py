@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("checkpoint", metavar="CKPT")
+@click.argument("checkpoint", type=CHECKPOINT, metavar="CKPT")
 @click.option("--width", type=click.IntRange(min=0), metavar="S", help="Neurons of every compressed block.")
 @click.option("--rel-eps", type=float, metavar="E", help="Few neurons, within this error relative to ‖f‖.")
 @click.option("--eps", type=float, metavar="E", help="The same, absolute in L²(ρ).")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("checkpoint", metavar="CKPT")
+@click.argument("checkpoint", type=CHECKPOINT, metavar="CKPT")
 @click.option("--bias/--no-bias", default=None, help="Are biases parameters of the family? Default: some is not 0.")
 @click.option(
     "--free",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import CheckpointOptions, OutputOptions, checkpoint_options, emit, output_options
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _SHOWN_TENSORS = 60
 
 
 @click.command()
-@click.argument("checkpoint", metavar="CKPT")
+@click.argument("checkpoint", type=CHECKPOINT, metavar="CKPT")
 @checkpoint_options
 @output_options()
 def inspect(checkpoint: str, source: CheckpointOptions, output: OutputOptions) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import OutputOptions, emit, output_options
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("certificate", metavar="CERT.json")
-@click.option("--a", "path_a", metavar="A", help="The first checkpoint, when it is not beside the certificate.")
-@click.option("--b", "path_b", metavar="B", help="The second checkpoint, likewise.")
+@click.option(
+    "--a", "path_a", type=CHECKPOINT, metavar="A", help="The first checkpoint, when it is not beside the certificate."
+)
+@click.option("--b", "path_b", type=CHECKPOINT, metavar="B", help="The second checkpoint, likewise.")
 @click.option(
     "--data", "path_data", metavar="DATA.npz", help="The data of an empirical law or a convex program, likewise."
 )
