@@ -8,10 +8,28 @@ project = "sparsemf"
 author = "The sparsemf developers"
 copyright = "The sparsemf developers, Apache-2.0"
 release = _version("sparsemf")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+# the examples run when the site is built; reports in them are frames, nothing is drawn by a plotting library
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "examples",
+    "image_scrapers": (),
+    "reset_modules": (),
+    "capture_repr": ("_repr_html_",),
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 1e6,
+    "abort_on_example_error": True,
+}
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "gallery"]
 html_theme = "furo"
 html_title = "sparsemf"
 autodoc_typehints = "description"

@@ -1,0 +1,30 @@
+r"""
+At which degree do Hermite tensors tell the atoms?
+==================================================
+
+The first :math:`D` Hermite tensors of a network are what its moments up to degree :math:`D` show. ``depth`` brackets
+the least :math:`D` that tells the atoms: to first order (:math:`D_{var}`), and against every other network of the family
+near them (:math:`D_{orb}`). Both ends of a bracket are proved.
+"""
+
+import numpy as np
+
+from sparsemf import reports
+from sparsemf.measures import Network
+from sparsemf.pipeline.depth import depth
+
+rng = np.random.default_rng(1)
+net = Network(
+    outer=np.array([[1.0], [-0.7], [0.5]]),
+    inner=rng.standard_normal((3, 4)),
+    bias=0.3 * rng.standard_normal(3),
+    activation="tanh",
+)
+found = depth(net).document()
+for name, bracket in (("D_var", found["d_var"]["pointwise"]), ("D_orb", found["d_orb"]["near"])):
+    print(f"{name} in [{bracket['lower']}, {bracket['upper']}]")
+
+# %%
+# As a page, like ``sparsemf depth FILE --html depth.html``.
+
+reports.Embedded(found, height=620)
