@@ -19,6 +19,7 @@ extensions = [
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "examples",
+    "within_subsection_order": "FileNameSortKey",
     "image_scrapers": (),
     "reset_modules": (),
     "capture_repr": ("_repr_html_",),

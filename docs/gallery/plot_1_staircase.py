@@ -3,8 +3,8 @@ How many features are there really?
 ===================================
 
 A measure of 512 relu neurons, trained on a teacher of 5 atoms, ships with the package. ``analyze`` takes it to a
-sparse dictionary and to the certified staircase: for every :math:`S` an explicit network of :math:`S` atoms within
-:math:`U(S)`, and the proof that none comes closer than :math:`L(S)`.
+sparse dictionary and to the certified staircase: for every *S* an explicit network of *S* atoms within
+*U(S)*, and the proof that none comes closer than *L(S)*.
 """
 
 import sparsemf

@@ -2,9 +2,9 @@ r"""
 At which degree do Hermite tensors tell the atoms?
 ==================================================
 
-The first :math:`D` Hermite tensors of a network are what its moments up to degree :math:`D` show. ``depth`` brackets
-the least :math:`D` that tells the atoms: to first order (:math:`D_{var}`), and against every other network of the family
-near them (:math:`D_{orb}`). Both ends of a bracket are proved.
+The first *D* Hermite tensors of a network are what its moments up to degree *D* show. ``depth`` brackets
+the least *D* that tells the atoms: to first order (D_var), and against every other network of the family
+near them (D_orb). Both ends of a bracket are proved.
 """
 
 import numpy as np
