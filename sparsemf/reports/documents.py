@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Mapping
@@ -70,9 +71,13 @@ def _json_file(path: Path) -> dict[str, Any]:
 
 
 def _batch_folder(folder: Path) -> dict[str, Any]:
-    """OUT/results/*.json and OUT/failures.jsonl; a result that cannot be read is listed among the failures."""
+    """OUT/results/*.json (those that the summary lists, where there is one), failures.jsonl and classes.json; a result
+    that cannot be read is listed among the failures."""
     results, failures = [], []
+    current = _current(folder)
     for path in sorted((folder / "results").glob("*.json")):
+        if current is not None and path.stem not in current:
+            continue
         try:
             document = _json_file(path)
             kind_of(document)
@@ -88,13 +93,26 @@ def _batch_folder(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{folder}: expected the folder of `sparsemf batch` (results/*.json, failures.jsonl), found neither"
         )
+    classes = folder / "classes.json"
     return {
         "schema": BATCH_SCHEMA,
         "tool": "sparsemf",
         "name": folder.resolve().name,
+        "folder": str(folder.resolve()),
         "results": results,
         "failures": failures,
+        "classes": _json_file(classes) if classes.is_file() else None,
     }
+
+
+def _current(folder: Path) -> set[str] | None:
+    """The results that belong to the last run, by its summary; None where there is no readable one."""
+    try:
+        with (folder / "summary.csv").open(encoding="utf-8", newline="") as stream:
+            found = {row.get("id") for row in csv.DictReader(stream)}
+    except (OSError, ValueError, csv.Error):
+        return None
+    return {name for name in found if name} or None
 
 
 def _failure(line: str) -> dict[str, Any]:

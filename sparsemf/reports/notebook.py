@@ -15,10 +15,8 @@ def embedded(document: Mapping[str, Any], height: int = 640) -> str:
     Raises :class:`~sparsemf.exceptions.InputError` as :func:`~sparsemf.reports.render` does.
     """
     page = html.escape(render(document), quote=True)
-    return (
-        f'<iframe title="sparsemf report" style="width:100%;height:{height}px;border:1px solid #8884;border-radius:6px" '
-        f'srcdoc="{page}"></iframe>'
-    )
+    style = f"width:100%;height:{height}px;border:1px solid #8884;border-radius:6px"
+    return f'<iframe title="sparsemf report" style="{style}" srcdoc="{page}"></iframe>'
 
 
 class Embedded:

@@ -71,6 +71,6 @@ def marked_percent(share: float | None, digits: int = 3) -> Markup:
     return Markup('<data value="{0}" title="{0}">{1}</data>').format(repr(share), percent(share, digits))
 
 
-def plural(count: int | None, noun: str) -> str:
-    """ "1 atom", "5 atoms"; ``noun`` is in the singular."""
-    return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {noun}s"
+def plural(count: int | None, noun: str, many: str = "") -> str:
+    """ "1 atom", "5 atoms"; ``noun`` is in the singular, ``many`` its plural where that is no mere s."""
+    return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {many or noun + 's'}"

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 VOID = {"meta", "br", "input", "hr", "img", "link"}
-SELF_CLOSED = {"path", "rect"}
+SELF_CLOSED = {"circle", "path", "rect"}
 
 
 class Page(HTMLParser):
@@ -277,4 +277,49 @@ def compress_document(block: str = "main", width: int = 1536, size: int = 96) ->
         "limit": {"kind": "certificate", "lower": 0.4, "rel_lower": 0.4, "at_least": 31},
         "staircase_error": 0.62,
         "advice": ["config.json: intermediate_size 1536 → 96"],
+    }
+
+
+def batch_document(sizes: tuple[int, ...] = (9, 5, 3, 1, 1), undecided: bool = True) -> dict[str, Any]:
+    """A batch whose networks fall into classes of the given sizes; the last two classes are not told apart."""
+    results, classes, edges, number = [], [], [], 0
+    for k, size in enumerate(sizes, 1):
+        members = [f"net{number + i}--main--{k:012x}" for i in range(size)]
+        for name in members:
+            results.append({**analyze_document(n=12, s_star=3, block=f"block{number}"), "id": name})
+            number += 1
+        edges += [
+            {"a": members[0], "b": name, "verdict": "equivalent", "lower": 0.0, "upper": 1e-9, "certificate": "c.json"}
+            for name in members[1:]
+        ]
+        kind = "single" if size == 1 else "chain" if k == 2 else "clique"
+        classes.append(
+            {
+                "id": k,
+                "members": members,
+                "representative": members[0],
+                "networks": size,
+                "kind": kind,
+                "eps": None if size == 1 else 1e-3,
+                "diameter": {"lower": 0.0, "upper": 0.0 if size == 1 else 2e-9},
+            }
+        )
+    results[0]["pair"] = {"verdict": "equivalent", "certificate": "certificates/x.json"}
+    return {
+        "schema": "sparsemf/batch/1",
+        "name": "out",
+        "failures": [{"path": "broken <1>.pt", "error": "an empty file"}],
+        "results": results,
+        "classes": {
+            "schema": "sparsemf/classes/1",
+            "config": {"rel_eps": 1e-3},
+            "certified": not undecided,
+            "classes": classes,
+            "pairs": [],
+            "undecided": [[len(sizes) - 1, len(sizes)]] if undecided else [],
+            "by_invariants": {"pairs": 2 if undecided else 0, "least": 0.25},
+            "edges": edges,
+            "failed": [],
+            "files": {},
+        },
     }

@@ -13,7 +13,16 @@ from sparsemf import reports
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (.ci/run installs it)")
 
-SHOWN = ("certified", "many inputs", "uncertified", "distinct", "several", "batch", "depths", "compressed blocks")
+SHOWN = (
+    "certified",
+    "many inputs",
+    "uncertified",
+    "distinct",
+    "several",
+    "batch with classes",
+    "depths",
+    "compressed blocks",
+)
 
 
 @pytest.fixture(scope="module")

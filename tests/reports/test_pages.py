@@ -13,6 +13,7 @@ import pytest
 from reports.support import (
     Page,
     analyze_document,
+    batch_document,
     certify_document,
     compress_document,
     depth_document,
@@ -50,6 +51,8 @@ DOCUMENTS = {
         "failures": [{"path": "x"}],
         "results": several()["results"],
     },
+    "batch with classes": batch_document(),
+    "batch of certified classes": batch_document((4, 4), undecided=False),
     "depth": depth_document(),
     "depths": {"schema": "sparsemf/depth/1", "results": [depth_document("a"), depth_document("b")]},
     "compressed": compress_document(),
@@ -276,6 +279,36 @@ def test_batch_folder(tmp_path: Path) -> None:
     assert "3 failures" in page.text
     assert "empty file" in page.text
     assert sum("mini" in str(svg["class"]) for svg in page.attributes("svg")) == 3
+
+
+def test_classes_are_drawn_and_told() -> None:
+    page = Page(reports.render(batch_document((5, 2, 1))))
+    assert "1 pair of classes could not be told apart" in page.text
+    drawn = [a for a in page.attributes("circle") if "mark-point" in str(a["class"])]
+    assert len(drawn) == 2 * 7  # wide and narrow; a class of one is in the table only
+    assert "not every two are proved equal" in page.text
+    whole = Page(reports.render(batch_document((3, 3), undecided=False))).text
+    assert "every two classes are proved distinct" in whole
+    assert "could not be told apart" not in whole
+
+
+def test_batch_links_to_pages_and_certificates(tmp_path: Path) -> None:
+    folder = tmp_path / "my out"
+    (folder / "results").mkdir(parents=True)
+    document = batch_document((2, 1))
+    for row in document["results"]:
+        (folder / "results" / f"{row['id']}.json").write_text(json.dumps(row))
+    (folder / "results" / "old.json").write_text(json.dumps({**analyze_document(), "id": "old"}))
+    names = [row["id"] for row in document["results"]]
+    (folder / "summary.csv").write_text("id,path\n" + "".join(f"{name},x\n" for name in names))
+    (folder / "classes.json").write_text(json.dumps(document["classes"]))
+    reports.write(reports.read(folder), tmp_path / "page.html", pages=True)
+    page = Page((tmp_path / "page.html").read_text())
+    targets = {str(a["href"]) for a in page.attributes("a")}
+    assert {f"my%20out/pages/{name}.html" for name in names} <= targets
+    assert "my%20out/certificates/x.json" in targets
+    assert sorted(p.stem for p in (folder / "pages").iterdir()) == sorted(names)  # "old" is of an earlier list
+    assert (folder / "pages" / f"{names[0]}.html").read_text() == reports.render(document["results"][0])
 
 
 @pytest.mark.parametrize(

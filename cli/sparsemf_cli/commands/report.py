@@ -19,18 +19,21 @@ SCHEMA_VERSION = 1
 @click.command()
 @click.argument("source", metavar="OUT.json|OUT/")
 @click.option("-o", "--output", "page", metavar="OUT.html", help="The page to write.  [default: beside the input]")
+@click.option(
+    "--pages/--no-pages", default=True, show_default=True, help="Of a batch: a page of every result too, in OUT/pages/."
+)
 @output_options(file=False)
-def report(source: str, page: str | None, output: OutputOptions) -> None:
-    """Write the HTML report of a result: a document of analyze or certify, or the folder of a batch.
+def report(source: str, page: str | None, pages: bool, output: OutputOptions) -> None:
+    """Write the HTML report of a result: a document of analyze, certify, depth, …, or the folder of a batch.
 
-    The page is one file and opens without a network.
+    The page is one file and opens without a network; that of a batch links to the pages of its results.
     """
     from sparsemf.atomic import header
     from sparsemf.reports import kind_of, read, write
 
     target = _target(Path(source), page)
     document = read(source)
-    size = write(document, target)
+    size = write(document, target, pages)
     written = header("report", SCHEMA_VERSION) | {"path": target.name, "kind": kind_of(document), "bytes": size}
 
     def render(console: Console) -> None:
