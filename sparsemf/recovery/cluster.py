@@ -209,7 +209,8 @@ def merge_path(problem: Problem) -> MergePath:
         nearest = np.argmin(distance, axis=1)
         value = distance[np.arange(stop - start), nearest]
         rows = order[start:stop]
-        parent[rows] = np.where(np.isfinite(value), order[nearest], rows)
-        cost[rows] = slope[rows] * mass[rows] * value
+        near = np.isfinite(value)
+        parent[rows] = np.where(near, order[nearest], rows)
+        cost[rows[near]] = slope[rows[near]] * mass[rows[near]] * value[near]
     cost[order[0]] = np.inf
     return MergePath(section, weight, parent, cost, problem.flips)

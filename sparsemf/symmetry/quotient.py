@@ -67,7 +67,8 @@ def quotient(network: Network, free: int = 2) -> Quotient:
     """The canonical form of a network; see the module's docstring.
 
     ``free`` < 2: only flips are made whose polynomial has a degree ≤ ``free`` (−1: those that cost nothing), so that
-    neurons keep their own orientation where another one would be charged; ramps telescope at the price of constants.
+    neurons keep their own orientation where another one would be charged; ramps telescope unless that costs a constant
+    which is not free.
     Neurons with w = 0 move into the offset in any case: what a constant is charged is not the quotient's question.
 
     Raises :class:`~sparsemf.exceptions.InputError` where the flips of relu² or of gates need a quadratic part that is
@@ -80,7 +81,11 @@ def quotient(network: Network, free: int = 2) -> Quotient:
     if is_algebraic(network.activation):
         return algebraic_quotient(network)
     found = _merged(network, free)
-    return telescoped(found) if network.activation.kind == "kinks" and free >= 0 else found
+    if network.activation.kind != "kinks":
+        return found
+    whole = telescoped(found)
+    paid = float(np.linalg.norm(whole.network.offset) - np.linalg.norm(found.network.offset))
+    return whole if free >= 0 or paid <= whole.rounding else found
 
 
 def _merged(network: Network, free: int) -> Quotient:
