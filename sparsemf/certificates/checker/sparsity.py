@@ -69,6 +69,8 @@ def free_of(document: Mapping[str, Any], a: Raw) -> int:
     if document["schema"] != SCHEMAS[3]:
         if document["schema"] != schema_of(a):
             raise Refused("the schema is for another kind of network: it tells gated ones and what is free")
+        if "free" in document["claim"]:
+            raise Refused(f"what is free is said in {SCHEMAS[3]} only")
         return free_degree(a)
     if a.gate is not None or a.quadratic is not None:
         raise Refused("only plain networks without a quadratic part are charged for their affine part")
