@@ -123,7 +123,12 @@ def main() -> None:
     parser.add_argument("--affine", choices=list(_RUNS), default="free", help="what is free beside the atoms")
     options = parser.parse_args()
     counts, lists = sweep(
-        run_others if options.others else _RUNS[options.affine], options.seed, options.cases, 20, options.jobs, options.keep
+        run_others if options.others else _RUNS[options.affine],
+        options.seed,
+        options.cases,
+        20,
+        options.jobs,
+        options.keep,
     )
     for line in lists.get("missed", [])[:40]:
         sys.stdout.write(f"not certified: {line}\n")

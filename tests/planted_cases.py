@@ -91,8 +91,8 @@ def other_case(rng: np.random.Generator) -> PlantedCase:
 
 
 def charged_case(rng: np.random.Generator) -> PlantedCase:
-    """:func:`random_case` without affine part, disguised with paid flips in half of the exact cases: the affine part that
-    they leave in the file is no part of the function, S* is the planted number where it is charged, too."""
+    """:func:`random_case` without affine part, disguised with paid flips in half of the exact cases: the affine part
+    that they leave in the file is no part of the function, S* is the planted number where it is charged, too."""
     return _case(rng, str(rng.choice(list(ANALYSED))), charged=True)
 
 

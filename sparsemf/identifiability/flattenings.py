@@ -169,9 +169,10 @@ def spectrum(network: Network, flattening: Flattening) -> Spectrum:
 
 
 def description_error(network: Network, degree: int) -> float:
-    """‖f − f̂‖ (A and c apart, which are exact) for the function f̂ with the tensors Σ α_i c_k(i) û_i^{⊗k} of the *stored* α, c, û, up
-    to the degree considered: c to (ENTRY_ULPS)·UNIT·‖φ_i‖ (the stated accuracy of the activations' coefficients; of
-    :attr:`Atoms.entry_length` where σ′ is unbounded), û to (d + 8)u, which k indices see k times."""
+    """‖f − f̂‖ (A and c apart, which are exact) for the function f̂ with the tensors Σ α_i c_k(i) û_i^{⊗k} of the
+    *stored* α, c, û, up to the degree considered: c to (ENTRY_ULPS)·UNIT·‖φ_i‖ (the stated accuracy of the
+    activations' coefficients; of :attr:`Atoms.entry_length` where σ′ is unbounded), û to (d + 8)u, which k indices
+    see k times."""
     atoms = Atoms.of(network)
     weight = np.linalg.norm(network.alpha, axis=1)
     steep = np.linalg.norm(atoms.hermite(degree) * np.arange(degree + 1.0), axis=1)

@@ -103,11 +103,12 @@ def lower_curve(
 ) -> LowerCurve:
     """L(S) for S = 0 … n of a canonical whitened network.
 
-    ``orders`` are the largest p to try (default 1 … 4, fewer for wide networks and more for gated ones of few inputs;
-    with several outputs also p = 0 … 2 with the outputs in the rows), ``degree`` is the truncation K (default 40 for
-    n ≤ 600, else 20; for exp as r² asks for, for polynomial σ at most theirs), ``free`` the degree up to which
-    polynomials are free beside the atoms (default :func:`free_degree`; a canonical form may have lost a quadratic part
-    that vanished; 0 and −1 charge the linear part, and the constant).  Raises ValueError where the network has a quadratic part and degree 2 is not free.
+    ``orders`` are the largest p to try (default 1 … 4, fewer for wide networks and more for gated ones of few
+    inputs; with several outputs also p = 0 … 2 with the outputs in the rows), ``degree`` is the truncation K
+    (default 40 for n ≤ 600, else 20; for exp as r² asks for, for polynomial σ at most theirs), ``free`` the degree
+    up to which polynomials are free beside the atoms (default :func:`free_degree`; a canonical form may have lost a
+    quadratic part that vanished; 0 and −1 charge the linear part, and the constant).  Raises ValueError where the
+    network has a quadratic part and degree 2 is not free.
     """
     n, gated = network.width, network.gated
     free = free_degree(network) if free is None else free

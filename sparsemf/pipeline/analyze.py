@@ -309,10 +309,10 @@ def analyze(
 
     ``law`` defaults to N(0, I); ``eps`` (absolute) or ``rel_eps`` (of ‖f‖) asks for S* at that error instead of the
     longest certified plateau; ``resolution`` is the least error, relative to ‖f‖ without its affine part, on which
-    plateaus are compared.  ``affine`` says what atoms need not make: "free" an affine function (what flips cost), "offset"
-    a constant, "charged" nothing; in the last two cases S*, both curves and the dictionary are those of networks
-    without A (and c), and ``exact`` is a lower bound.  Raises :class:`InputError` where that is not known.  Where no certified staircase is known, S* is the exact count at ε = 0
-    (:mod:`sparsemf.pipeline.exact`).
+    plateaus are compared.  ``affine`` says what atoms need not make: "free" an affine function (what flips cost),
+    "offset" a constant, "charged" nothing; in the last two cases S*, both curves and the dictionary are those of
+    networks without A (and c), and ``exact`` is a lower bound.  Raises :class:`InputError` where that is not
+    known.  Where no certified staircase is known, S* is the exact count at ε = 0 (:mod:`sparsemf.pipeline.exact`).
     """
     law = law or Gaussian.standard(network.d)
     charge = free_of(affine)
@@ -455,8 +455,8 @@ def _input_coordinates(network: Network, law: InputLaw) -> Network:
 
 
 def assign(canonical: Network, atoms: Atoms, flips: bool = True) -> tuple[NDArray[np.int64], Array]:
-    """The nearest atom of each canonical neuron and its distance in the quotient metric; ``flips``: whether those that σ
-    has are free."""
+    """The nearest atom of each canonical neuron and its distance in the quotient metric; ``flips``: whether those
+    that σ has are free."""
     if atoms.n == 0 or canonical.width == 0:
         return np.full(canonical.width, -1, dtype=np.int64), np.zeros(canonical.width)
     points = Section.of(canonical).points

@@ -13,7 +13,8 @@ free = 0) or 0 ("charged", free = −1); f may have A and c, which the atoms hav
    the flips that cost nothing (:func:`~sparsemf.symmetry.metric.free_flip`).
 4. *A file that was flipped.*  For any numbers x_i, with P(z) = p₀ + p₁z,
 
-       Σ α_iσ(z_i) + Ax + c = Σ (1 − x_i)α_iσ(z_i) + Σ s·x_iα_iσ(−z_i) + [A + p₁Σ x_iα_iw_iᵀ]x + [c + Σ x_iα_i(p₀ + p₁b_i)],
+       Σ α_iσ(z_i) + Ax + c = Σ (1 − x_i)α_iσ(z_i) + Σ s·x_iα_iσ(−z_i)
+                              + [A + p₁Σ x_iα_iw_iᵀ]x + [c + Σ x_iα_i(p₀ + p₁b_i)],
 
    so where A (and c) lies in the span of the atoms' own, f has no affine part with as many atoms as x has entries
    other than 0 and 1 more: :func:`reoriented` solves for x by least squares.
@@ -108,8 +109,8 @@ def enough_atoms(network: Network, active: int, constant: int, free: int) -> int
 
 
 def reoriented(seen: Quotient, free: int) -> Quotient | None:
-    """A canonical form whose atoms are flipped, or split into both orientations, so that nothing charged is left (to
-    rounding); None where σ has no such flip or the least-squares problem of the module's docstring no solution.
+    """A canonical form whose atoms are flipped, or split into both orientations, so that nothing charged is left
+    (to rounding); None where σ has no such flip or the least-squares problem of the module's docstring no solution.
 
     Normal equations: G = p₁²(ααᵀ)∘(wwᵀ) (+ (ααᵀ)∘(hhᵀ), h = p₀ + p₁b, where c is charged).
     """

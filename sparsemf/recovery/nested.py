@@ -6,9 +6,10 @@ first S atoms with the coefficients β_S = M[:S, :S] Y[:S] have exactly
     ‖f − f_S‖² = ‖f‖² − 2 Σ_{t ≤ S} y_t·(MᵀC)_t + Σ_{t, u ≤ S} ⟨y_t, y_u⟩ (MᵀGM)_tu,
 
 so the sums over leading blocks of two arrays give every S; M ≈ L^{−T}, Y ≈ L⁻¹C for G ≈ LLᵀ make β_S the best
-coefficients, but nothing depends on how well they do (f with what it charges, :mod:`~sparsemf.recovery.problem`).  The rounding of γᵀKγ, γ = (α, −β_S), is bounded by the
-geometry's stated margin at |γ|ᵀ|K||γ| ≤ mass², three times over for the products with M, where
-mass_S = Σ‖α_i‖‖φ_i‖ + Σ_{t ≤ S} ‖y_t‖ Σ_i |M_it|‖φ_i‖ ≥ Σ‖γ_i‖‖φ_i‖.
+coefficients, but nothing depends on how well they do (f with what it charges,
+:mod:`~sparsemf.recovery.problem`).  The rounding of γᵀKγ, γ = (α, −β_S), is bounded by the geometry's stated margin
+at |γ|ᵀ|K||γ| ≤ mass², three times over for the products with M, where mass_S = Σ‖α_i‖‖φ_i‖ + Σ_{t ≤ S} ‖y_t‖ Σ_i
+|M_it|‖φ_i‖ ≥ Σ‖γ_i‖‖φ_i‖.
 """
 
 from __future__ import annotations

