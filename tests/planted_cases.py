@@ -90,7 +90,13 @@ def other_case(rng: np.random.Generator) -> PlantedCase:
     )
 
 
-def _case(rng: np.random.Generator, activation: str) -> PlantedCase:
+def charged_case(rng: np.random.Generator) -> PlantedCase:
+    """:func:`random_case` without affine part, disguised with paid flips in half of the exact cases: the affine part
+    that they leave in the file is no part of the function, S* is the planted number where it is charged, too."""
+    return _case(rng, str(rng.choice(list(ANALYSED))), charged=True)
+
+
+def _case(rng: np.random.Generator, activation: str, charged: bool = False) -> PlantedCase:
     kind = str(rng.choice(KINDS, p=[0.5, 0.15, 0.1, 0.1, 0.15]))
     d = int(2 ** rng.uniform(1, 6))
     most = {2: 2, 3: 4, 4: 6}.get(d, min(24, 2 * d if d < 12 else 24))
@@ -112,8 +118,10 @@ def _case(rng: np.random.Generator, activation: str) -> PlantedCase:
             size[i] *= min(1 / gap, 1e6)
             size[j] = -size[i] * (1 + gap * rng.uniform(-1, 1))
     truth = Network(size, w, b, activation, affine=0.3 * rng.standard_normal((outputs, d)), offset=np.zeros(outputs))
+    if charged:
+        truth = truth.with_(affine=np.zeros((outputs, d)))
     width = int(atoms + rng.integers(0, 3 * atoms + 20))
-    network = disguise(truth, rng, width)
+    network = disguise(truth, rng, width, flips=not charged or (kind != "cloud" and bool(rng.integers(2))))
     exact = kind != "cloud"
     if kind == "cloud":
         noise = 10.0 ** rng.uniform(-6, -2)
@@ -122,11 +130,12 @@ def _case(rng: np.random.Generator, activation: str) -> PlantedCase:
     return PlantedCase(label, kind, truth, network, exact)
 
 
-def smaller(case: PlantedCase, size: int, rng: np.random.Generator) -> list[Network]:
+def smaller(case: PlantedCase, size: int, rng: np.random.Generator, free: int | None = None) -> list[Network]:
     """Networks of ``size`` < S atoms near the planted one: the heaviest atoms, and the closest pairs merged, both with
-    coefficients and the free polynomial part refitted by least squares on random inputs."""
+    coefficients and the free polynomial part (default: what is free beside f) refitted by least squares on random
+    inputs."""
     f = case.truth
-    free = free_degree(f)
+    free = free_degree(f) if free is None else free
     first, second = np.triu_indices(f.d if free == 2 else 0)
     x = rng.standard_normal((max(2000, 20 * (size + f.d + 1), 3 * first.size), f.d))
     y = f(x)
@@ -150,7 +159,9 @@ def smaller(case: PlantedCase, size: int, rng: np.random.Generator) -> list[Netw
         alive.remove(j)
     for chosen in (points[np.argsort(-weight)[:size]], merged[alive]):
         phi = f.activation.value(x @ chosen[:, :-1].T + chosen[:, -1])
-        design = np.concatenate([phi, x, np.ones((x.shape[0], 1)), x[:, first] * x[:, second]], axis=1)
+        # columns of 0 get no coefficient
+        line, one = x * float(free > 0), np.full((x.shape[0], 1), float(free >= 0))
+        design = np.concatenate([phi, line, one, x[:, first] * x[:, second]], axis=1)
         if first.size > 200:  # thousands of columns: the normal equations, which are all but orthogonal
             normal = design.T @ design
             normal[np.diag_indices_from(normal)] *= 1 + 1e-12

@@ -1,8 +1,8 @@
 """The certified staircase: S*(ε) between the lower curve L and the upper curve U.
 
-S*(ε) = least number of atoms (modulo the symmetry, affine part free) of any network g of the same architecture with
-‖f − g‖ ≤ ε.  For every ε ∈ [U(S), L(S − 1)) it equals S: a *plateau*.  The staircase and its longest plateau (in
-log ε, on ε ≥ resolution·‖f‖_⊥) are the result.
+S*(ε) = least number of atoms (modulo the symmetry, affine part free or charged) of any network g of the same
+architecture with ‖f − g‖ ≤ ε.  For every ε ∈ [U(S), L(S − 1)) it equals S: a *plateau*.  The staircase and its
+longest plateau (in log ε, on ε ≥ resolution·‖f‖_⊥) are the result.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Staircase:
 
     ``lower`` counts atoms, ``lower_directions`` directions; both are zero where nothing can be proved (empirical ρ).
     ``neurons`` is the number of active neurons of f, which is its own approximation with error 0: S*(ε) ≤ neurons
-    for every ε.
+    for every ε (for every ε > 0 with the atoms that A and c cost where they are charged).
     """
 
     upper: Array

@@ -34,15 +34,18 @@ def sparsity_claim(
     found: SStar,
     dictionary: Network,
     partitions: Sequence[tuple[Flattening, ...]],
+    charged: int | None = None,
 ) -> dict[str, Any]:
     """The ``claim``, ``law`` and ``evidence`` of a sparsity certificate, with the numbers that the checker proves.
 
     ``dictionary`` is the explicit network in input coordinates, ``partitions`` the flattenings that gave the lower
     curve, all of which the claim repeats as the checker proves it.  The interval of ε is the part of the staircase's
     that the checker confirms; when it confirms none, the claim falls back to what it does: lower = 0, and ε from its
-    own upper bound.
+    own upper bound.  ``charged``: −1 or 0 where polynomials beyond that degree are charged to the atoms; the claim then
+    says so, and ``dictionary`` has none.
     """
     raw = raw_of(network)
+    free = sparsity.free_degree(raw) if charged is None else charged
     grouping, upper = _grouping(raw, raw_of(dictionary), norm_for(law, None), found.eps[0])
     document: dict[str, Any] = {
         "law": encode_law(law),
@@ -59,15 +62,15 @@ def sparsity_claim(
                 for groups in dict.fromkeys(partitions)
                 if groups
             ],
-            "dictionary": _dictionary(dictionary, sparsity.free_degree(raw)),
+            "dictionary": _dictionary(dictionary, free),
         },
     }
     data = law.x if isinstance(law, Empirical) else None
     rows = None if data is None else hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
     probe = {**document, "config": {"rows_sha256": rows}}
     proved_upper, curve = published(
-        sparsity.upper_bound(probe, raw, data),
-        sparsity.lower_bounds(document, raw),
+        sparsity.upper_bound(probe, raw, data, free),
+        sparsity.lower_bounds(document, raw, free),
         _mass(norm_for(law, None), raw, raw_of(dictionary)),
         document["evidence"]["gram"],
     )
@@ -90,6 +93,7 @@ def sparsity_claim(
         "eps": [low, high if lower > 0 else None],
         "counts": found.counts,
         "lower_curve": encode(curve),
+        **({} if charged is None else {"free": charged}),
     }
     return document
 

@@ -12,6 +12,12 @@ degrees.  Two families are tried for each p_max: *all* degrees from p_max on wit
 p(k) = min(p_max, ⌊k/2⌋), where the flattening of every degree is as square, and its rank as large, as p_max allows;
 L(S) is the best at each S.
 
+Where the linear part is charged (``free`` = 0), or the constant too (``free`` = −1), the degrees 1 (and 0) take part.
+Any partition of the degrees from 1 on is one of the above; degree 0 is a group of its own (p = 0, outputs in the rows),
+and for each partition the low degrees are also tried apart, as one group with p = 0 and the outputs in the rows: the
+spectrum of T_1 as an m × d matrix (of [T_0, T_1]), which for a block with a full-rank linear part is long where the
+other degrees' is short.
+
 Gated networks: degrees ≤ 2 are free, and S atoms have rank 2S (:mod:`~sparsemf.identifiability.gated_flattenings`).
 """
 
@@ -58,8 +64,9 @@ Partition = tuple[Flattening, ...]
 
 
 def partitions(free: int, degree: int, p: int, rows: bool, halves: bool = True) -> list[Partition]:
-    """The partitions of the degrees free + 1 … degree that are tried for the largest order ``p``."""
-    first = free + 1
+    """The partitions of the degrees free + 1 … degree (from 1 on at least) that are tried for the largest order
+    ``p``."""
+    first = max(free, 0) + 1
     families = [lambda k: p if k >= p else max(k // 2, 1), lambda k: min(p, max(k // 2, 1))]
     found = []
     for order in families[: 1 + halves]:
@@ -75,16 +82,33 @@ def partitions(free: int, degree: int, p: int, rows: bool, halves: bool = True) 
     return found
 
 
+def with_low_degrees(free: int, partition: Partition) -> list[Partition]:
+    """A partition of the degrees from 1 on, as it counts atoms where degree 1 (and degree 0) is charged: degree 0 as a
+    group of its own, and the degrees ≤ 1 apart with the outputs in the rows."""
+    first, *rest = partition
+    whole = (Flattening(0, 0, 0, True), *partition) if free < 0 else partition
+    apart = Flattening(0, free + 1, 1, True)
+    if first.p == 0:
+        return [whole] if free == 0 else [(Flattening(0, 0, first.high, True), *rest)]
+    above = [] if first.high == 1 else [Flattening(first.p, 2, first.high, first.outputs_in_rows)]
+    found: list[Partition] = [whole]
+    # for one output the p = 0 rows are a single one; for degree 1 alone the two matrices are each other's transposes
+    if free < 0 or first.high > 1:
+        found.append((apart, *above, *rest))
+    return found
+
+
 def lower_curve(
     network: Network, degree: int | None = None, orders: tuple[int, ...] | None = None, free: int | None = None
 ) -> LowerCurve:
     """L(S) for S = 0 … n of a canonical whitened network.
 
-    ``orders`` are the largest p to try (default 1 … 4, fewer for wide networks and more for gated ones of few inputs;
-    with several outputs also p = 0 … 2 with the outputs in the rows), ``degree`` is the truncation K (default 40 for
-    n ≤ 600, else 20; for exp as r² asks for, for polynomial σ at most theirs), ``free`` the degree up to which
-    polynomials are free beside the atoms (default :func:`free_degree`; a canonical form may have lost a quadratic part
-    that vanished).  Raises ValueError where the network has a quadratic part and degree 2 is not free.
+    ``orders`` are the largest p to try (default 1 … 4, fewer for wide networks and more for gated ones of few
+    inputs; with several outputs also p = 0 … 2 with the outputs in the rows), ``degree`` is the truncation K
+    (default 40 for n ≤ 600, else 20; for exp as r² asks for, for polynomial σ at most theirs), ``free`` the degree
+    up to which polynomials are free beside the atoms (default :func:`free_degree`; a canonical form may have lost a
+    quadratic part that vanished; 0 and −1 charge the linear part, and the constant).  Raises ValueError where the
+    network has a quadratic part and degree 2 is not free.
     """
     n, gated = network.width, network.gated
     free = free_degree(network) if free is None else free
@@ -94,7 +118,7 @@ def lower_curve(
     degree = min(degree, network.activation.polynomial_degree or degree) if not gated else degree
     orders = orders or (_gated_orders(n, network.d) if gated else _default_orders(n, network.d))
     zero = np.zeros(n + 1)
-    if n == 0:
+    if n == 0 and not (free < 1 and network.affine.any()) and not (free < 0 and network.offset.any()):
         return LowerCurve(zero, zero, [()], [], degree)
     known: dict[Flattening, Spectrum] = {}
 
@@ -110,14 +134,18 @@ def lower_curve(
 
     curves: dict[bool, Array] = {False: zero, True: zero}
     names: dict[bool, list[Partition]] = {False: [()] * (n + 1), True: [()] * (n + 1)}
+
+    def offer(partition: Partition, rows: bool) -> None:
+        found = tails(partition)
+        names[rows] = [partition if x > y else g for x, y, g in zip(found, curves[rows], names[rows], strict=True)]
+        curves[rows] = np.maximum(curves[rows], found)
+
     for rows in (False, True) if network.m > 1 else (False,):  # for one output the two kinds coincide
         for p in _row_orders(orders, n) if rows else orders:
             for partition in partitions(free, degree, p, rows, n <= _MANY):
-                found = tails(partition)
-                names[rows] = [
-                    partition if x > y else g for x, y, g in zip(found, curves[rows], names[rows], strict=True)
-                ]
-                curves[rows] = np.maximum(curves[rows], found)
+                offer(partition, rows)
+                for other in with_low_degrees(free, partition) if free < 1 else ():
+                    offer(other, True)
     lost = (gated_flattenings.gated_description_error if gated else description_error)(network, degree)
 
     def curve(squares: Array) -> Array:

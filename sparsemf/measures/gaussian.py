@@ -6,7 +6,8 @@ T_k = c_k(s, b) û^{⊗k}, so ⟨φ_i, φ_j⟩ = Σ_k c_k(i) c_k(j) cos_{ij}^k. 
 
     K₂(i, j) = Σ_{k ≥ 2} c_k(i) c_k(j) cos_{ij}^k.
 
-Where quadratic polynomials are free too (:func:`free_degree`) the sum starts at k = 3.
+Where quadratic polynomials are free too (:func:`free_degree`) the sum starts at k = 3; where the linear part is charged
+to the atoms it starts at k = 1, and at k = 0 where the constant is, too (``free`` = 0, −1).
 
 Two ways to it: the closed form K − c₀c₀ᵀ − c₁c₁ᵀ∘cos (− c₂c₂ᵀ∘cos²), or the series up to a degree chosen from the exact
 tails t_i² = E σ_i² − Σ_{k ≤ K} c_k(i)² (K₂ − series is positive semi-definite with entries ≤ t_i t_j).  Quadratic
@@ -191,12 +192,16 @@ def series_degree(atoms: Atoms, weight: Array, budget: float = 6e9) -> int | Non
 
 def beyond_affine(first: Atoms, second: Atoms, degree: int | None, free: int = 1) -> Array:
     """K₂ between two sets of atoms, shape (n₁, n₂): closed form for ``degree=None``, else Σ_{k=2}^{degree}; beyond the
-    degree ``free`` instead of 1 where that is given."""
+    degree ``free`` ∈ {−1, 0, 1, 2} instead of 1 where that is given (−1: the whole kernel)."""
     if degree is None:
         out = np.empty((first.n, second.n))
-        low = second.hermite(free)
+        low = second.hermite(max(free, 0))[:, : free + 1]
         for start in range(0, first.n, _ROWS):  # closed forms need some twenty temporaries of this shape
             out[start : start + _ROWS] = _kernel_block(first.take(slice(start, start + _ROWS)), second, low).value
+        still, flat = first.norm == 0, second.norm == 0
+        if still.any() or flat.any():  # constants: closed forms are not asked for a correlation that does not exist
+            level = np.outer(first.hermite(0)[:, 0], second.hermite(0)[:, 0]) if free < 0 else np.zeros(out.shape)
+            out[still], out[:, flat] = level[still], level[:, flat]
         return out
     out = np.empty((first.n, second.n))
     c1, c2 = first.hermite(degree), second.hermite(degree)
@@ -226,12 +231,14 @@ def beyond_affine(first: Atoms, second: Atoms, degree: int | None, free: int = 1
 
 
 def _kernel_block(part: Atoms, second: Atoms, low: Array) -> KernelValue:
-    """The kernel from :meth:`Activation.kernel_form`, with the error of that, less the degrees of ``low``, which is
-    ``second.hermite(free)``."""
-    own = part.hermite(low.shape[1] - 1)
+    """The kernel from :meth:`Activation.kernel_form`, with the error of that, less the degrees of ``low``, the first
+    columns of ``second.hermite`` (none of them: the whole kernel)."""
+    own = part.hermite(max(low.shape[1] - 1, 0))
     found = part.activation.kernel_form(
         part.norm[:, None], part.bias[:, None], second.norm, second.bias, part.inner @ second.inner.T
     )
+    if not low.shape[1]:
+        return found
     value = found.value - np.outer(own[:, 0], low[:, 0])
     cos, power = cosines(part, second), 1.0
     for k in range(1, low.shape[1]):

@@ -20,6 +20,7 @@ from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
 from sparsemf.identifiability.gated_flattenings import rows_per_atom
 from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
+from sparsemf.pipeline.charged import charged_reduction, enough_atoms, free_of, refused
 from sparsemf.pipeline.coefficients import CoefficientBounds, coefficient_bounds
 from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.laws import describe
@@ -55,7 +56,8 @@ class AtomReport:
 class Analysis:
     """Everything ``analyze`` found; :meth:`document` is its JSON form.
 
-    ``free``: the degree up to which polynomials are free beside the atoms of the staircase.
+    ``free``: the degree up to which polynomials are free beside the atoms of the staircase; 0 and −1: the linear part,
+    and the constant too, are charged to the atoms (:mod:`~sparsemf.pipeline.charged`).
     """
 
     source: Network
@@ -143,7 +145,7 @@ class Analysis:
                 "counts": self.s_star.counts,
                 "kind": ("exact " if self._at_zero else "") + ("certificate" if self.s_star.certified else "bracket"),
             },
-            "exact": self.exact.document(),
+            "exact": self.exact.document() | ({} if self.free > 0 else {"affine": "free", "bounds": "from below"}),
             "staircase": [
                 {
                     "S": size,
@@ -202,6 +204,8 @@ class Analysis:
         """How the atoms evolve with S, or the reason why it is not shown (computed when first read)."""
         from sparsemf.pipeline.path import path_document
 
+        if self.free < 1:
+            return {"reason": "the path of atoms is followed where the affine part is free"}
         white = self.law.whiten(self.dictionary) if isinstance(self.law, Gaussian) else self.dictionary
         return path_document(self.upper, self.s_star.value, white)
 
@@ -232,8 +236,10 @@ class Analysis:
             self.s_star,
             self.dictionary,
             self.lower.groups if self.lower is not None else (),
+            self.free if self.free < 1 else None,
         )
-        return self._sealed("sparsity", 4 if self.source.gated else 5 if self.free == 2 else 3, body)
+        version = 4 if self.source.gated else {2: 5, 1: 3}.get(self.free, 6)
+        return self._sealed("sparsity", version, body)
 
     def exact_certificate(self) -> dict[str, Any]:
         """The certificate of S* at ε = 0, sealed.
@@ -297,15 +303,21 @@ def analyze(
     resolution: float = RESOLUTION,
     effort: Effort | None = None,
     progress: Progress = _silent,
+    affine: str = "free",
 ) -> Analysis:
     """The sparse dictionary and certified S* staircase of a network.
 
     ``law`` defaults to N(0, I); ``eps`` (absolute) or ``rel_eps`` (of ‖f‖) asks for S* at that error instead of the
     longest certified plateau; ``resolution`` is the least error, relative to ‖f‖ without its affine part, on which
-    plateaus are compared.  Where no certified staircase is known, S* is the exact count at ε = 0
-    (:mod:`sparsemf.pipeline.exact`).
+    plateaus are compared.  ``affine`` says what atoms need not make: "free" an affine function (what flips cost),
+    "offset" a constant, "charged" nothing; in the last two cases S*, both curves and the dictionary are those of
+    networks without A (and c), and ``exact`` is a lower bound.  Raises :class:`InputError` where that is not
+    known.  Where no certified staircase is known, S* is the exact count at ε = 0 (:mod:`sparsemf.pipeline.exact`).
     """
     law = law or Gaussian.standard(network.d)
+    charge = free_of(affine)
+    if charge < 1:
+        refused(network, law, affine)
     without = without_staircase(network, law)
     if network.gated and without is None and isinstance(law, Gaussian):
         from sparsemf.pipeline.gated import gated_analysis
@@ -318,22 +330,27 @@ def analyze(
 
         return exact_analysis(network, law, rho, eps, rel_eps, resolution, without)
     clock = Clock()
-    whole = quotient(network)
+    whole = quotient(network, charge if charge < 1 else 2)
     clock("quotient")
     warnings: list[str] = []
+    neurons = whole.active
     domain_inactive: dict[str, int] = {}
     free = 1
     if isinstance(law, Empirical):
         active = domain_reduction(whole.network, law)
         domain_inactive = {"always_off": active.always_off, "always_on": active.always_on}
         seen = quotient(active.network)
-        canonical = seen.network
+        canonical = particles = seen.network
         reach = float(np.sqrt(np.mean(np.sum(law.x**2, axis=1)) + 1.0))
         floor = (whole.error + seen.error) * max(reach, 1.0)
         warnings.append("empirical input law: no lower bound L(S) is known, so S* is not certified")
     else:
-        base = reduced(network, law)
+        base = reduced(network, law) if charge > 0 else charged_reduction(network, law, charge)
         seen, canonical, floor, free = base.seen, base.network, base.error, base.free
+        particles = base.particles
+        if free < 1:
+            neurons = enough_atoms(network, whole.active, whole.inactive.get("constant", 0), free)
+            warnings.append("the exact count at ε = 0 has the affine part free: a lower bound of what is counted here")
     progress("lower curve", 0.05)
     lower = None if isinstance(law, Empirical) else lower_curve(canonical, free=free)
     clock("lower curve")
@@ -352,14 +369,14 @@ def analyze(
     else:
         norm = norm_bounds(canonical, upper.problem.energy_bounds, free)
     norm = Bounds(max(norm.lower - floor, 0.0), norm.upper + floor, norm.method)
-    stairs = staircase(upper, lower, norm.upper, floor, whole.active, network.provenance.precision, resolution)
+    stairs = staircase(upper, lower, norm.upper, floor, neurons, network.provenance.precision, resolution)
     at = eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower
     found = stairs.s_star(at)
     recovered = upper.network(min(found.value, canonical.width))
     recovered = _by_size(recovered, np.argsort(-np.linalg.norm(_input_coordinates(recovered, law).alpha, axis=1)))
     dictionary = _input_coordinates(recovered, law)
-    labels, distance = assign(canonical, Atoms.of(recovered))
-    atoms = atom_reports(dictionary, canonical, seen, labels, distance)
+    labels, distance = assign(particles, Atoms.of(recovered), flips=upper.problem.flips)
+    atoms = atom_reports(dictionary, particles, seen, labels, distance)
     if len(atoms) < dictionary.width:
         warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
     if not found.certified:
@@ -367,9 +384,10 @@ def analyze(
     mass = float(np.linalg.norm(canonical.alpha, axis=1) @ Atoms.of(canonical).length)
     warnings += conditioning(mass, norm.upper)
     threshold = None
-    if isinstance(law, Gaussian):
+    if isinstance(law, Gaussian) and free > 0:
         threshold = s_up(canonical, 1e-2 * norm.upper, first=free + 1)
-    coefficients = coefficient_bounds(upper, lower, stairs, found, floor)
+    # they speak of sums of f's own atoms
+    coefficients = None if upper.problem.charged else coefficient_bounds(upper, lower, stairs, found, floor)
     clock("atoms")
     exact = exact_count(network, law, width=network.width <= _WIDTH_SEARCHED)
     clock("exact count")
@@ -387,11 +405,17 @@ def analyze(
         s_star=found,
         dictionary=dictionary,
         atoms=atoms,
-        projection=projection(canonical, Atoms.of(recovered), labels),
+        projection=projection(particles, Atoms.of(recovered), labels, upper.problem.flips),
         threshold=threshold,
         exact=exact,
         warnings=warnings,
-        config={**describe(law, rho), "eps": eps, "rel_eps": rel_eps, "resolution": stairs.resolution},
+        config={
+            **describe(law, rho),
+            "eps": eps,
+            "rel_eps": rel_eps,
+            "resolution": stairs.resolution,
+            "affine": affine,
+        },
         timing=clock.laps,
         coefficients=coefficients,
         free=free,
@@ -430,14 +454,15 @@ def _input_coordinates(network: Network, law: InputLaw) -> Network:
     return network
 
 
-def assign(canonical: Network, atoms: Atoms) -> tuple[NDArray[np.int64], Array]:
-    """The nearest atom of each canonical neuron and its distance in the quotient metric."""
+def assign(canonical: Network, atoms: Atoms, flips: bool = True) -> tuple[NDArray[np.int64], Array]:
+    """The nearest atom of each canonical neuron and its distance in the quotient metric; ``flips``: whether those
+    that σ has are free."""
     if atoms.n == 0 or canonical.width == 0:
         return np.full(canonical.width, -1, dtype=np.int64), np.zeros(canonical.width)
     points = Section.of(canonical).points
     target = Section.of(Network(np.ones((atoms.n, 1)), atoms.inner, atoms.bias, atoms.activation)).points
     label, distance = np.empty(canonical.width, dtype=np.int64), np.empty(canonical.width)
-    flips = canonical.activation.relation is not None
+    flips = flips and canonical.activation.relation is not None
     for start in range(0, canonical.width, 1024):
         rows = slice(start, start + 1024)
         found, _ = point_distances(points[rows], target, flips)
@@ -491,7 +516,7 @@ def conditioning(mass: float, norm: float) -> list[str]:
     return []
 
 
-def projection(canonical: Network, atoms: Atoms, labels: NDArray[np.int64]) -> dict[str, Any]:
+def projection(canonical: Network, atoms: Atoms, labels: NDArray[np.int64], flips: bool = True) -> dict[str, Any]:
     """Particles and atoms on the two leading principal axes of the atoms' (else particles') points, flipped alike."""
     if canonical.width == 0:
         return {"particles": [], "atoms": []}
@@ -501,7 +526,7 @@ def projection(canonical: Network, atoms: Atoms, labels: NDArray[np.int64]) -> d
         heads = Section.of(Network(np.ones((atoms.n, 1)), atoms.inner, atoms.bias, atoms.activation)).points
     else:
         heads = np.zeros((0, points.shape[1]))
-    if atoms.n and section.flips:
+    if atoms.n and section.flips and flips:
         side = np.einsum("id,id->i", points, heads[labels])
         points = points * np.where(side < 0, -1.0, 1.0)[:, None]
     base = heads if atoms.n >= 2 else points

@@ -37,6 +37,8 @@ def dual_document(dictionary: Network, law: InputLaw, degree: int | None, m: int
         return {"reason": "the dual certificate is computed under a Gaussian input law only"}
     if dictionary.gated:
         return {"reason": "the dual certificate is not computed for gated atoms"}
+    if free < 1:
+        return {"reason": "the dual certificate is computed where the affine part is free"}
     if free > 1:
         return {"reason": "the dual certificate is not computed where quadratic polynomials are free"}
     if dictionary.activation.polynomial_degree is not None:

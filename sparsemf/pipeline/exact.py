@@ -86,7 +86,13 @@ def exact_analysis(
         threshold=None,
         exact=exact,
         warnings=warnings,
-        config={**describe(law, rho), "eps": eps, "rel_eps": rel_eps, "resolution": stairs.resolution},
+        config={
+            **describe(law, rho),
+            "eps": eps,
+            "rel_eps": rel_eps,
+            "resolution": stairs.resolution,
+            "affine": "free",
+        },
         timing=clock.laps,
     )
 

@@ -84,7 +84,13 @@ def gated_analysis(
         threshold=None,
         exact=exact,
         warnings=warnings,
-        config={**describe(law, rho), "eps": eps, "rel_eps": rel_eps, "resolution": stairs.resolution},
+        config={
+            **describe(law, rho),
+            "eps": eps,
+            "rel_eps": rel_eps,
+            "resolution": stairs.resolution,
+            "affine": "free",
+        },
         timing=clock.laps,
         free=FREE_DEGREE,
     )

@@ -31,12 +31,14 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Reduced:
     """``network``: canonical and white, without free parts in its atoms; ``error`` ≥ ‖f − network‖ in L²(ρ); ``free``:
-    the degree up to which polynomials are free; ``seen``: the canonical form that it comes from."""
+    the degree up to which polynomials are free; ``seen``: the canonical form that it comes from; ``particles``: the
+    network without silent atoms, which are only offered (:mod:`~sparsemf.pipeline.charged`)."""
 
     network: Network
     error: float
     free: int
     seen: Quotient
+    particles: Network
 
 
 def reduced(network: Network, law: Gaussian) -> Reduced:
@@ -47,7 +49,8 @@ def reduced(network: Network, law: Gaussian) -> Reduced:
         white, lost = form_as_atoms(white)
         error += lost
     seen = quotient(white)
-    return Reduced(absorbed(seen.network), error + seen.error, free, seen)
+    found = absorbed(seen.network)
+    return Reduced(found, error + seen.error, free, seen, found)
 
 
 def absorbed(canonical: Network) -> Network:
@@ -101,13 +104,14 @@ def enough(network: Network, effort: Effort | None) -> Effort | None:
 
 def norm_bounds(canonical: Network, beyond: tuple[float, float], free: int) -> Bounds:
     """Bounds of ‖f‖ of a white network from (lower, upper) of its energy beyond the degree ``free``."""
-    if free < 2:
+    if free == 1:
         return l2_norm(canonical, Gaussian.standard(canonical.d), beyond)
-    head, slack = float(np.linalg.norm(low_norms(canonical, free))), 2 * affine_margin(canonical)
+    head = float(np.linalg.norm(low_norms(canonical, free)[: free + 1]))
+    slack = 2 * affine_margin(canonical) if free >= 0 else 0.0
     return Bounds(
         lower=float(np.hypot(max(head - slack, 0.0), np.sqrt(beyond[0]))),
         upper=float(np.hypot(head + slack, np.sqrt(beyond[1]))) * (1 + 4 * UNIT),
-        method="Hermite degrees 0, 1 and 2 exactly, the rest by the Gaussian kernel",
+        method="the free Hermite degrees exactly, the rest by the Gaussian kernel",
     )
 
 

@@ -7,6 +7,8 @@ S at once: cut the S − 1 dearest edges, and the components (networkx) are the 
 are cheap wherever they lie, so noise does not open clusters.  A cluster's atom is the weighted median of its particles,
 flipped onto its heaviest one: far particles of little weight do not drag it.
 
+Flips count as no distance where they cost nothing but what is free (``flips``).
+
 For many clusters the second order matters: weighted Ward clusters and their means (:class:`Agglomeration`).
 """
 
@@ -37,6 +39,7 @@ class MergePath:
     weight: Array
     parent: Integers
     cost: Array
+    flips: bool
 
     def costs(self) -> Array:
         """All finite costs, dearest first: entry S − 1 is what going from S + 1 to S clusters costs at most."""
@@ -65,7 +68,7 @@ class MergePath:
             members = np.flatnonzero(label == k)
             head = members[np.argmax(self.weight[members])]
             v = self.section.points[members]
-            if self.section.flips:
+            if self.flips:
                 v = v * np.where(v @ self.section.points[head] < 0, -1.0, 1.0)[:, None]
             points.append(_weighted_median(v, self.weight[members]))
         centre = np.array(points)
@@ -85,14 +88,15 @@ class Agglomeration:
     section: Section
     weight: Array
     merges: Integers
+    flips: bool
 
     @staticmethod
     def of(problem: Problem) -> Agglomeration:
         """The whole tree by nearest-neighbour chains (Murtagh, Comput. J. 26 (1983)): O(n²d) time, O(nd) memory."""
         section = Section.of(problem.network)
         weight = np.linalg.norm(section.kappa, axis=1) + 1e-300
-        pairs, costs = _chains(section.points.copy(), weight.copy(), section.flips)
-        return Agglomeration(section, weight, pairs[np.argsort(costs, kind="stable")])
+        pairs, costs = _chains(section.points.copy(), weight.copy(), problem.flips)
+        return Agglomeration(section, weight, pairs[np.argsort(costs, kind="stable")], problem.flips)
 
     @cached_property
     def nodes(self) -> Atoms:
@@ -101,7 +105,7 @@ class Agglomeration:
         points = np.concatenate([self.section.points, np.empty((max(n - 1, 0), self.section.points.shape[1]))])
         weight = np.concatenate([self.weight, np.empty(max(n - 1, 0))])
         for step, (i, j) in enumerate(self._children):
-            turn = -1.0 if self.section.flips and points[i] @ points[j] < 0 else 1.0
+            turn = -1.0 if self.flips and points[i] @ points[j] < 0 else 1.0
             weight[n + step] = weight[i] + weight[j]
             points[n + step] = (weight[i] * points[i] + turn * weight[j] * points[j]) / weight[n + step]
         return Atoms(self.section.activation, points[:, :-1], points[:, -1])
@@ -200,12 +204,13 @@ def merge_path(problem: Problem) -> MergePath:
     slope = _slopes(section)
     for start in range(0, n, _BLOCK):
         stop = min(start + _BLOCK, n)
-        distance, _ = point_distances(points[start:stop], points[:stop], section.flips)
+        distance, _ = point_distances(points[start:stop], points[:stop], problem.flips)
         distance[np.arange(stop)[None, :] >= np.arange(start, stop)[:, None]] = np.inf
         nearest = np.argmin(distance, axis=1)
         value = distance[np.arange(stop - start), nearest]
         rows = order[start:stop]
-        parent[rows] = np.where(np.isfinite(value), order[nearest], rows)
-        cost[rows] = slope[rows] * mass[rows] * value
+        near = np.isfinite(value)
+        parent[rows] = np.where(near, order[nearest], rows)
+        cost[rows[near]] = slope[rows[near]] * mass[rows[near]] * value[near]
     cost[order[0]] = np.inf
-    return MergePath(section, weight, parent, cost)
+    return MergePath(section, weight, parent, cost, problem.flips)

@@ -4,10 +4,10 @@ An atom (w, b) with r = ‖w‖, û = w/r has the tensors T_k = c_k(r, b) û^{�
 
     ∂_b c_k = √(k+1) c_{k+1}/r,      ∂_r c_k = (√((k+1)(k+2)) c_{k+2} + k c_k)/r,
 
-and moving w by v = a û + v_⊥, b by β changes T_k by (a ∂_r c_k + β ∂_b c_k) û^{⊗k} + k (c_k/r) sym(û^{⊗(k−1)} ⊗ v_⊥).
-With ρ = ⟨û_s, û_t⟩ every inner product of two such changes is a few power series in ρ over the degrees k ≥ 2
-(affine functions are free; k ≥ 3 where quadratic ones are), so the Gauss–Newton matrix of S atoms is a handful of S×S
-arrays and is never formed.
+and moving w by v = a û + v_⊥, b by β changes T_k by (a ∂_r c_k + β ∂_b c_k) û^{⊗k} + k (c_k/r) sym(û^{⊗(k−1)} ⊗
+v_⊥). With ρ = ⟨û_s, û_t⟩ every inner product of two such changes is a few power series in ρ over the degrees k ≥ 2
+(affine functions are free; k ≥ 3 where quadratic ones are, k ≥ 1 or 0 where they are charged), so the Gauss–Newton
+matrix of S atoms is a handful of S×S arrays and is never formed.
 """
 
 from __future__ import annotations

@@ -66,9 +66,8 @@ def evolution(curve: UpperCurve, sizes: Sequence[int]) -> list[Stage]:
     problem, geometry = curve.problem, curve.problem.geometry
     image = {}
     for owner, most in _longest(curve, sizes).items():
-        image[owner] = (
-            geometry.gram(problem.atoms, curve.paths[owner].atoms.take(slice(most))).T @ problem.network.alpha
-        )
+        atoms = curve.paths[owner].atoms.take(slice(most))
+        image[owner] = problem.image_of(atoms, geometry.gram(problem.atoms, atoms))
     stages: list[Stage] = []
     for size in sizes:
         used = int(curve.source[size])

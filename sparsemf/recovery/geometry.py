@@ -1,6 +1,7 @@
 """Inner products of atoms with the free affine part projected out, under a Gaussian or an empirical law.
 
-⟨φ_i, φ_j⟩_⊥ = K₂(i, j) for N(0, I) (degrees ≥ 2; ≥ 3 where quadratic polynomials are free), and (1/n)Φᵀ(I − Π)Φ on
+⟨φ_i, φ_j⟩_⊥ = K₂(i, j) for N(0, I) (degrees ≥ 2; ≥ 3 where quadratic polynomials are free; ≥ 1 or ≥ 0 where the linear
+part, or the constant too, is charged to the atoms), and (1/n)Φᵀ(I − Π)Φ on
 n data rows, Π the projection on span{1, x}.
 Recovery is written against this one interface; everything it returns is evaluated with the margins below.
 """
@@ -64,7 +65,8 @@ class Geometry(Protocol):
 class GaussianGeometry:
     """N(0, I_k); ``degree`` of the Hermite series, None for the closed-form kernel.
 
-    Polynomials of degree ≤ ``free`` are projected out; ``closed_ulps``: :attr:`Activation.kernel_ulps`.
+    Polynomials of degree ≤ ``free`` ∈ {−1, 0, 1, 2} are projected out; ``closed_ulps``:
+    :attr:`Activation.kernel_ulps`.
     """
 
     d: int
@@ -104,13 +106,14 @@ class GaussianGeometry:
         return slope - (beta * low[:, 1:]).T @ atoms.unit, constant - beta.T @ low[:, 0]
 
     def polynomial(self, network: Network, atoms: Atoms, beta: Array) -> tuple[Array, Array, Array | None]:
-        """The best (A, c, Q) beside Σ β_s φ_s as an approximation of ``network``; Q is None where it is not free.
+        """The best (A, c, Q) beside Σ β_s φ_s as an approximation of ``network``; Q is None where it is not free, A and
+        c are 0 where they are charged.
 
         xᵀQx has T₀ = tr Q and T₂ = √2 Q.
         """
         slope, constant = self.affine(network, atoms, beta)
         if self.free < 2:
-            return slope, constant, None
+            return slope * float(self.free > 0), constant * float(self.free >= 0), None
         own = quadratic_part(Network(beta, atoms.inner, atoms.bias, atoms.activation))
         form = (quadratic_part(network) - own) / np.sqrt(2.0)
         return slope, constant - np.trace(form, axis1=1, axis2=2), form

@@ -96,7 +96,9 @@ class Refiner:
         if (degree, size) not in self._targets:
             whole = Dictionary(problem.atoms, problem.network.alpha, 0.0)
             used = whole if size == problem.n else self.selected.dictionary(problem, size)
-            self._targets[degree, size] = Target.of(used.atoms, used.beta, degree, self._free)
+            # a selection stands for all of f, with what is charged
+            charged = problem.charged if size == problem.n else None
+            self._targets[degree, size] = Target.of(used.atoms, used.beta, degree, self._free, charged)
         return self._targets[degree, size]
 
     @cached_property
@@ -211,7 +213,7 @@ def smaller(problem: Problem, current: Dictionary) -> list[Atoms]:
     found = [atoms.take(backward(gram, gram @ current.beta, n - 1)[: n - 1])]
     section = Section.of(Network(current.beta, atoms.inner, atoms.bias, atoms.activation))
     mass = np.linalg.norm(section.kappa, axis=1)
-    distance, sign = point_distances(section.points, section.points, section.flips)
+    distance, sign = point_distances(section.points, section.points, problem.flips)
     cost = np.minimum(mass[:, None], mass) * distance
     cost[np.tril_indices(n)] = np.inf
     for flat in np.argsort(cost, axis=None)[: min(_MERGED_PAIRS, n * (n - 1) // 2)]:

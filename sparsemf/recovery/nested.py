@@ -6,9 +6,10 @@ first S atoms with the coefficients β_S = M[:S, :S] Y[:S] have exactly
     ‖f − f_S‖² = ‖f‖² − 2 Σ_{t ≤ S} y_t·(MᵀC)_t + Σ_{t, u ≤ S} ⟨y_t, y_u⟩ (MᵀGM)_tu,
 
 so the sums over leading blocks of two arrays give every S; M ≈ L^{−T}, Y ≈ L⁻¹C for G ≈ LLᵀ make β_S the best
-coefficients, but nothing depends on how well they do.  The rounding of γᵀKγ, γ = (α, −β_S), is bounded by the
-geometry's stated margin at |γ|ᵀ|K||γ| ≤ mass², three times over for the products with M, where
-mass_S = Σ‖α_i‖‖φ_i‖ + Σ_{t ≤ S} ‖y_t‖ Σ_i |M_it|‖φ_i‖ ≥ Σ‖γ_i‖‖φ_i‖.
+coefficients, but nothing depends on how well they do (f with what it charges,
+:mod:`~sparsemf.recovery.problem`).  The rounding of γᵀKγ, γ = (α, −β_S), is bounded by the geometry's stated margin
+at |γ|ᵀ|K||γ| ≤ mass², three times over for the products with M, where mass_S = Σ‖α_i‖‖φ_i‖ + Σ_{t ≤ S} ‖y_t‖ Σ_i
+|M_it|‖φ_i‖ ≥ Σ‖γ_i‖‖φ_i‖.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Nested:
             return subset(problem, self.index[:size])
         atoms = self.atoms.take(slice(size))
         cross = problem.geometry.gram(problem.atoms, atoms)
-        beta = solve(problem.geometry.gram(atoms, atoms), cross.T @ problem.network.alpha)
+        beta = solve(problem.geometry.gram(atoms, atoms), problem.image_of(atoms, cross))
         return Dictionary(atoms, beta, problem.dictionary_error(atoms, beta))
 
 
@@ -67,7 +68,7 @@ def nested(problem: Problem, atoms: Atoms, index: Integers | None = None) -> Nes
     2 % of errors², at S ≤ 64, at log-spaced S, and at T.
     """
     cross = None if index is not None else problem.geometry.gram(problem.atoms, atoms)
-    image = problem.image[index] if cross is None else cross.T @ problem.network.alpha
+    image = problem.image[index] if cross is None else problem.image_of(atoms, cross)
     if index is not None and problem.gram is not None:
         gram = problem.gram[np.ix_(index, index)]
     else:
@@ -76,10 +77,12 @@ def nested(problem: Problem, atoms: Atoms, index: Integers | None = None) -> Nes
     errors, margin = _errors(problem, gram, image, length, tail)
     if index is not None and problem.gram is None:
         cross = problem.columns(index)
+    low = None if problem.charged is None else problem.charged.image(atoms)
     for s in _doubtful(problem, errors, margin, cross is None):
         beta = solve(gram[:s, :s], image[:s])
         if cross is not None:
-            found = problem.expanded_error(beta, cross[:, :s], gram[:s, :s], length[:s], tail[:s])
+            own = None if low is None else low[:s]
+            found = problem.expanded_error(beta, cross[:, :s], gram[:s, :s], length[:s], tail[:s], own)
         elif index is not None:
             found = problem.subset_error(index[:s], beta)
         else:
@@ -120,7 +123,7 @@ def _errors(problem: Problem, gram: Array, image: Array, length: Array, tail: Ar
         return own + np.concatenate([[0.0], np.cumsum(steps * (per_atom @ sizes))])
 
     mass, rest = total(length, problem.mass), total(tail, problem.tail)
-    terms = problem.n + 2 * size + problem.network.m
+    terms = problem.n + 2 * size + 2 * problem.network.m + problem.network.d
     margin = np.array([3.0 * problem.geometry.margin(terms, float(x) ** 2, float(x)) for x in mass])
     margin += rest**2
     return np.sqrt(np.maximum(form, 0.0) + margin), margin

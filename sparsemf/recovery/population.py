@@ -1,6 +1,6 @@
 """Joint refinement of many atoms in the population: variable projection without a sample.
 
-Under N(0, I), affine part free, minimise over the atoms θ_s = (w_s, b_s)
+Under N(0, I), affine part free or charged, minimise over the atoms θ_s = (w_s, b_s)
 
     F(θ) = ‖f‖² − tr CᵀG⁻¹C = ‖f − Σ_s β_s φ_s‖²,   G = ⟨φ_s, φ_t⟩_⊥,  C = ⟨φ_s, f⟩_⊥,  β = G⁻¹C.
 
@@ -8,6 +8,9 @@ The derivative is that at fixed β (envelope theorem).  Gauss–Newton with Kauf
 ⟨P⊥∂_iφ_s, P⊥∂_jφ_t⟩·⟨β_s, β_t⟩, P⊥ off span{φ_u}, is applied by a few products of S×S and S×d arrays
 (:mod:`sparsemf.recovery.derivatives`) and inverted by preconditioned conjugate gradients under Levenberg–Marquardt
 damping: O(S·n·d) a step for f of n atoms, and nothing of the size of the parameters squared.
+
+f may have a part p = A x + c that is charged: C gains ⟨φ_s, p⟩ = c_1(s)A û_s + c_0(s)c, whose derivatives are those of
+c_0, c_1 and û.
 
 Series are cut at a degree that suits the search; the caller refits and certifies what is found in the full geometry.
 """
@@ -24,6 +27,7 @@ from scipy import linalg
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Atoms
 from sparsemf.recovery.derivatives import Expansion, Moves, Products, Slopes, values
+from sparsemf.recovery.problem import Charged
 from sparsemf.recovery.refit import factorised
 
 Array = NDArray[np.float64]
@@ -34,14 +38,15 @@ _ROWS = 512
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """f = Σ_i α_i φ_i by its expansion, and ‖f‖² (same degree)."""
+    """f = Σ_i α_i φ_i + p by its expansion, and ‖f‖² (same degree); ``charged``: p, if there is one."""
 
     atoms: Expansion
     alpha: Array
     energy: float
+    charged: Charged | None = None
 
     @staticmethod
-    def of(atoms: Atoms, alpha: Array, degree: int, free: int = 1) -> Target:
+    def of(atoms: Atoms, alpha: Array, degree: int, free: int = 1, charged: Charged | None = None) -> Target:
         """Computes ‖f‖² beyond the degree ``free`` by row blocks."""
         expansion = Expansion.of(atoms, degree, free)
         energy = 0.0
@@ -50,7 +55,9 @@ class Target:
             energy += float(
                 np.sum(alpha[start : start + _ROWS] * (values(Expansion.of(part, degree, free), expansion) @ alpha))
             )
-        return Target(expansion, alpha, energy)
+        if charged is not None:
+            energy += 2.0 * float(np.sum(alpha * charged.image(atoms))) + charged.norm**2
+        return Target(expansion, alpha, energy, charged)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +76,8 @@ def _evaluate(atoms: Atoms, target: Target) -> _State:
     for start in range(0, atoms.n, _ROWS):
         rows = slice(start, min(start + _ROWS, atoms.n))
         image[rows] = values(_rows(expansion, rows), target.atoms) @ target.alpha
+    if target.charged is not None:
+        image += target.charged.image(atoms)
     factor = factorised(gram)
     beta = linalg.cho_solve((factor, True), image, check_finite=False)
     # ‖f − Φβ‖² for this very β, whatever the ridge
@@ -102,6 +111,12 @@ def _gradient(state: _State, target: Target, own: Slopes) -> Moves:
         radial[rows] -= np.sum(weight * other.radial, axis=1)
         shift[rows] -= np.sum(weight * other.shift, axis=1)
         turn[rows] -= (weight * other.turn) @ target.atoms.unit
+    if target.charged is not None:
+        along, level = state.beta @ target.charged.affine, state.beta @ target.charged.offset
+        expansion, slope = state.expansion, np.sum(along * unit, axis=1)
+        radial -= expansion.radial[:, 1] * slope + expansion.radial[:, 0] * level
+        shift -= expansion.shift[:, 1] * slope + expansion.shift[:, 0] * level
+        turn -= expansion.turn[:, 1, None] * along
     return Moves(radial, shift, _tangent(turn, unit))
 
 

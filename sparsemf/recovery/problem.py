@@ -1,4 +1,13 @@
-"""The recovery problem: approximate f = Σ_i α_i φ_i (affine part free) by S atoms, with a certified error."""
+"""The recovery problem: approximate f = Σ_i α_i φ_i + p by S atoms, with a certified error.
+
+p is what the polynomial part of f has beyond the free degrees: nothing where affine functions are free, else A x (and c
+where constants are charged).  It is part of the target and of no dictionary:
+
+    ⟨φ_s, p⟩_⊥ = c_1(s) A û_s + c_0(s) c,   ‖p‖² = ‖A‖_F² + ‖c‖²   in white coordinates,
+
+so that Φ*f, ‖f‖² and ‖f − g‖² only gain these terms (:class:`Charged`); for the stated margin p counts as one more atom
+of norm ‖p‖.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms, Network
-from sparsemf.recovery.geometry import Geometry
+from sparsemf.recovery.geometry import GaussianGeometry, Geometry
+from sparsemf.symmetry.metric import free_relation
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -25,6 +35,24 @@ class Dictionary:
     atoms: Atoms
     beta: Array
     error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Charged:
+    """p = A x + c of f beyond the free degrees: ``affine`` (m, d) and ``offset`` (m,), 0 where they are free."""
+
+    affine: Array
+    offset: Array
+
+    @cached_property
+    def norm(self) -> float:
+        """‖p‖ under N(0, I)."""
+        return float(np.hypot(np.linalg.norm(self.affine), np.linalg.norm(self.offset)))
+
+    def image(self, atoms: Atoms) -> Array:
+        """⟨φ_s, p⟩, shape (S, m)."""
+        low = atoms.hermite(1)
+        return low[:, 1:] * (atoms.unit @ self.affine.T) + low[:, :1] * self.offset
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +78,30 @@ class Problem:
         return np.linalg.norm(self.network.alpha, axis=1)
 
     @cached_property
+    def charged(self) -> Charged | None:
+        """What of f's polynomial part the atoms have to approximate; None where there is nothing."""
+        geometry, network = self.geometry, self.network
+        if not isinstance(geometry, GaussianGeometry) or geometry.free > 0:
+            return None
+        offset = network.offset if geometry.free < 0 else np.zeros(network.m)
+        found = Charged(network.affine, offset)
+        return found if found.norm > 0 else None
+
+    @cached_property
+    def flips(self) -> bool:
+        """Whether σ has flips that cost nothing but what is free, so that atoms are close to opposite ones."""
+        free = self.geometry.free if isinstance(self.geometry, GaussianGeometry) else 1
+        return free_relation(self.network.activation, free)
+
+    @cached_property
     def lengths(self) -> tuple[Array, Array]:
         """The geometry's lengths and tails t_i of f's atoms, (n,) each."""
         return self.geometry.length(self.atoms), self.geometry.tail(self.atoms)
 
     @cached_property
     def mass(self) -> float:
-        """Σ ‖α_i‖‖φ_i‖."""
-        return float(self.weight @ self.lengths[0])
+        """Σ ‖α_i‖‖φ_i‖ + ‖p‖."""
+        return float(self.weight @ self.lengths[0]) + (0.0 if self.charged is None else self.charged.norm)
 
     @cached_property
     def tail(self) -> float:
@@ -81,10 +125,20 @@ class Problem:
             absolute[rows] = np.abs(block) @ self.weight
         return image, diagonal, absolute
 
-    @property
+    @cached_property
+    def _low(self) -> Array:
+        """⟨φ_i, p⟩ of f's own atoms, (n, m)."""
+        return np.zeros_like(self.network.alpha) if self.charged is None else self.charged.image(self.atoms)
+
+    @cached_property
     def image(self) -> Array:
-        """Kα = (⟨φ_i, f⟩_⊥)_i, shape (n, m)."""
-        return self._products[0]
+        """Kα + Φ*p = (⟨φ_i, f⟩_⊥)_i, shape (n, m)."""
+        return self._products[0] + self._low
+
+    def image_of(self, atoms: Atoms, cross: Array) -> Array:
+        """(⟨φ_s, f⟩_⊥)_s for any atoms, (S, m), from ``cross`` (n, S), their inner products with f's."""
+        found = cross.T @ self.network.alpha
+        return found if self.charged is None else found + self.charged.image(atoms)
 
     @property
     def diagonal(self) -> Array:
@@ -94,18 +148,32 @@ class Problem:
     @cached_property
     def energy(self) -> float:
         """‖f‖²_⊥ as computed."""
-        return max(float(np.sum(self.network.alpha * self.image)), 0.0)
+        form = float(np.sum(self.network.alpha * self._products[0]))
+        return max(form + self._polynomial(self.network.alpha, self._low)[0], 0.0)
+
+    def _polynomial(self, gamma: Array, low: Array) -> tuple[float, float]:
+        """What p adds to ‖Σ γ_i φ_i‖², ``low`` = ⟨φ_i, p⟩: (2 Σ⟨γ_i, ⟨φ_i, p⟩⟩ + ‖p‖², the sum of absolute
+        values)."""
+        if self.charged is None:
+            return 0.0, 0.0
+        own, product = self.charged.norm**2, gamma * low
+        return 2.0 * float(np.sum(product)) + own, 2.0 * float(np.sum(np.abs(product))) + own
 
     @cached_property
     def energy_bounds(self) -> tuple[float, float]:
         """Certified (lower, upper) of ‖f‖²_⊥."""
-        margin = self.geometry.margin(self.n, self.absolute_energy, self.mass)
+        margin = self.geometry.margin(self._terms, self.absolute_energy, self.mass)
         return max(self.energy - margin, 0.0), self.energy + margin + self.tail**2
 
     @cached_property
     def absolute_energy(self) -> float:
-        """|α|ᵀ|K||α|, which scales the rounding margin."""
-        return float(self.weight @ self._products[2])
+        """|α|ᵀ|K||α|, and what p adds, which scales the rounding margin."""
+        return float(self.weight @ self._products[2]) + self._polynomial(self.network.alpha, self._low)[1]
+
+    @property
+    def _terms(self) -> int:
+        """Summands that a form in f's atoms (and p) is added up from."""
+        return self.n if self.charged is None else self.n + self.network.m + self.network.d
 
     def columns(self, index: Integers) -> Array:
         """K[:, index], shape (n, len(index))."""
@@ -120,7 +188,7 @@ class Problem:
         """
         if self.gram is None and cross is not None:
             length, tail = self.lengths
-            return self.expanded_error(beta, cross, cross[index], length[index], tail[index])
+            return self.expanded_error(beta, cross, cross[index], length[index], tail[index], self._low[index])
         gamma = self.network.alpha.copy()
         gamma[index] -= beta
         return self._form_error(gamma, self.gram)
@@ -128,16 +196,26 @@ class Problem:
     def dictionary_error(self, atoms: Atoms, beta: Array) -> float:
         """Certified ‖f − Σ_s β_s φ_s‖_⊥ for any atoms."""
         cross, own = self.geometry.gram(self.atoms, atoms), self.geometry.gram(atoms, atoms)
-        return self.expanded_error(beta, cross, own, self.geometry.length(atoms), self.geometry.tail(atoms))
+        low = None if self.charged is None else self.charged.image(atoms)
+        return self.expanded_error(beta, cross, own, self.geometry.length(atoms), self.geometry.tail(atoms), low)
 
-    def expanded_error(self, beta: Array, cross: Array, own: Array, length: Array, tail: Array) -> float:
-        """:meth:`dictionary_error` of atoms from their inner products with f's atoms (n, S) and among themselves
-        (S, S), and the geometry's lengths and tails of them (S,)."""
+    def expanded_error(
+        self, beta: Array, cross: Array, own: Array, length: Array, tail: Array, low: Array | None = None
+    ) -> float:
+        """:meth:`dictionary_error` of atoms from their inner products with f's atoms (n, S), among themselves (S, S)
+        and with p (S, m) where there is one, and the geometry's lengths and tails of them (S,).
+
+        Raises ValueError where ``low`` is missing.
+        """
         size = np.linalg.norm(beta, axis=1)
         mixed, square = float(np.sum(self.network.alpha * (cross @ beta))), float(np.sum(beta * (own @ beta)))
-        form = self.energy - 2.0 * mixed + square
         absolute = self.absolute_energy + float(2.0 * self.weight @ (np.abs(cross) @ size) + size @ np.abs(own) @ size)
-        margin = self.geometry.margin(self.n + size.size, absolute, self.mass + float(size @ length))
+        if self.charged is not None:
+            if low is None:
+                raise ValueError("expected the inner products with the charged polynomial part")
+            mixed, absolute = mixed + float(np.sum(beta * low)), absolute + 2.0 * float(np.sum(np.abs(beta * low)))
+        form = self.energy - 2.0 * mixed + square
+        margin = self.geometry.margin(self._terms + size.size, absolute, self.mass + float(size @ length))
         return float(np.sqrt(max(form, 0.0) + margin + (self.tail + float(size @ tail)) ** 2))
 
     def _form_error(self, gamma: Array, gram: Array | None) -> float:
@@ -152,7 +230,10 @@ class Problem:
                 block = self.geometry.gram(atoms.take(rows), atoms)
                 form += float(np.sum(gamma[rows] * (block @ gamma)))
                 absolute += float(size[rows] @ (np.abs(block) @ size))
+        more, absolute_more = self._polynomial(gamma, self._low)
+        form, absolute = form + more, absolute + absolute_more
         length, tails = self.lengths
-        margin = self.geometry.margin(atoms.n, absolute, float(size @ length))
+        mass = float(size @ length) + (0.0 if self.charged is None else self.charged.norm)
+        margin = self.geometry.margin(self._terms, absolute, mass)
         tail = float(size @ tails)
         return float(np.sqrt(max(form, 0.0) + margin + tail**2))

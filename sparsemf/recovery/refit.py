@@ -40,5 +40,5 @@ def solve(gram: Array, image: Array) -> Array:
 def refit(problem: Problem, atoms: Atoms) -> Dictionary:
     """The dictionary on ``atoms`` with the best coefficients and its certified error."""
     cross = problem.geometry.gram(problem.atoms, atoms)
-    beta = solve(problem.geometry.gram(atoms, atoms), cross.T @ problem.network.alpha)
+    beta = solve(problem.geometry.gram(atoms, atoms), problem.image_of(atoms, cross))
     return Dictionary(atoms, beta, problem.dictionary_error(atoms, beta))

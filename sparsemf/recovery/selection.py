@@ -97,7 +97,7 @@ def forward(problem: Problem, count: int, floor: float, base: Atoms | None = Non
         cross = problem.geometry.gram(problem.atoms, base)
         factor = factorised(problem.geometry.gram(base, base))
         v = linalg.solve_triangular(factor, cross.T, lower=True, check_finite=False).T
-        y = linalg.solve_triangular(factor, cross.T @ problem.network.alpha, lower=True, check_finite=False)
+        y = linalg.solve_triangular(factor, problem.image_of(base, cross), lower=True, check_finite=False)
         matrix -= v @ v.T
         vectors -= v @ y
         energy -= float(np.sum(y**2))

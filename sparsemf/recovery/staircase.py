@@ -111,7 +111,7 @@ class _Curve:
 class UpperCurve:
     """``upper[S]`` ≥ ‖f − f_S‖ for S = 0 … n (certified), and the explicit dictionaries behind it.
 
-    ``norm`` is ‖f‖_⊥ (the free affine part removed).  The dictionary that gives upper[S] consists of the first
+    ``norm`` is ‖f‖_⊥ (the free polynomials removed).  The dictionary that gives upper[S] consists of the first
     ``source[S]`` atoms of ``paths[owner[S]]``; owner −1 is f itself.
     """
 
@@ -131,7 +131,8 @@ class UpperCurve:
         return self.paths[owner].dictionary(self.problem, best)
 
     def network(self, size: int) -> Network:
-        """The dictionary with its best affine (or quadratic) part, as a network in the problem's coordinates."""
+        """The dictionary with its best affine (or quadratic) part, where that is free, as a network in the problem's
+        coordinates."""
         found = self.dictionary(size)
         network = self.problem.network
         if isinstance(self.problem.geometry, GatedGeometry):
@@ -174,14 +175,16 @@ def upper_curve(
 
     ``floor`` bounds how far the canonical network is from the source: it is added to every U(S).  Work stops
     where U(S) falls below ``resolution``·‖f‖_⊥.  ``free``: the degree up to which polynomials are free (default
-    :func:`~sparsemf.measures.gaussian.free_degree`).
+    :func:`~sparsemf.measures.gaussian.free_degree`); where it is 0 or −1, the network's A (and c) are part of what the
+    atoms approximate, and its neurons with α = 0 are no part of it, but may be chosen.
     """
     effort = effort or Effort()
     problem = Problem(network, geometry_of(network, law, free))
     n = problem.n
     norm = float(np.sqrt(problem.energy))
     curve = _Curve(problem, np.full(n + 1, np.inf), owner=np.full(n + 1, -1, dtype=np.int64))
-    curve.upper[n] = 0.0
+    # f's own atoms, with what they do not make of the polynomial part that is charged
+    curve.upper[n] = 0.0 if problem.charged is None else problem.charged.norm * (1 + 1e-12)
     progress("selecting atoms", 0.1)
     order = forward(problem, n if problem.gram is not None else _LONGEST_PATH, (0.1 * resolution * norm) ** 2)
     selected = nested(problem, problem.atoms.take(order), order)
@@ -252,7 +255,7 @@ def _few_gated(curve: _Curve, effort: Effort, target: float, progress: Progress)
 def _downwards(problem: Problem, found: Dictionary, down_to: int) -> Nested:
     """A dictionary in the order of its backward elimination; its own certified error stands at the end."""
     atoms = found.atoms
-    image = problem.geometry.gram(problem.atoms, atoms).T @ problem.network.alpha
+    image = problem.image_of(atoms, problem.geometry.gram(problem.atoms, atoms))
     order = backward(problem.geometry.gram(atoms, atoms), image, min(down_to, atoms.n))
     path = nested(problem, atoms.take(order))
     path.errors[-1] = min(path.errors[-1], found.error)
@@ -283,7 +286,8 @@ def _means(curve: _Curve, selected: Array, effort: Effort, target: float) -> Non
     nodes = clusters.nodes
     length, tail = problem.geometry.length(nodes), problem.geometry.tail(nodes)
     cross, own = problem.geometry.gram(problem.atoms, nodes), problem.geometry.gram(nodes, nodes)
-    image = cross.T @ problem.network.alpha
+    image = problem.image_of(nodes, cross)
+    low = None if problem.charged is None else problem.charged.image(nodes)
     sizes, count = np.arange(first, last + 1), int(_MEANS_WORK / (problem.n**3 / 12 + problem.n**2 * problem.network.m))
     if sizes.size > count:
         sizes = np.unique(np.concatenate([np.linspace(first, last, count // 2), np.geomspace(first, last, count // 2)]))
@@ -293,7 +297,8 @@ def _means(curve: _Curve, selected: Array, effort: Effort, target: float) -> Non
         beta = solve(gram, image[index])
         quick = problem.energy - 2.0 * float(np.sum(beta * image[index])) + float(np.sum(beta * (gram @ beta)))
         if quick < curve.upper[: size + 1].min() ** 2:
-            error = problem.expanded_error(beta, cross[:, index], gram, length[index], tail[index])
+            own_low = None if low is None else low[index]
+            error = problem.expanded_error(beta, cross[:, index], gram, length[index], tail[index], own_low)
             curve.offer(_alone(Dictionary(nodes.take(index), beta, error)))
 
 

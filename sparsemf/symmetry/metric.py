@@ -45,6 +45,23 @@ class Flip:
     linear: float = 0.0
     quadratic: float = 0.0
 
+    @property
+    def cost(self) -> int:
+        """The degree of the polynomial that a flip costs, −1 where it costs nothing."""
+        return 2 if self.quadratic else 1 if self.linear else 0 if self.constant else -1
+
+
+def free_flip(activation: Activation, free: int) -> Flip | None:
+    """:func:`flip_of` where polynomials of degree ≤ ``free`` pay for it, else None."""
+    flip = flip_of(activation)
+    return flip if flip is not None and flip.cost <= free else None
+
+
+def free_relation(activation: Activation, free: int) -> bool:
+    """Whether σ has a relation between opposite points, (κ, v) ~ (s·κ, −v), that polynomials of degree ≤ ``free`` pay
+    for."""
+    return activation.relation is not None and (free > 0 or free_flip(activation, free) is not None)
+
 
 def flip_of(activation: Activation) -> Flip | None:
     """The flip that the quotient uses: the activation's relation, and for relu6 σ(z) = 6 − σ(6 − z)."""

@@ -46,7 +46,7 @@ from sparsemf.symmetry.canonical import (
 from sparsemf.symmetry.frequencies import frequency_quotient
 from sparsemf.symmetry.gated import gated_quotient
 from sparsemf.symmetry.kinks import telescoped
-from sparsemf.symmetry.metric import Section, coefficient_power, flip_of, leaders, translates
+from sparsemf.symmetry.metric import Section, coefficient_power, free_flip, leaders, translates
 
 Array = NDArray[np.float64]
 
@@ -63,8 +63,13 @@ def accepts(network: Network) -> bool:
     )
 
 
-def quotient(network: Network) -> Quotient:
+def quotient(network: Network, free: int = 2) -> Quotient:
     """The canonical form of a network; see the module's docstring.
+
+    ``free`` < 2: only flips are made whose polynomial has a degree ≤ ``free`` (−1: those that cost nothing), so that
+    neurons keep their own orientation where another one would be charged; ramps telescope unless that costs a constant
+    which is not free.
+    Neurons with w = 0 move into the offset in any case: what a constant is charged is not the quotient's question.
 
     Raises :class:`~sparsemf.exceptions.InputError` where the flips of relu² or of gates need a quadratic part that is
     too large to store.
@@ -75,11 +80,15 @@ def quotient(network: Network) -> Quotient:
         return frequency_quotient(network)
     if is_algebraic(network.activation):
         return algebraic_quotient(network)
-    found = _merged(network)
-    return telescoped(found) if network.activation.kind == "kinks" else found
+    found = _merged(network, free)
+    if network.activation.kind != "kinks":
+        return found
+    whole = telescoped(found)
+    paid = float(np.linalg.norm(whole.network.offset) - np.linalg.norm(found.network.offset))
+    return whole if free >= 0 or paid <= whole.rounding else found
 
 
-def _merged(network: Network) -> Quotient:
+def _merged(network: Network, free: int) -> Quotient:
     """Steps 1 to 5."""
     width, m, activation = network.width, network.m, network.activation
     label = np.full(width, -1, dtype=np.int64)
@@ -93,7 +102,7 @@ def _merged(network: Network) -> Quotient:
     inner, bias, alpha = network.inner[rows], network.bias[rows], network.alpha[rows]
     section = Section.of(network.with_(outer=network.outer[rows], inner=inner, bias=bias))
 
-    points, kappa, flip = section.points.copy(), section.kappa.copy(), flip_of(activation)
+    points, kappa, flip = section.points.copy(), section.kappa.copy(), free_flip(activation, free)
     if flip is not None:
         points[:, -1] -= flip.centre
     flipped = (half_space_sign(points) < 0) if flip is not None else np.zeros(rows.size, dtype=bool)

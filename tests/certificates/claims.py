@@ -261,13 +261,15 @@ def _matched(case: Case, entry: Document, evidence: Document | None) -> bool:
 def _sparse(case: Case, doc: Document) -> bool:
     claim, raw = doc["claim"], case.raw["a"]
     low, high = claim["eps"][0], np.inf if claim["eps"][1] is None else claim["eps"][1]
-    about = [doc["law"], doc["evidence"]]
+    free = sparsity.free_of(doc, raw)
+    about = [doc["law"], doc["evidence"], free]
     atoms = np.count_nonzero(_outer(doc).any(axis=1))
     if not (0 <= claim["lower"] <= claim["upper"] and atoms <= claim["upper"] and low <= high):
         return False
-    upper = _cached(case, ["dictionary", claim["upper"], *about], lambda: sparsity.upper_bound(doc, raw, case.rows))
+    key = ["dictionary", claim["upper"], *about]
+    upper = _cached(case, key, lambda: sparsity.upper_bound(doc, raw, case.rows, free))
     true = [upper <= low, claim["counts"] == "atoms", claim["certified"] == (claim["lower"] == claim["upper"])]
-    curve = _cached(case, ["tails", *about], lambda: sparsity.lower_bounds(doc, raw))
+    curve = _cached(case, ["tails", *about], lambda: sparsity.lower_bounds(doc, raw, free))
     published = decode(claim["lower_curve"])
     true += [published.ndim == 1 and all(x <= sparsity.at(curve, size) for size, x in enumerate(published))]
     if claim["lower"]:

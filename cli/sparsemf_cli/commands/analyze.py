@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     help="Least error, relative to ‖f‖ without its affine part, on which plateaus are compared.",
 )
 @click.option(
+    "--affine",
+    type=click.Choice(["free", "offset", "charged"]),
+    default="free",
+    show_default=True,
+    help="What atoms need not make: an affine function (what flips cost), a constant c only, or nothing.",
+)
+@click.option(
     "--cert",
     metavar="FILE",
     help="Write the sparsity certificate, for `sparsemf verify`; where no staircase is known, that of the exact count.",
@@ -50,6 +57,7 @@ def analyze(
     eps: float | None,
     rel_eps: float | None,
     resolution: float,
+    affine: str,
     cert: str | None,
     exact_cert: str | None,
     html: str | None,
@@ -79,7 +87,8 @@ def analyze(
         def show(stage: str, fraction: float) -> None:
             bar.update(task, description=stage, completed=int(100 * fraction))
 
-        found = run(network, law_of(source.rho, network), source.rho, eps, rel_eps, resolution, progress=show)
+        law = law_of(source.rho, network)
+        found = run(network, law, source.rho, eps, rel_eps, resolution, progress=show, affine=affine)
         bar.update(task, completed=100)
         return found
 
@@ -139,6 +148,15 @@ def _training(checkpoint: Path, curves: Any) -> dict[str, Any]:
     return {} if found is None else {"training": found}
 
 
+_FREE = {
+    2: "polynomials of degree ≤ 2",
+    1: "an affine function",
+    0: "a constant only; the linear part is charged to the atoms",
+    -1: "nothing; the linear part and constants are charged to the atoms",
+}
+"""What is not counted, by its degree."""
+
+
 def _render(console: Console, documents: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
@@ -168,6 +186,8 @@ def _render(console: Console, documents: list[dict[str, Any]]) -> None:
             f"{100 * (energy['constant'] + energy['linear']):.1f} %" if energy else "–",
         )
     console.print(table)
+    for words in dict.fromkeys(_FREE[doc["free_degree"]] for doc in documents if doc["free_degree"] in _FREE):
+        console.print(f"free: {words}")
     for doc in documents:
         for warning in doc["warnings"]:
             console.print(f"note: {doc['input']['block'] or doc['input']['path']}: {warning}")

@@ -1,9 +1,9 @@
 """Does a certificate's claim follow from its networks?  Everything is recomputed from raw arrays.
 
-``check(document, networks, data)`` knows five kinds of claims, each in a module of its own:
-``sparsemf/certify/2`` in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` (of gated blocks
-``/4``, with a free quadratic part ``/5``) in :mod:`~sparsemf.certificates.checker.sparsity`, ``sparsemf/exact/1`` in
-:mod:`~sparsemf.certificates.checker.exact`, ``sparsemf/optimality/1`` (on data) in
+``check(document, networks, data)`` knows five kinds of claims, each in a module of its own: ``sparsemf/certify/2``
+in :mod:`~sparsemf.certificates.checker.equivalence`, ``sparsemf/sparsity/3`` (of gated blocks ``/4``, with a free
+quadratic part ``/5``, with a charged affine part ``/6``) in :mod:`~sparsemf.certificates.checker.sparsity`,
+``sparsemf/exact/1`` in :mod:`~sparsemf.certificates.checker.exact`, ``sparsemf/optimality/1`` (on data) in
 :mod:`~sparsemf.certificates.checker.optimality` and ``/2`` (under a Gaussian law) in
 :mod:`~sparsemf.certificates.checker.population`, and ``sparsemf/depth/1`` in
 :mod:`~sparsemf.certificates.checker.depth`.  A claim is valid when this program's own bounds imply it.

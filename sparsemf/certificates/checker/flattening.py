@@ -3,7 +3,9 @@
 For a function with tensors T_k = Σ_i c_ik α_i û_i^{⊗k} and a group (p, low, high, rows) let M = [T_k]_{low ≤ k ≤ high},
 p indices in the rows (and the outputs, if ``rows``).  A network of S atoms has rank ≤ S there, also where an activation
 is a sum of several cores at one direction; so it is at least √Σ_{j > S} σ_j(M)² away (Eckart–Young), and over disjoint
-intervals of degrees the squares add up.  The affine part is free: degrees 0 and 1 take no part.
+intervals of degrees the squares add up.  Where the affine part is free, degrees 0 and 1 take no part; where it is
+charged, they are groups like the others: at p = 0, M = [T_0, T_1, …] with the outputs as rows, a constant atom α·σ(b)
+being α ⊗ (σ(b), 0, …).
 
 σ_j(M)² are the eigenvalues of P·Q, P = G^{∘p}, Q = Σ_k c_k c_kᵀ∘G^{∘(k−p)}, G = ûûᵀ, the one of them ∘ααᵀ that holds
 the outputs.  For *any* B, with E = P − BBᵀ, and *any* V, Λ ≥ 0 with H = BᵀQB = VΛVᵀ + R and ‖VᵀV − I‖₂ ≤ δ,
@@ -112,6 +114,9 @@ def tails(f: Tensors, group: Group) -> Array:
     (n, d), m = f.unit.shape, f.alpha.shape[1]
     if not n:
         return np.zeros(1)
+    live = np.flatnonzero(f.c[:, group.low : group.high + 1].any(axis=1))
+    if live.size < n:  # what has nothing of these degrees is no row
+        return np.append(tails(Tensors(f.unit[live], f.alpha[live], f.c[live]), group), np.zeros(n - live.size))
     weight = np.linalg.norm(f.alpha, axis=1) * (1 + 1e-12)
     heavy, light = (weight, np.ones(n)) if group.rows else (np.ones(n), weight)
     c, k = f.c[:, group.low : group.high + 1], np.arange(group.low, group.high + 1.0)

@@ -3,8 +3,11 @@
 Upper end: an explicit network of ``upper`` atoms within ε, bounded like any distance.  Lower end: no network of
 ``lower`` − 1 atoms (polynomials up to :func:`free_degree` free) comes within ε, by the verified tails of
 :mod:`flattening` or :mod:`gated_flattening`; which flattenings serve is chosen by the evidence, the best of all valid
-choices counts.  Documents have three schemas: of plain networks beside affine functions; of gated blocks, whose
-dictionaries have gates and a quadratic part; of plain networks beside quadratic polynomials, with such a part.
+choices counts.  Documents have four schemas: of plain networks beside affine functions; of gated blocks, whose
+dictionaries have gates and a quadratic part; of plain networks beside quadratic polynomials, with such a part; of plain
+networks whose linear part (``free`` = 0 in the claim), or the constant too (−1), is charged to the atoms: there the
+dictionary has none, a constant neuron counts, and the tensors from degree ``free`` + 1 on take part, T_1 and T_0 with
+what A and c of f_A add to them.
 
 One *atom* is α·σ(⟨w, x⟩ + b), whatever σ is and whatever cores it is written in: all of them have direction ŵ and the
 coefficient α, so its tensors are c_k α ŵ^{⊗k} and it has rank 1 in every flattening.
@@ -30,8 +33,9 @@ from sparsemf.certificates.checker.raw import Raw, decode
 
 Array = NDArray[np.float64]
 
-SCHEMAS = ("sparsemf/sparsity/3", "sparsemf/sparsity/4", "sparsemf/sparsity/5")
-"""Of plain networks, of gated blocks, of plain networks where quadratic polynomials are free."""
+SCHEMAS = ("sparsemf/sparsity/3", "sparsemf/sparsity/4", "sparsemf/sparsity/5", "sparsemf/sparsity/6")
+"""Of plain networks, of gated blocks, of plain networks where quadratic polynomials are free, of plain networks where
+affine functions are not."""
 _HIGHEST_DEGREE = 128
 _MOST_NEURONS = 20_000
 _MOST_PARTITIONS = 32
@@ -59,24 +63,44 @@ def schema_of(a: Raw) -> str:
     return SCHEMAS[1 if a.gate is not None else 2 if free_degree(a) == gated_flattening.FREE else 0]
 
 
-def upper_bound(document: Mapping[str, Any], a: Raw, data: Array | None) -> float:
+def free_of(document: Mapping[str, Any], a: Raw) -> int:
+    """The degree up to which polynomials are free in a claim about f_A.  Raises :class:`Refused` where the schema
+    is for another kind of network."""
+    if document["schema"] != SCHEMAS[3]:
+        if document["schema"] != schema_of(a):
+            raise Refused("the schema is for another kind of network: it tells gated ones and what is free")
+        if "free" in document["claim"]:
+            raise Refused(f"what is free is said in {SCHEMAS[3]} only")
+        return free_degree(a)
+    if a.gate is not None or a.quadratic is not None:
+        raise Refused("only plain networks without a quadratic part are charged for their affine part")
+    free = document["claim"]["free"]
+    if type(free) is not int or free not in (-1, 0):
+        raise Refused("what is free is nothing (−1) or a constant (0)")
+    return free
+
+
+def upper_bound(document: Mapping[str, Any], a: Raw, data: Array | None, free: int) -> float:
     """This program's bound of the distance from f_A to the document's dictionary, in L²(ρ)."""
     entry = document["evidence"]["dictionary"]
     names = ("outer", "inner", "bias", "affine", "offset", *(() if a.gate is None else ("gate", "gate_bias")))
     arrays = {name: decode(entry[name]) for name in names}
-    if free_degree(a) == gated_flattening.FREE and entry["quadratic"] is not None:
+    if free == gated_flattening.FREE and entry["quadratic"] is not None:
         arrays["quadratic"] = decode(entry["quadratic"])
     g = Raw.of(arrays, a.activation, 1.0)
     if g.w.shape[1] != a.w.shape[1] or g.outer.shape[1] != a.outer.shape[1]:
         raise Refused("the dictionary is of another kind")
+    if (free < 1 and g.affine.any()) or (free < 0 and g.offset.any()):
+        raise Refused("the dictionary has a part that is charged to the atoms")
     if int(np.count_nonzero(g.outer.any(axis=1))) > document["claim"]["upper"]:
         raise Refused("the dictionary has more atoms than claimed")
     return equivalence.distance_bounds(norm_of(document, a.w.shape[1], data), a, g, document["evidence"])[1]
 
 
-def merged(norm: Norm, h: Expanded) -> tuple[Expanded, float]:
+def merged(norm: Norm, h: Expanded, charged: bool = False) -> tuple[Expanded, float]:
     """(g, error): neurons that agree to about nine digits (after scaling and flips) made one, ‖h − g‖ ≤ error beyond
-    degree 1.  Any grouping is valid, so how the groups are found need not be trusted."""
+    degree 1, or altogether where that is ``charged``: without flips, and σ = μz + σ_c costs its μ-part, too.  Any
+    grouping is valid, so how the groups are found need not be trusted."""
     n = h.core.size
     leader, flip = np.arange(n), np.ones(n, dtype=np.int64)
     for core, rows in h.cores():
@@ -84,7 +108,7 @@ def merged(norm: Norm, h: Expanded) -> tuple[Expanded, float]:
         length = np.linalg.norm(points, axis=1)
         live = np.flatnonzero((length > 0) & h.alpha[rows].any(axis=1))
         rows, points, length = rows[live], points[live], length[live]
-        if core.flip is not None and not core.flip[1][2]:
+        if core.flip is not None and not core.flip[1][2] and not charged:
             first = np.argmax(np.abs(points) > 1e-5 * length[:, None], axis=1)
             flip[rows] = np.where(points[np.arange(rows.size), first] < 0, -1, 1)
         direction = points / length[:, None] * flip[rows, None]
@@ -100,7 +124,10 @@ def merged(norm: Norm, h: Expanded) -> tuple[Expanded, float]:
         scaled = groups.scale[moved] * groups.size[leader[moved]]
         error += float(weight[moved] @ grouped.change(norm, core, groups.gap[moved], groups.size[moved], scaled))
         inside = np.isin(groups.head, rows)
-        error += float(groups.total_error[inside] @ grouped.magnitude(norm, core, groups.size[groups.head[inside]]))
+        size = groups.size[groups.head[inside]]
+        error += float(groups.total_error[inside] @ grouped.magnitude(norm, core, size))
+        if charged:
+            error += core.centre * float(weight[moved] @ groups.gap[moved] + groups.total_error[inside] @ size)
     heads = groups.head
     turn = flip[heads].astype(float)
     g = Expanded(
@@ -154,27 +181,38 @@ def with_squares(h: Expanded) -> Expanded:
     return Expanded(alpha, w, np.append(h.b, zero), core, h.affine, h.offset, point_error, alpha_error, h.affine_error)
 
 
-def described(norm: Norm, a: Raw, degree: int) -> tuple[Tensors, float]:
+def described(norm: Norm, a: Raw, degree: int, free: int = 1) -> tuple[Tensors, float]:
     """f_A's tensors up to ``degree`` as stored numbers, and how far (beyond degree 1; beyond 2 where it has a quadratic
-    part that is free) f_A is from having them."""
+    part that is free; beyond ``free`` < 1) f_A is from having them.
+
+    Where degree 1 is charged, T_1 and T_0 are written out: as e_j ⊗ (T_1)_j and T_0 of their own, their error beside.
+    """
     whole = expanded(_FLOAT, (a, 1.0))
-    h, lost = merged(norm, with_squares(whole) if _is_form(a.activation) else whole)
+    h, lost = merged(norm, with_squares(whole) if _is_form(a.activation) else whole, free < 1)
     if h.core.size > _MOST_NEURONS:
         raise Undefined("too many neurons")
     f = series.spectrum(_FLOAT, norm, h, degree)
     c = np.asarray(f.c, dtype=np.float64)
     steep = np.linalg.norm(c * np.arange(c.shape[1]), axis=1)
     lost += f.drift + float(f.weight @ (f.e + _TURN * (f.unit.shape[1] + 8) * steep) + f.h.alpha_error @ f.s)
-    return Tensors(f.unit, f.alpha, c), lost * (1 + 1e-12)
+    if free > 0:
+        return Tensors(f.unit, f.alpha, c), lost * (1 + 1e-12)
+    t1, t0 = np.asarray(f.t1, dtype=np.float64), np.asarray(f.t0, dtype=np.float64)
+    (m, d), low = t1.shape, np.zeros((t1.shape[1] + 1, c.shape[1]))
+    low[:d, 1], low[d, 0] = 1.0, 1.0
+    c = c.copy()
+    c[:, :2] = 0.0
+    unit, alpha = np.concatenate([f.unit, np.eye(d + 1, d)]), np.concatenate([f.alpha, t1.T, t0.reshape(1, m)])
+    return Tensors(unit, alpha, np.concatenate([c, low])), (lost + f.low_error) * (1 + 1e-12)
 
 
-def lower_curve(norm: Norm, a: Raw, partitions: list[tuple[Group, ...]]) -> Array:
+def lower_curve(norm: Norm, a: Raw, partitions: list[tuple[Group, ...]], free: int = 1) -> Array:
     """Lower bounds L(S), S = 0, 1, …, of the distance from f_A to networks of S atoms; 0 from its length on."""
     degree = max(g.high for groups in partitions for g in groups)
     with _FLOAT.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
         try:
             if a.gate is None:
-                f, lost = described(norm, a, degree)
+                f, lost = described(norm, a, max(degree, 2), free)
                 return _curve(lambda group: tails(f, group), f.alpha.shape[0], lost, partitions)
             pairs, lost = gated_flattening.described(norm, a, degree)
         except Undefined:
@@ -195,14 +233,14 @@ def _curve(of: Callable[[Group], Array], n: int, lost: float, partitions: list[t
     return np.where((found > TINY) & np.isfinite(found), found - TINY, 0.0)
 
 
-def lower_bounds(document: Mapping[str, Any], a: Raw) -> Array:
+def lower_bounds(document: Mapping[str, Any], a: Raw, free: int) -> Array:
     """:func:`lower_curve` for the document's evidence; (0,) where there is none for its law and kind of network."""
-    partitions = [groups_of(entry, free_degree(a)) for entry in document["evidence"]["partitions"]]
+    partitions = [groups_of(entry, free) for entry in document["evidence"]["partitions"]]
     if document["law"]["name"] == "empirical":
         return np.zeros(1)
     if len(partitions) > _MOST_PARTITIONS or not any(partitions):
         return np.zeros(1)
-    return lower_curve(norm_of(document, a.w.shape[1], None), a, partitions)
+    return lower_curve(norm_of(document, a.w.shape[1], None), a, partitions, free)
 
 
 def at(curve: Array, size: int) -> float:
@@ -213,8 +251,7 @@ def at(curve: Array, size: int) -> float:
 def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array | None) -> dict[str, Any]:
     """The facts proved; raises :class:`Refused` where the claim does not follow."""
     a, claim = networks["a"], document["claim"]
-    if document["schema"] != schema_of(a):
-        raise Refused("the schema is for another kind of network: it tells gated ones and what is free")
+    free = free_of(document, a)
     if document.get("norm", "l2") != "l2":
         raise Refused("sparsity is a claim in L²(ρ)")
     if document["config"]["rho"] != document["law"]["name"] or document["law"]["name"] not in LAWS:
@@ -227,10 +264,10 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
     high = float("inf") if claim["eps"][1] is None else number(claim["eps"][1], "the interval's upper end")
     if low > high:
         raise Refused("the interval of ε is reversed")
-    facts: dict[str, Any] = {"upper": upper_bound(document, a, data)}
+    facts: dict[str, Any] = {"upper": upper_bound(document, a, data, free)}
     if not facts["upper"] <= low:
         raise Refused(f"the dictionary is within {facts['upper']:.6g}, claimed {low:.6g}")
-    curve = lower_bounds(document, a)
+    curve = lower_bounds(document, a, free)
     published = np.asarray(decode(claim["lower_curve"]), dtype=np.float64)
     if published.ndim != 1 or not all(claimed <= at(curve, size) for size, claimed in enumerate(published)):
         raise Refused("the lower curve is not proved")

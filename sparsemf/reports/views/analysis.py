@@ -78,6 +78,18 @@ class TrainingView:
     final: dict[str, float]
 
 
+_FREE = {
+    2: ("polynomial of degree 2", "a polynomial of degree 2", "part of degree ≤ 2",
+        "The part of degree ≤ 2 is free: it is never counted."),
+    1: ("affine function", "an affine function", "affine part", "The affine part is free: it is never counted."),
+    0: ("constant", "a constant", "constant part",
+        "Only a constant is free: the linear part is charged, the dictionary has none but what its atoms make."),
+    -1: ("function without atoms", "the function 0", "free part (there is none)",
+         "Nothing is free: the linear part and constants are charged, the dictionary is its atoms alone."),
+}  # fmt: skip
+"""What is free by its degree: as a function, with its article, as a part, and as a sentence."""
+
+
 @dataclass(frozen=True)
 class AnalysisView:
     """Everything the page of one block shows."""
@@ -158,7 +170,7 @@ class AnalysisView:
     def energy_words(self) -> list[tuple[str, float]]:
         """The shares of the energy with their names in words."""
         words = {
-            "beyond_affine": "beyond affine (what atoms are for)",
+            "beyond_affine": "beyond affine (what atoms are for)" if self.free_degree > 0 else "beyond affine",
             "beyond_quadratic": "beyond quadratic (what atoms are for)",
         }
         return [(words.get(name, name), share) for name, share in self.energy]
@@ -171,12 +183,22 @@ class AnalysisView:
     @property
     def free(self) -> str:
         """What is free, as a function."""
-        return "polynomial of degree 2" if self.free_degree == 2 else "affine function"
+        return _FREE[self.free_degree][0]
+
+    @property
+    def a_free(self) -> str:
+        """The same with its article."""
+        return _FREE[self.free_degree][1]
 
     @property
     def free_part(self) -> str:
         """The same, as a part of a network."""
-        return "part of degree ≤ 2" if self.free_degree == 2 else "affine part"
+        return _FREE[self.free_degree][2]
+
+    @property
+    def free_words(self) -> str:
+        """What is counted and what is not, as a sentence."""
+        return _FREE[self.free_degree][3]
 
     @property
     def provenance(self) -> list[tuple[str, str]]:
@@ -218,7 +240,7 @@ def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> Analysi
         norm_low=bounds.number("lower"),
         norm_high=bounds.number("upper"),
         norm_beyond_affine=fields.number("norm_beyond_affine"),
-        free_degree=fields.count("free_degree") or 1,
+        free_degree=_free_degree(fields),
         error=dictionary.number("error"),
         resolution=fields.number("resolution"),
         energy=_counts(fields.sub("energy"), ("constant", "linear", "quadratic", "beyond_affine")),
@@ -247,6 +269,11 @@ def analysis_view(document: Mapping[str, Any], name: str, h: int = 2) -> Analysi
         command=command(source, config),
         h=h,
     )
+
+
+def _free_degree(fields: Fields) -> int:
+    found = fields.count("free_degree")
+    return found if found in _FREE else 1
 
 
 def _counts(fields: Fields, order: tuple[str, ...] = ()) -> list[tuple[str, float]]:

@@ -84,6 +84,8 @@ def command(source: Source, config: Fields) -> str:
     rho = config.text("data") or config.text("rho", "gaussian")
     if rho != "gaussian":
         words += ["--rho", rho]
+    if config.text("affine", "free") != "free":
+        words += ["--affine", config.text("affine")]
     for option in ("eps", "rel_eps"):
         value = config.number(option)
         if value is not None:
