@@ -30,6 +30,7 @@ from sparsemf.measures import Bounds, Empirical, Gaussian, InputLaw, Network, l2
 from sparsemf.measures.gated import FREE_DEGREE
 from sparsemf.pipeline.analyze import without_staircase
 from sparsemf.pipeline.certify import certify
+from sparsemf.pipeline.charged import charged_reduction
 from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.exact import whitening_error
 from sparsemf.pipeline.gated import norm_and_energy
@@ -120,12 +121,12 @@ def compress(
     Raises :class:`~sparsemf.exceptions.InputError` where no network of this form is found within the error.
     """
     found = curves(network, law, free, goal, progress)
-    most = found.stairs.upper.size - 1
+    most = min(found.stairs.upper.size - 1, network.width)
     target = goal.error(found.norm)
     if goal.width is not None:
         sizes = range(min(goal.width, most), min(goal.width, most) + 1)
     else:
-        within = np.flatnonzero(found.stairs.upper <= (target or 0.0))
+        within = np.flatnonzero(found.stairs.upper[: most + 1] <= (target or 0.0))
         if not within.size:
             raise InputError(
                 f"block {network.provenance.block or 'main'}: expected an error of at least "
@@ -196,12 +197,14 @@ def curves(
     without = without_staircase(network, law)
     if without is not None:
         raise InputError(f"compress: no explicit networks are known for {without}; use a Gaussian law")
+    lower = None
     if isinstance(law, Empirical):
-        seen = quotient(network)
-        white, floor = seen.network, seen.error * float(np.sqrt(np.mean(np.sum(law.x**2, axis=1)) + 1.0))
-        lower = None
+        white, floor = network, 0.0
+        if free == 1:
+            seen = quotient(network)
+            white, floor = seen.network, seen.error * float(np.sqrt(np.mean(np.sum(law.x**2, axis=1)) + 1.0))
     else:
-        base = reduced(network, law, free)
+        base = reduced(network, law) if free > 0 else charged_reduction(network, law, free)
         white, floor, free = base.network, base.error, base.free
         progress("lower curve", 0.05)
         lower = lower_curve(white, free=free)

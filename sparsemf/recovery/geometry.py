@@ -121,17 +121,18 @@ class GaussianGeometry:
 
 @dataclass(frozen=True, eq=False)
 class EmpiricalGeometry:
-    """The rows of ``x``; ``basis`` is an orthonormal basis of span{1, x} on them."""
+    """The rows of ``x``; ``basis`` is an orthonormal basis on them of the polynomials of degree ≤ ``free``: of
+    span{1, x}, of the constants (0), or of nothing (−1)."""
 
     x: Array
     basis: Array = field(repr=False)
+    free: int = 1
 
     @staticmethod
-    def of(law: Empirical) -> EmpiricalGeometry:
-        """Orthonormal affine functions on the data (rank-deficient data allowed)."""
-        design = np.concatenate([np.ones((law.x.shape[0], 1)), law.x], axis=1)
-        u, s, _ = np.linalg.svd(design, full_matrices=False)
-        return EmpiricalGeometry(law.x, u[:, s > 1e-12 * s[0]])
+    def of(law: Empirical, free: int | None = None) -> EmpiricalGeometry:
+        """Orthonormal free functions on the data (rank-deficient data allowed); ``free`` defaults to 1."""
+        free = 1 if free is None else min(free, 1)
+        return EmpiricalGeometry(law.x, free_basis(law.x, free, 1e-12), free)
 
     def atoms(self, network: Network) -> Atoms:
         return Atoms.of(network)
@@ -168,6 +169,21 @@ class EmpiricalGeometry:
 
     def affine(self, network: Network, atoms: Atoms, beta: Array) -> tuple[Array, Array]:
         rest = network(self.x) - atoms.activation.value(self.x @ atoms.inner.T + atoms.bias) @ beta
-        design = np.concatenate([np.ones((self.x.shape[0], 1)), self.x], axis=1)
-        solution = np.linalg.lstsq(design, rest, rcond=None)[0]
+        solution = np.zeros((self.x.shape[1] + 1, network.m))
+        design = free_functions(self.x, self.free)
+        solution[: design.shape[1]] = np.linalg.lstsq(design, rest, rcond=None)[0]
         return solution[1:].T, solution[0]
+
+
+def free_functions(x: Array, free: int) -> Array:
+    """The columns 1 and x (free = 1), 1 (0) or none (−1) on data rows (n, d)."""
+    return np.concatenate([np.ones((x.shape[0], 1)), x], axis=1)[:, : {-1: 0, 0: 1}.get(free)]
+
+
+def free_basis(x: Array, free: int, smallest: float) -> Array:
+    """An orthonormal basis of :func:`free_functions`, without directions below ``smallest`` of the largest."""
+    design = free_functions(x, free)
+    if not design.shape[1]:
+        return design
+    u, s, _ = np.linalg.svd(design, full_matrices=False)
+    return u[:, s > smallest * s[0]]

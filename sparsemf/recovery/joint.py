@@ -20,7 +20,7 @@ from scipy import linalg
 
 from sparsemf.measures import Atoms, Network
 from sparsemf.recovery.cluster import MergePath
-from sparsemf.recovery.geometry import GaussianGeometry
+from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry
 from sparsemf.recovery.nested import Nested
 from sparsemf.recovery.population import Target, settle
 from sparsemf.recovery.problem import Dictionary, Problem
@@ -76,7 +76,7 @@ class Refiner:
     @property
     def _free(self) -> int:
         geometry = self.problem.geometry
-        return geometry.free if isinstance(geometry, GaussianGeometry) else 1
+        return geometry.free if isinstance(geometry, (GaussianGeometry, EmpiricalGeometry)) else 1
 
     @cached_property
     def _targets(self) -> dict[tuple[int, int], Target]:
@@ -105,7 +105,7 @@ class Refiner:
     def _sample(self) -> Sample:
         network = self.problem.network
         x = self.problem.geometry.sample(max(self.sample, 6 * self.parameters))
-        return Sample.of(x, network(x))
+        return Sample.of(x, network(x), self._free)
 
     def few(self, start: Dictionary) -> Dictionary:
         """A local optimum from a start; the series grows as the error falls."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms
+from sparsemf.recovery.geometry import free_basis
 
 Array = NDArray[np.float64]
 
@@ -28,18 +29,17 @@ _SILENT = 1e-100
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Inputs x̃ = (x, 1) (B, d+1), targets with affine functions projected out (B, m), and their orthonormal basis."""
+    """Inputs x̃ = (x, 1) (B, d+1), targets with the free functions projected out (B, m), and their orthonormal basis."""
 
     inputs: Array
     targets: Array
     basis: Array
 
     @staticmethod
-    def of(x: Array, y: Array) -> Sample:
-        """From raw inputs (B, d) and outputs (B, m)."""
+    def of(x: Array, y: Array, free: int = 1) -> Sample:
+        """From raw inputs (B, d) and outputs (B, m); polynomials of degree ≤ ``free`` ≤ 1 are free."""
         inputs = np.concatenate([x, np.ones((x.shape[0], 1))], axis=1)
-        u, s, _ = np.linalg.svd(inputs, full_matrices=False)
-        basis = u[:, s > 1e-10 * s[0]]
+        basis = free_basis(x, free, 1e-10)
         return Sample(inputs, y - basis @ (basis.T @ y), basis)
 
 

@@ -158,7 +158,7 @@ def geometry_of(network: Network, law: Empirical | None, free: int | None = None
     """The geometry of an empirical law, or of N(0, I) for a whitened network, polynomials of degree ≤ ``free`` free."""
     if network.gated:
         return GatedGeometry.of(network, free)
-    return GaussianGeometry.of(network, free) if law is None else EmpiricalGeometry.of(law)
+    return GaussianGeometry.of(network, free) if law is None else EmpiricalGeometry.of(law, free)
 
 
 def upper_curve(
