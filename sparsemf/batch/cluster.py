@@ -102,7 +102,7 @@ class DaskPool:
             for index, request in enumerate(requests)
         }
         try:
-            for future in as_completed(list(futures)):
+            for future in as_completed(list(futures), loop=self._client.loop):
                 index = futures.pop(future)
                 yield index, self._reply(future)
         finally:

@@ -168,7 +168,7 @@ def test_limits_stop_a_job_and_nothing_else(folder: Path, tmp_path: Path, monkey
     for name in ("slow", "hog", "dies", "raises"):
         sparsemf.save(planted(rng, "relu", d=3, atoms=2), folder / f"{name}.npz")
     found = run_batch(
-        work_list(str(folder)), Settings(), tmp_path / "out", jobs=2, limits=Limits(time_s=8.0, memory_gib=2.0)
+        work_list(str(folder)), Settings(), tmp_path / "out", jobs=2, limits=Limits(time_s=6.0, memory_gib=2.0)
     )
     assert found.done == 3
     kinds = {r["path"]: r["kind"] for r in found.failures}
