@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sparsemf.atomic import tool_version
-from sparsemf.batch.classes import Classes, Member, classify
 from sparsemf.batch.cluster import DaskPool
 from sparsemf.batch.jobs import Limits, Settings, digest, result_id
 from sparsemf.batch.local import LocalPool
@@ -27,6 +26,9 @@ from sparsemf.batch.store import Store, same_stamp
 from sparsemf.batch.summary import row, write_summary
 from sparsemf.batch.worker import Reply, Request
 from sparsemf.exceptions import InputError
+
+if TYPE_CHECKING:
+    from sparsemf.batch.classes import Classes
 
 
 class Pool(Protocol):
@@ -274,6 +276,8 @@ class _Batch:
         self.failures.append({**record, "kind": failure["kind"], "error": failure["error"]})
 
     def _compare(self, pool: Pool, class_eps: float, groups: dict[str, list[_Entry]]) -> None:
+        from sparsemf.batch.classes import Member, classify
+
         members = []
         for first, *others in groups.values():
             if first.id in self.rows:
