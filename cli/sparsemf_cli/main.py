@@ -35,7 +35,7 @@ COMMANDS: dict[str, str] = {
     "certify": "Are two networks the same function? A verdict with a certificate.",
     "depth": "How many Hermite tensors identify the atoms: brackets of D_var and D_orb.",
     "verify": "Check a certificate again from the two checkpoints, without the solver.",
-    "batch": "Analyze many checkpoints; resumes, isolates failures.",
+    "batch": "Analyze many checkpoints; resumes, isolates failures, finds equal ones.",
     "report": "Write the HTML report of a result.",
 }
 

@@ -96,7 +96,8 @@ def run_batch(
 
     Results that exist are kept and failures tried again, so that a batch which was interrupted continues where it was.
     KeyboardInterrupt (and SIGTERM, in the main thread) ends it after the summary of what is done has been written, with
-    ``interrupted`` set.
+    ``interrupted`` set.  Raises :class:`~sparsemf.exceptions.InputError` for a reference that cannot be read, an
+    unusable ``out``, a cluster that does not answer; RuntimeError when worker processes do not start.
 
     Parameters
     ----------
@@ -104,9 +105,6 @@ def run_batch(
     threads : threads of each process
     limits : wall time and resident memory of a job
     class_eps : also sort the blocks into classes of equal functions at this relative ε (classes.json)
-
-    Raises :class:`~sparsemf.exceptions.InputError` for a reference that cannot be read, an unusable ``out``, a cluster
-    that does not answer; RuntimeError when worker processes do not start.
     """
     batch = _Batch(list(files), settings, Store(out), watch or (lambda _: None), dask is not None)
     pool: AbstractContextManager[Pool]

@@ -129,11 +129,15 @@ def _tensors(raw: Raw, norm: Any) -> list[tuple[Array, float]]:
     # rounding of α Q: relative to ‖α_i‖, as ‖Q‖ = 1
     turned = 2 * unit * (m + 4) * np.sqrt(outputs.shape[1]) * mass
     pairs = _columns(d, _PAIRS)
-    if f.quadratic is None:
-        seen = f.unit @ pairs
-        second = np.einsum("na,ni,nj->aij", alpha * f.c[:, 2:3], seen, seen, optimize=True)
-        ulps = n + 4 * d + 32 + 4 * np.sqrt(pairs.shape[1]) * (d + 4)
-        found.append((second, known + turned + ulps * unit * mass + f.drift))
+    seen = f.unit @ pairs
+    second = np.einsum("na,ni,nj->aij", alpha * f.c[:, 2:3], seen, seen, optimize=True)
+    ulps = n + 4 * d + 32 + 4 * np.sqrt(pairs.shape[1]) * (d + 4)
+    error = known + turned + ulps * unit * mass + f.drift
+    if f.quadratic is not None:  # xᵀQx has T₂ = √2 Q
+        forms = np.stack([q[:d, :d] for q in f.quadratic])
+        second = second + np.sqrt(2.0) * np.einsum("jpq,ja,pi,qk->aik", forms, outputs, pairs, pairs, optimize=True)
+        error += 1.5 * m * f.quadratic_error + 2 * (slack + 8 * m * unit) * float(np.linalg.norm(forms))
+    found.append((second, error))
     cosine = f.unit @ _directions(d)
     power = cosine * cosine
     for k in range(3, _DEGREE + 1):

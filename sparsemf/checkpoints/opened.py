@@ -35,7 +35,7 @@ class OpenCheckpoint:
             raise
 
     def load(self, name: str, sha256: str | None = None) -> Network:
-        """The network of the block ``name``; ``sha256`` spares the hashing where the caller knows the content's hash."""
+        """The network of the block ``name``; ``sha256`` spares the hashing where the content's hash is known."""
         return _network(self._file, self.layouts[name], self._activation, sha256 or self.sha256(name))
 
     def sha256(self, name: str) -> str:
