@@ -45,6 +45,8 @@ def on_worker(request: str, threads: int, limits: dict[str, float | None]) -> st
 class DaskPool:
     """The workers of the cluster whose scheduler listens at ``address`` (``tcp://host:port``).  A context manager.
 
+    Jobs that a worker has begun run to their end, or to their time limit, also when the client leaves.
+
     Raises InputError when dask is not installed, when nobody answers, and when there are no workers.
     """
 
@@ -57,14 +59,15 @@ class DaskPool:
             ) from None
         self.threads, self.limits, self.address = threads, limits or Limits(), address
         # what it logs about lost connections is said here in one line
-        self._level = (log := logging.getLogger("distributed")).level
-        log.setLevel(logging.CRITICAL)
+        names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]
+        self._levels = {name: logging.getLogger(name).level for name in names}
+        self._log(dict.fromkeys(names, logging.CRITICAL + 1))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._client: Any = Client(address, timeout=_PATIENCE, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
-            log.setLevel(self._level)
+            self._log(self._levels)
             why = " ".join(str(error).split())
             raise InputError(f"--dask {address}: expected a scheduler, nobody answers ({why})") from None
         try:
@@ -89,7 +92,12 @@ class DaskPool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._client.close(timeout=5)
-        logging.getLogger("distributed").setLevel(self._level)
+        self._log(self._levels)
+
+    @staticmethod
+    def _log(levels: dict[str, int]) -> None:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
     def map(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """(index, reply) for every request, as they are done; what has not begun is cancelled when the iteration is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import combinations
 from pathlib import Path
 
@@ -138,6 +139,7 @@ def test_invariants_bound_distances_from_below(law_name: str, d: int, m: int) ->
         base = planted(rng, activation, d=d, atoms=4, outputs=m, bias=True, affine=True)
         nets = [base, disguise(base, rng, 20), rotated_atom(base, rng, 0, 0.01), base.with_(outer=base.outer * 1.5)]
         nets.append(planted(rng, activation, d=d, atoms=6, outputs=m, bias=True))
+        nets.append(base.with_(quadratic=0.1 * rng.standard_normal((m, d, d))))
         found = [invariants(net, law) for net in nets]
         bounds = lower_bounds(found)
         assert np.array_equal(bounds, bounds.T)
@@ -166,7 +168,10 @@ def test_invariants_see_every_degree() -> None:
         plus = Network([[1.0]], w, activation=f"hermite_{degree}")
         minus = plus.with_(outer=[[-1.0]])
         bound = lower_bounds([invariants(plus, Gaussian.standard(3)), invariants(minus, Gaussian.standard(3))])[0, 1]
-        assert 0.1 < bound <= 2.0, degree
+        exact = 2 * math.sqrt(math.factorial(degree))
+        assert 0.05 * exact < bound <= exact * (1 + 1e-12), degree
+        if degree == 2:  # T₂ is seen whole in three dimensions
+            assert bound > exact * (1 - 1e-8)
 
 
 def test_files_end_to_end(tmp_path: Path) -> None:
