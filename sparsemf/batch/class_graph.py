@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.batch.invariants import Invariants, lower_bounds
+from sparsemf.certificates.checker.document import SLACK
 
 _UP, _DOWN = 1 + 1e-12, 1 - 1e-12
 
@@ -106,8 +107,8 @@ class Graph:
         return known if edge is None else max(known, edge.lower)
 
     def threshold(self, a: int) -> float:
-        """rel·N_a ≥ rel·‖f_a‖."""
-        return self.rel * self.known[a].norm[1] * _UP
+        """rel·N_a ≥ rel·‖f_a‖, with the slack that certificates have for another machine's rounding."""
+        return self.rel * self.known[a].norm[1] * (1 + SLACK)
 
     def _separated(self, group: list[int]) -> NDArray[np.bool_]:
         """Pairs that the invariants prove distinct, seen from either side."""

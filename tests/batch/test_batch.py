@@ -191,3 +191,11 @@ def test_limits_stop_a_job_and_nothing_else(folder: Path, tmp_path: Path, monkey
     assert replies[0]["failure"]["kind"] == "time limit"
     assert "--time-limit" in replies[0]["failure"]["error"]
     assert "install the same version" in replies[1]["failure"]["error"]
+
+
+def test_processes_that_never_start_end_the_batch(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="at their start .exit code 1"):
+        run_batch(work_list(str(folder)), Settings(), tmp_path / "out", jobs=2)
