@@ -197,5 +197,5 @@ def test_processes_that_never_start_end_the_batch(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="at their start .exit code 1"):
+    with pytest.raises(RuntimeError, match=r"at their start \(exit code 1"):
         run_batch(work_list(str(folder)), Settings(), tmp_path / "out", jobs=2)
