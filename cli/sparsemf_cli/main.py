@@ -37,7 +37,7 @@ COMMANDS: dict[str, str] = {
     "depth": "How many Hermite tensors identify the atoms: brackets of D_var and D_orb.",
     "verify": "Check a certificate again from the two checkpoints, without the solver.",
     "compress": "Write a copy of a checkpoint with few neurons, and the certified error.",
-    "batch": "Analyze many checkpoints; resumes, isolates failures.",
+    "batch": "Analyze many checkpoints; resumes, isolates failures, finds equal ones.",
     "report": "Write the HTML report of a result.",
     "completion": "Print the completion script of bash, zsh or fish.",
 }

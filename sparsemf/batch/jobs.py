@@ -1,20 +1,32 @@
-"""The work list: which files, which settings, and the identity of a result."""
+"""What is asked for: the settings, and the identity of a result.
+
+A result belongs to (content of the file, block, activation, settings, schema and version of the program); nothing
+else enters it: not the path, not the time, not the machine.  Whatever changes one of these changes the identity, so
+that the result is computed anew and the old one stays beside it.  The version is part of it because it is a field of
+the document.
+"""
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sparsemf.checkpoints import has_known_suffix
+from sparsemf.atomic import tool_version
 from sparsemf.exceptions import InputError
+
+SCHEMA = "sparsemf/analyze/1"
+"""The schema of the results; part of their identity."""
+_LONGEST = 80
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a result besides the file's content; it enters the result's identity."""
+    """What decides a result besides the file's content.
+
+    ``reference_sha256`` and ``data_sha256`` (of the file that ``rho`` names) stand for the contents of those files.
+    """
 
     block: str | None = None
     activation: str | None = None
@@ -25,50 +37,45 @@ class Settings:
     seed: int = 0
     reference: str | None = None
     reference_sha256: str | None = None
+    data_sha256: str | None = None
 
     def identity(self) -> str:
-        """A canonical text of the settings (the reference by content, not by path)."""
-        values = {key: value for key, value in asdict(self).items() if key not in ("reference", "block")}
+        """A canonical text: files by base name (which the documents hold) and content, not by path.
+
+        ``block`` is left out: the name of the block itself is part of every identity.
+        """
+        values = {key: value for key, value in asdict(self).items() if key != "block"}
+        values["reference"] = None if self.reference is None else Path(self.reference).name
+        values["rho"] = self.rho if self.data_sha256 is None else Path(self.rho).name
         return json.dumps(values, sort_keys=True)
 
 
-def result_id(stem: str, block: str, content_sha256: str, settings: Settings) -> str:
+@dataclass(frozen=True)
+class Limits:
+    """What one job may take: seconds of wall time, GiB of resident memory of its process; None is no limit."""
+
+    time_s: float | None = None
+    memory_gib: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("time limit", self.time_s), ("memory limit", self.memory_gib)):
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"{name}: expected a positive number, got {value}")
+
+
+def digest(*parts: str) -> str:
+    """12 hex digits of the SHA-256 of the parts, schema and version."""
+    text = json.dumps([*parts, SCHEMA, tool_version()])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def result_id(stem: str, block: str, content_sha256: str, activation: str, settings: Settings) -> str:
     """``stem--block--`` and 12 hex digits of the hash of content and settings; safe as a file name."""
-    digest = hashlib.sha256(f"{content_sha256}|{block}|{settings.identity()}".encode()).hexdigest()[:12]
-    return f"{_safe(stem)}--{_safe(block) or 'main'}--{digest}"
+    key = digest(content_sha256, block, activation, settings.identity())
+    return f"{_safe(stem)}--{_safe(block) or 'main'}--{key}"
 
 
 def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:80]
-
-
-def work_list(source: str) -> list[Path]:
-    """Files with a known suffix in a folder (recursively), of a glob, or named line by line in a text file.
-
-    Raises InputError when nothing is found.  A list file may name paths relative to itself; ``#`` starts a comment.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and has_known_suffix(p) and not _hidden(p, path))
-    elif path.is_file() and not has_known_suffix(path):
-        found = _listed(path)
-    elif path.is_file():
-        found = [path]
-    else:
-        found = sorted(Path(p) for p in glob.glob(source, recursive=True) if has_known_suffix(Path(p)))
-    if not found:
-        raise InputError(f"{source}: expected a folder, a glob or a list with checkpoints in it, found none")
-    return found
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def _listed(path: Path) -> list[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path.name}: expected a text file with one path a line: {error}") from None
-    names = [line.split("#", 1)[0].strip() for line in lines]
-    return [path.parent / name for name in names if name]
+    """At most 80 bytes of letters, digits and ``._-``: names of files end at 255 bytes."""
+    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+    return kept.encode("utf-8")[:_LONGEST].decode("utf-8", "ignore")

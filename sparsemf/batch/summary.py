@@ -1,28 +1,33 @@
-"""The summary table of a result store: one row per result, as Parquet and CSV, written atomically."""
+"""The summary table of a result store, as Parquet and CSV, written atomically.
+
+One row for every file and block of the present work list that has a result, in the list's order: results of an earlier
+list, of a file's earlier content or of other options stay in the store, but not in the table.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sparsemf import atomic
 
 _COLUMNS = (
-    "id", "path", "sha256", "block", "activation", "width", "d", "m", "active_width", "quotient_width", "s_star",
-    "certified", "s_star_lower", "s_star_upper", "eps_low", "eps_high", "strength", "function_norm", "affine_share",
-    "verdict", "distance_lower", "distance_upper", "seconds",
+    "id", "path", "file", "sha256", "block", "activation", "width", "d", "m", "active_width", "quotient_width",
+    "s_star", "certified", "s_star_lower", "s_star_upper", "eps_low", "eps_high", "strength", "function_norm",
+    "affine_share", "verdict", "distance_lower", "distance_upper", "class", "seconds",
 )  # fmt: skip
 
 
 def row(document: dict[str, Any]) -> dict[str, Any]:
-    """One row of the summary from a result document."""
+    """One row of the summary from a result document; ``path``, ``file`` and ``class`` are the caller's to fill."""
     entry, star, pair = document["input"], document["s_star"], document.get("pair") or {}
     energy = document.get("energy") or {}
     bounds = pair.get("bounds") or {}
     return {
         "id": document["id"],
         "path": entry["path"],
+        "file": None,
         "sha256": entry["sha256"],
         "block": entry["block"],
         "activation": entry["activation"],
@@ -43,19 +48,18 @@ def row(document: dict[str, Any]) -> dict[str, Any]:
         "verdict": pair.get("verdict"),
         "distance_lower": bounds.get("lower"),
         "distance_upper": bounds.get("upper"),
+        "class": None,
         "seconds": document["timing_s"].get("job"),
     }
 
 
-def write_summary(out: Path) -> int:
-    """Rewrite ``summary.parquet`` and ``summary.csv`` from all results of the store; returns the number of rows."""
+def write_summary(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Rewrite ``summary.parquet`` and ``summary.csv``."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    documents = (json.loads(p.read_text(encoding="utf-8")) for p in sorted((out / "results").glob("*.json")))
-    rows = [row(document) for document in documents]
-    integers = {"width", "d", "m", "active_width", "quotient_width", "s_star", "s_star_lower", "s_star_upper"}
-    texts = {"id", "path", "sha256", "block", "activation", "verdict"}
+    integers = {"width", "d", "m", "active_width", "quotient_width", "s_star", "s_star_lower", "s_star_upper", "class"}
+    texts = {"id", "path", "file", "sha256", "block", "activation", "verdict"}
 
     def kind(name: str) -> pa.DataType:
         if name == "certified":
@@ -63,9 +67,16 @@ def write_summary(out: Path) -> int:
         return pa.string() if name in texts else pa.int64() if name in integers else pa.float64()
 
     schema = pa.schema([(name, kind(name)) for name in _COLUMNS])
-    table = pa.Table.from_pylist(rows, schema=schema)
+    table = pa.Table.from_pylist([_printable(entry) for entry in rows], schema=schema)
     with atomic.replacing(out / "summary.parquet") as temporary:
         parquet.write_table(table, temporary)
     with atomic.replacing(out / "summary.csv") as temporary:
         csv.write_csv(table, temporary)
-    return len(rows)
+
+
+def _printable(entry: dict[str, Any]) -> dict[str, Any]:
+    """File names that are no UTF-8 are shown with escapes."""
+    return {
+        key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for key, value in entry.items()
+    }

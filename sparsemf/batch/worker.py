@@ -1,110 +1,153 @@
-"""One job: all matching blocks of one file, in a process of its own.  Failures are results, not exceptions."""
+"""What a worker does with one request.  Pure: it reads checkpoints and answers; the caller alone writes the store.
+
+A request and its reply are JSON objects, whatever carries them (a pipe, a Dask task): {"task", "version", …} and
+{"ok": …} or {"failure": {"kind", "error"}}.  Failures are replies, not exceptions.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsemf import atomic
-from sparsemf.batch.jobs import Settings, result_id
+from sparsemf.atomic import plain, tool_version
+from sparsemf.batch.files import Stamp, stamp
+from sparsemf.batch.jobs import Settings
 from sparsemf.exceptions import InputError
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one file: ids of new results, ids found already done, failures (one record each)."""
-
-    path: str
-    done: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    failures: tuple[dict[str, Any], ...] = ()
+Request = dict[str, Any]
+Reply = dict[str, Any]
 
 
-def prepare(threads: int) -> None:
-    """Called first in every worker, before numpy is imported: its threads, and a silent end on Ctrl-C."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        os.environ[name] = str(threads)
-
-
-def run(path: str, settings: Settings, out: str) -> Outcome:
-    """Analyze every matching block of ``path`` that has no result yet (and certify it against the reference)."""
-    from sparsemf.checkpoints import load_blocks
-
-    done, kept, failures = [], [], []
-    results = Path(out) / "results"
-    block = ""
+def answer(request: Request) -> Reply:
+    """The reply to a request; every exception becomes a failure with its kind."""
     try:
-        for network in load_blocks(path, settings.block, activation=settings.activation, map=settings.map):
-            block = network.provenance.block
-            name = result_id(Path(path).stem, block, network.provenance.sha256 or "", settings)
-            if (results / f"{name}.json").exists():
-                kept.append(name)
-                continue
-            try:
-                document = _document(network, settings, Path(out), name)
-            except (InputError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
-                # one block's failure must not cost the others: it is recorded with its kind
-                failures.append(failure(path, block, error))
-                continue
-            atomic.write_json(results / f"{name}.json", document)
-            done.append(name)
-    except (InputError, OSError) as error:
-        failures.append(failure(path, block, error))
-    return Outcome(path, tuple(done), tuple(kept), tuple(failures))
+        if request["version"] != tool_version():
+            raise InputError(
+                f"expected sparsemf {request['version']} on the worker, got {tool_version()}; install the same version"
+            )
+        return {"ok": plain(_TASKS[request["task"]](request))}
+    except Exception as error:
+        return {"failure": failure(error)}
 
 
-def failure(path: str, block: str, error: BaseException | str) -> dict[str, Any]:
-    """The record of a failure: the file's base name and where it was found, block, kind, one line."""
+def failure(error: BaseException) -> dict[str, str]:
+    """The kind and the one line of an error."""
     kind = "bad input" if isinstance(error, InputError | OSError) else "internal"
-    if isinstance(error, MemoryError):
-        kind, error = "out of memory", "the block did not fit into memory"
     text = str(error) or type(error).__name__
-    return {"path": Path(path).name, "file": path, "block": block, "kind": kind, "error": " ".join(text.split())}
+    if isinstance(error, MemoryError):
+        kind, text = "out of memory", "the block did not fit into memory; run again with fewer --jobs"
+    elif kind == "internal":
+        text = f"{type(error).__name__}: {text}"
+    return {"kind": kind, "error": " ".join(text.split())}
 
 
-def _document(network: Any, settings: Settings, out: Path, name: str) -> dict[str, Any]:
+def _list(request: Request) -> dict[str, Any]:
+    """The blocks of a file, from names and shapes only, with the hash of its content.
+
+    {"stamp", "blocks": [{name, sha256, activation, d, m, gated}], "problems": [{block, kind, error}]}.
+    """
+    from sparsemf.checkpoints import OpenCheckpoint
+
+    path = Path(request["path"])
+    settings = Settings(**request["settings"])
+    try:
+        before = stamp(path)
+    except OSError:
+        before = None  # the reader says what is wrong
+    blocks, problems = [], []
+    with OpenCheckpoint(path, activation=settings.activation, map=settings.map, block=settings.block) as file:
+        for name, layout in file.layouts.items():
+            try:
+                entry = {"name": name, "sha256": file.sha256(name), "activation": file.activation(name)}
+                blocks.append({**entry, "d": layout.d, "m": layout.m, "gated": layout.gated})
+            except InputError as error:
+                problems.append({"block": name, **failure(error)})
+    _unchanged(path, before)
+    return {"stamp": before, "blocks": blocks, "problems": problems}
+
+
+def _unchanged(path: Path, before: Stamp | None) -> None:
+    """What was read must be what was hashed."""
+    if before is None or stamp(path) != before:
+        raise InputError(f"{path.name}: expected a file that nobody writes to, it changed meanwhile; run again")
+
+
+def _load(entry: dict[str, Any], settings: Settings) -> Any:
+    """The network of {"path", "block", "sha256", "stamp"}, which must be as it was listed."""
+    from sparsemf.checkpoints import OpenCheckpoint
+
+    path = Path(entry["path"])
+    _unchanged(path, entry["stamp"])
+    with OpenCheckpoint(path, activation=settings.activation, map=settings.map) as file:
+        network = file.load(entry["block"], entry["sha256"])
+    _unchanged(path, entry["stamp"])
+    if (name := path.name.encode("utf-8", "backslashreplace").decode()) != path.name:
+        return network.tagged(source=name)  # documents are UTF-8, names of files need not be
+    return network
+
+
+def _analyze(request: Request) -> dict[str, Any]:
+    """{"document", "certificate" (against the reference) or None}."""
     from sparsemf.pipeline.analyze import analyze
     from sparsemf.pipeline.laws import law_of
 
     started = time.perf_counter()
+    settings = Settings(**request["settings"])
+    network = _load(request["entry"], settings)
     law = law_of(settings.rho, network)
     found = analyze(network, law, settings.rho, settings.eps, settings.rel_eps)
-    document = {"id": name, **found.document()}
+    document = {"id": request["id"], **found.document()}
+    certificate = None
     if settings.reference is not None:
         try:
-            document["pair"] = _against_reference(network, law, settings, out, name)
+            certificate = _against_reference(network, law, settings, request["reference"])
         except InputError as error:  # not comparable (another activation or shape): the analysis stands
             document["pair"] = {"verdict": None, "error": str(error)}
+        else:
+            document["pair"] = {
+                "reference": certificate["inputs"]["a"],
+                **{key: certificate[key] for key in ("verdict", "eps", "bounds")},
+                "certificate": f"certificates/{request['id']}.json",
+            }
     document["timing_s"] = {**document["timing_s"], "job": time.perf_counter() - started}
-    return document
+    return {"document": document, "certificate": certificate}
 
 
-def _against_reference(network: Any, law: Any, settings: Settings, out: Path, name: str) -> dict[str, Any]:
-    """The verdict against the reference's block of the same name (or its only one); the certificate goes beside."""
-    import glob
+def _against_reference(network: Any, law: Any, settings: Settings, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The certificate against the reference's block of the same name, or against its only one."""
+    name = network.provenance.block
+    same = [e for e in entries if e["block"] == name] or (entries if len(entries) == 1 else [])
+    if not same:
+        raise InputError(f"{Path(str(settings.reference)).name}: no block {name!r}")
+    return _certificate(_load(same[0], settings), network, law, settings, None)
 
-    from sparsemf.checkpoints import load_blocks
+
+def _certify(request: Request) -> dict[str, Any]:
+    """The certificate of ‖f_a − f_b‖ against ε = ``rel_eps``·‖f_a‖, both under the law of a."""
+    from sparsemf.pipeline.laws import law_of
+
+    settings = Settings(**request["settings"])
+    a, b = (_load(request[side], settings) for side in "ab")
+    return _certificate(a, b, law_of(settings.rho, a), settings, request["rel_eps"])
+
+
+def _certificate(a: Any, b: Any, law: Any, settings: Settings, rel_eps: float | None) -> dict[str, Any]:
     from sparsemf.pipeline.certify import certify, document
 
-    blocks = list(load_blocks(str(settings.reference), activation=settings.activation, map=settings.map))
-    same = [b for b in blocks if b.provenance.block == network.provenance.block] or (blocks if len(blocks) == 1 else [])
-    if not same:
-        raise InputError(f"{Path(str(settings.reference)).name}: no block {glob.escape(network.provenance.block)!r}")
-    verdict = certify(same[0], network, law, seed=settings.seed)
+    started = time.perf_counter()
+    found = certify(a, b, law, rel_eps=rel_eps, seed=settings.seed)
     names = {"map": settings.map, "activation_option": settings.activation}
-    certificate = document(verdict, same[0], network, settings.rho, settings.seed, read_with=names)
-    folder = out / "certificates"
-    folder.mkdir(exist_ok=True)
-    atomic.write_json(folder / f"{name}.json", certificate)
-    return {
-        "reference": certificate["inputs"]["a"],
-        "verdict": verdict.verdict,
-        "eps": verdict.eps,
-        "bounds": certificate["bounds"],
-        "certificate": f"certificates/{name}.json",
-    }
+    return document(found, a, b, settings.rho, settings.seed, started, names)
+
+
+def _invariants(request: Request) -> dict[str, Any]:
+    from sparsemf.batch.invariants import invariants
+    from sparsemf.pipeline.laws import law_of
+
+    settings = Settings(**request["settings"])
+    network = _load(request["entry"], settings)
+    return invariants(network, law_of(settings.rho, network)).document()
+
+
+_TASKS = {"list": _list, "analyze": _analyze, "certify": _certify, "invariants": _invariants}

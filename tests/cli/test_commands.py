@@ -99,6 +99,9 @@ def test_analyze_writes_document_certificate_and_report(nets: Path, tmp_path: Pa
         (("analyze", "a.safetensors", "-o", "no/such/folder/x.json"), 4),
         (("verify", "absent.json"), 4),
         (("verify", "a.safetensors"), 4),
+        (("batch", "a.safetensors", "-o", "out", "--pairs", "reference=absent.npz"), 4),
+        (("batch", "a.safetensors", "-o", "out", "--jobs", "2", "--dask", "tcp://h:1"), 2),
+        (("batch", "a.safetensors", "-o", "out", "--time-limit", "0"), 2),
         (("batch", "nowhere", "-o", "out"), 4),
         (("report", "absent.json"), 4),
         (("analyze", "a.safetensors", "--eps", "1", "--rel-eps", "1"), 2),
@@ -152,21 +155,26 @@ def test_batch_and_reports(nets: Path, tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["done"] == 3
     (nets / "broken.safetensors").write_text("text")
-    again = run("batch", str(nets / "*.safetensors"), "-o", str(out), "--json")
+    again = run("batch", str(nets / "*.safetensors"), "-o", str(out), "--json", "--classes")
     (nets / "broken.safetensors").unlink()
     assert again.returncode == 5
     assert json.loads(again.stdout)["kept"] == 3
+    assert json.loads(again.stdout)["classes"] == "classes.json"
+    shown = run("batch", str(nets / "[ac].safetensors"), "-o", str(out), "--class-eps", "1")
+    assert shown.returncode == 0, shown.stderr
+    assert "1 classes of equal functions" in shown.stdout.replace("\n", " ")
     report = run("report", str(out), "-o", str(tmp_path / "batch.html"))
     assert report.returncode == 0, report.stderr
     single = next((out / "results").glob("*.json"))
     assert run("report", str(single), "-o", str(tmp_path / "one.html")).returncode == 0
 
 
-def test_interrupted_batch_resumes(nets: Path, tmp_path: Path) -> None:
+def test_interrupted_batch_resumes(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    for k in range(30):
-        shutil.copy(nets / "a.safetensors", source / f"{k}.safetensors")
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        sparsemf.save(planted(rng, "tanh", d=4, atoms=2), source / f"{k}.safetensors")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "sparsemf_cli", "batch", str(source), "-o", str(out), "--jobs", "1"]
     process = subprocess.Popen(
@@ -184,7 +192,7 @@ def test_interrupted_batch_resumes(nets: Path, tmp_path: Path) -> None:
     finished = run("batch", str(source), "-o", str(out), "--json")
     assert finished.returncode == 0
     assert json.loads(finished.stdout)["kept"] >= before
-    assert len(list(out.glob("results/*.json"))) == 30
+    assert len(list(out.glob("results/*.json"))) == 12
     assert not list(out.rglob("*.tmp"))
 
 
