@@ -57,8 +57,10 @@ def flattened(tensors: list[Array], p: int, low: int, high: int, rows: bool) -> 
 @pytest.mark.parametrize("name", ["gelu", "sigmoid"])
 def test_spectra_of_both_programs_are_those_of_dense_tensors(name: str, d: int) -> None:
     rng = np.random.default_rng(d)
-    net = Network(rng.standard_normal((3, 2)), rng.standard_normal((3, d)), rng.standard_normal(3), name,
-                  affine=rng.standard_normal((2, d)), offset=rng.standard_normal(2))  # fmt: skip
+    w, b = rng.standard_normal((3, d)), rng.standard_normal(3)
+    w[2], b[2] = -w[1], -b[1]  # opposite neurons: no copy of one another where a flip is charged
+    slope, level = rng.standard_normal((2, d)), rng.standard_normal(2)
+    net = Network(rng.standard_normal((3, 2)), w, b, name, affine=slope, offset=level)
     tensors = dense_tensors(net, 5)
     described_as, _ = described(Norm("gaussian"), raw_of(net), 5, -1)
     for p, low, high, rows in GROUPS:
