@@ -26,7 +26,7 @@ GROUPS = [(0, 0, 0, True), (0, 0, 1, True), (0, 0, 4, True), (0, 1, 5, True), (1
 
 def dense_tensors(net: Network, degree: int) -> list[Array]:
     """T_k = E[f(x) He_k(x)]/√k! for k ≤ degree, (m, d, …, d), by product quadrature."""
-    points, weight = hermegauss(64)
+    points, weight = hermegauss(120)
     grid = np.array(list(product(points, repeat=net.d)))
     mass = np.prod(np.array(list(product(weight / np.sqrt(2 * np.pi), repeat=net.d))), axis=1)
     values = net(grid) * mass[:, None]
