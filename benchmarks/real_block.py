@@ -4,7 +4,10 @@ Per block: wall and CPU seconds, peak memory, affine energy share, inactive neur
 *atoms* that any GELU block needs to come within 10 % of the nonlinear part (certified), the size of an explicit one
 that does, and the size at which magnitude pruning with a refit does.
 
-    python benchmarks/real_block.py [--blocks 0 3 5] [--plot FILE.svg]
+    python benchmarks/real_block.py [--blocks 0 3 5] [--plot FILE.svg] [--affine offset]
+
+``--affine offset``: the linear part is charged, as a block has an output bias and no place for A; relative to ‖f‖
+without its constant.
 
 ``--plot`` draws both curves and that of magnitude pruning, relative to ‖f‖ without its affine part (needs matplotlib).
 """
@@ -26,7 +29,7 @@ import numpy as np
 NEAR = 0.1
 
 
-def measure(block: int) -> dict[str, Any]:
+def measure(block: int, affine: str = "free") -> dict[str, Any]:
     """One block, in this process."""
     import sparsemf
     from sparsemf.pipeline.laws import law_of
@@ -39,7 +42,7 @@ def measure(block: int) -> dict[str, Any]:
     path = next(Path(spec.origin).parent.rglob("model.safetensors"))
     net = sparsemf.load(path, block=f"*layer.{block}*")
     start, cpu = time.perf_counter(), time.process_time()
-    found = sparsemf.analyze(net, law_of("layernorm", net), "layernorm")
+    found = sparsemf.analyze(net, law_of("layernorm", net), "layernorm", affine=affine)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     stairs, norm = found.staircase, found.staircase.norm_beyond_affine
@@ -106,16 +109,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, nargs="*", default=list(range(6)))
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--affine", choices=["free", "offset", "charged"], default="free")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     out = sys.stdout.write
     if options.one is not None:
-        out(json.dumps(measure(options.one)) + "\n")
+        out(json.dumps(measure(options.one, options.affine)) + "\n")
         return
     out("block  seconds  CPU s   GiB  linear  affine  inactive  directions ≥  atoms ≥  enough  pruning\n")
     rows: list[dict[str, Any]] = []
     for block in options.blocks:
-        child = [sys.executable, __file__, "--one", str(block)]
+        child = [sys.executable, __file__, "--one", str(block), "--affine", options.affine]
         row = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
         rows.append(row)
         out(

@@ -86,8 +86,9 @@ def charged_reduction(network: Network, law: Gaussian, free: int) -> Reduced:
         other = reoriented(quotient(white), free)
         rank = int(np.linalg.matrix_rank(found.affine)) if found.affine.any() else 0
         if other is not None and other.network.width <= found.width + 2 * rank + 1:
-            seen, lost = other, other.error + 8 * rounding(other.network)
-            found, error = seen.network, law.whitening_error(network) + lost
+            lost = 8 * rounding(other.network)
+            seen, found, small = other, other.network, max(small, lost)
+            error = law.whitening_error(network) + other.error + lost
     if _charged_norm(found, free) <= small:
         error += _charged_norm(found, free)
         offset = np.zeros(found.m) if free < 0 else found.offset

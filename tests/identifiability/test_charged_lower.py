@@ -26,7 +26,7 @@ GROUPS = [(0, 0, 0, True), (0, 0, 1, True), (0, 0, 4, True), (0, 1, 5, True), (1
 
 def dense_tensors(net: Network, degree: int) -> list[Array]:
     """T_k = E[f(x) He_k(x)]/√k! for k ≤ degree, (m, d, …, d), by product quadrature."""
-    points, weight = hermegauss(64)
+    points, weight = hermegauss(120)
     grid = np.array(list(product(points, repeat=net.d)))
     mass = np.prod(np.array(list(product(weight / np.sqrt(2 * np.pi), repeat=net.d))), axis=1)
     values = net(grid) * mass[:, None]
@@ -57,8 +57,10 @@ def flattened(tensors: list[Array], p: int, low: int, high: int, rows: bool) -> 
 @pytest.mark.parametrize("name", ["gelu", "sigmoid"])
 def test_spectra_of_both_programs_are_those_of_dense_tensors(name: str, d: int) -> None:
     rng = np.random.default_rng(d)
-    net = Network(rng.standard_normal((3, 2)), rng.standard_normal((3, d)), rng.standard_normal(3), name,
-                  affine=rng.standard_normal((2, d)), offset=rng.standard_normal(2))  # fmt: skip
+    w, b = rng.standard_normal((3, d)), rng.standard_normal(3)
+    w[2], b[2] = -w[1], -b[1]  # opposite neurons: no copy of one another where a flip is charged
+    slope, level = rng.standard_normal((2, d)), rng.standard_normal(2)
+    net = Network(rng.standard_normal((3, 2)), w, b, name, affine=slope, offset=level)
     tensors = dense_tensors(net, 5)
     described_as, _ = described(Norm("gaussian"), raw_of(net), 5, -1)
     for p, low, high, rows in GROUPS:
