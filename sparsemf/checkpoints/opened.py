@@ -29,7 +29,7 @@ class OpenCheckpoint:
     def load(self, name: str) -> Network:
         """The network of the block ``name``."""
         layout = self.layouts[name]
-        return _network(self._file, layout, self._activation, self._file.sha256(layout.tensors.values()))
+        return _network(self._file, layout, self._activation, self._file.sha256(layout.sources))
 
     def __enter__(self) -> OpenCheckpoint:
         return self

@@ -40,11 +40,11 @@ class ShardedFile(TensorFile):
         self.remarks = tuple(remark for shard in self._shards.values() for remark in shard.remarks)
 
     def _values(self, name: str) -> Array:
-        return self._where[name].read(name)
+        return self._where[name]._values(name)
 
     def sha256(self, used: Iterable[str] | None = None) -> str:
         """Hash of the index's bytes followed by a line ``name hash`` for every used shard, in order of name."""
-        names = self.tensors if used is None else used
+        names = self._where if used is None else self.parts(used)
         shards = {self._where[name].path for name in names}
         digest = hashlib.sha256(self.path.read_bytes())
         for shard in sorted(shards):
