@@ -79,7 +79,7 @@ class _Entry:
 
 
 def _as_modules(named: dict[str, TensorInfo]) -> dict[str, _Entry]:
-    """Keras and Flax call a layer's weights ``kernel`` and hold them (in, out), the transpose of torch's ``weight``; the
+    """Keras and Flax call weights ``kernel`` and hold them (in, out), the transpose of torch's ``weight``; the
     gain of a norm is ``scale`` or ``gamma``, its shift ``bias`` or ``beta``."""
     found: dict[str, _Entry] = {}
     for name, info in named.items():
