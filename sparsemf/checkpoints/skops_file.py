@@ -14,12 +14,11 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sparsemf.checkpoints.files import BadFile, Remark
+from sparsemf.checkpoints.files import BadFile
 from sparsemf.checkpoints.layouts import Layout
 from sparsemf.checkpoints.native import UNNAMED
 from sparsemf.checkpoints.npz_file import NpzFile
