@@ -4,7 +4,7 @@ A single node says it by its name.  Exporters also write activations as several 
 as Sigmoid, Mul), in orders that differ by exporter and version, with constants rounded to the model's type.  Such a piece
 is a function of one number, and is compared with every activation of the catalogue on 6001 points of [-30, 30]:
 
-    max_z |piece(z) − σ(z)|/(1 + |z|) ≤ 1e-6      (3e-4 where a constant is a half-precision number)
+    max_z |piece(z) − σ(z)|/(1 + |z| + |σ(z)|) ≤ 1e-6      (3e-4 where a constant is a half-precision number)
 
 and the best one is taken when it is that close and the next is at least twice as far.  The piece may only contain the
 operations below.  This identifies what the exporter meant and is no proof: ``facts`` of the block give the distance.
@@ -28,7 +28,6 @@ Array = NDArray[np.float64]
 TOLERANCE = 1e-6
 HALF_TOLERANCE = 3e-4
 _GRID = np.linspace(-30.0, 30.0, 6001)
-_CLOSE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +150,7 @@ def identify(piece: Expression) -> tuple[str | None, str]:
         values = np.broadcast_to(np.asarray(_evaluated(piece, {}), dtype=np.float64), _GRID.shape)
         finite = np.isfinite(values)
         distances = sorted(
-            (float(np.max(np.abs(values - known)[finite] / (1 + np.abs(_GRID[finite])))), name)
+            (float(np.max((np.abs(values - known) / (1 + np.abs(_GRID) + np.abs(known)))[finite])), name)
             for name, known in _catalogue().items()
             if np.array_equal(finite, np.isfinite(known))
         )
