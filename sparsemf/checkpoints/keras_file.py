@@ -19,7 +19,7 @@ from sparsemf.checkpoints.hdf5 import broken, datasets, library, source_of
 from sparsemf.checkpoints.keras_graph import find_dense_pairs
 
 _MAX_CONFIG = 1 << 26
-_STATE = ("optimizer", "optimizer_weights")
+STATE = ("optimizer", "optimizer_weights")
 
 
 class KerasFile(TensorFile):
@@ -44,10 +44,13 @@ class KerasFile(TensorFile):
                 name: TensorInfo(name, tuple(dataset.shape), _dtype(dataset))
                 for name, dataset in self._datasets.items()
             }
-            state = [Remark(name, "state of the training run, not weights") for name in _STATE if name in self._file]
+            state = [Remark(name, "state of the training run, not weights") for name in STATE if name in self._file]
             self.metadata, self.remarks = {}, (*remarks, *state)
+            self.hidden: dict[str, tuple[str, ...]] = {}
+            self.leaks: dict[str, str] = {}
             if self.config is not None:
-                self.layouts, self.refused = find_dense_pairs(self.config, self.tensors)
+                found = find_dense_pairs(self.config, self.tensors)
+                self.layouts, self.refused, self.hidden, self.leaks = found
         except BaseException:
             self.close()
             raise
@@ -77,7 +80,7 @@ class KerasFile(TensorFile):
         named: dict[str, Any] = {}
         legacy = "model_weights" in self._file or "layer_names" in self._file.attrs
         for path, dataset in found.items():
-            if path.split("/")[0] in _STATE:
+            if path.split("/")[0] in STATE:
                 continue
             name = _legacy_name(path) if legacy else self._name(path, dataset)
             named[path.replace("/", ".") if name in named else name] = dataset

@@ -37,8 +37,11 @@ class _Node:
 
 def find_dense_pairs(
     config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]
-) -> tuple[tuple[Layout, ...], tuple[Remark, ...]]:
-    """(blocks in the order of their second layers, pairs that are none and why)."""
+) -> tuple[tuple[Layout, ...], tuple[Remark, ...], dict[str, tuple[str, ...]], dict[str, str]]:
+    """(blocks in the order of their second layers, pairs that are none and why, block → the layers from the first to the
+    second, block → a layer outside it that reads what lies between)."""
+    hidden: dict[str, tuple[str, ...]] = {}
+    leaks: dict[str, str] = {}
     blocks: list[Layout] = []
     remarks: list[Remark] = []
     modern = config.get("module") is not None
@@ -49,12 +52,17 @@ def find_dense_pairs(
             found = _pair(node, nodes, tensors, modern)
             if isinstance(found, Layout):
                 blocks.append(found)
+                chain = _chain(node, nodes)
+                hidden[found.name] = chain
+                outside = [n.name for n in nodes.values() if n.name not in chain and set(n.sources) & set(chain[:-1])]
+                if outside:
+                    leaks[found.name] = outside[0]
             elif found is not None:
                 remarks.append(found)
     if not blocks and not remarks and config.get("class_name") not in _MODELS:
         what = f"a model of the class {config.get('class_name')}, whose layers are joined by code; use --map"
         remarks.append(Remark("config", what))
-    return tuple(blocks), tuple(remarks)
+    return tuple(blocks), tuple(remarks), hidden, leaks
 
 
 def _pair(
@@ -87,6 +95,16 @@ def _pair(
     except ValueError as error:
         return Remark(name, str(error))
     return _layout(name, node, second, activation, nodes, tensors)
+
+
+def _chain(second: _Node, nodes: Mapping[str, _Node]) -> tuple[str, ...]:
+    """The layers of a block, from the first to the second."""
+    names = [second.name]
+    node = _source(second, nodes)
+    while node is not None:
+        names.append(node.name)
+        node = None if node.kind == "Dense" else _source(node, nodes)
+    return tuple(reversed(names))
 
 
 def _layout(

@@ -40,7 +40,8 @@ class OnnxFile(TensorFile):
     """An ONNX model.
 
     ``model`` is the parsed protobuf; ``hidden`` maps a block to the values between its layers, whose shapes carry the
-    width; ``shared`` are initialisers that several nodes use.
+    width; ``shared`` are initialisers that several nodes use, ``leaks`` maps a block to a node outside it that uses what lies
+    between its layers.
     """
 
     format = "onnx"
@@ -60,7 +61,7 @@ class OnnxFile(TensorFile):
         self.tensors = {**self.tensors, **found.dequantised}
         self.quantized = found.quantized
         self.layouts, self.refused, self.remarks = found.layouts, found.refused, found.remarks
-        self.hidden, self.shared = found.hidden, found.shared
+        self.hidden, self.shared, self.leaks = found.hidden, found.shared, found.leaks
 
     def _info(self, name: str, proto: Any) -> TensorInfo:
         shape = tuple(proto.dims)

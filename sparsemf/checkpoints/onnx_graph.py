@@ -82,6 +82,7 @@ class Chains:
     quantized: dict[str, Quantized] = field(default_factory=dict)
     hidden: dict[str, tuple[str, ...]] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
+    leaks: dict[str, str] = field(default_factory=dict)
 
 
 class Graph:
@@ -94,6 +95,7 @@ class Graph:
         for node in self.nodes:
             for name in set(node.input):
                 self.users.setdefault(name, []).append(node)
+        self.outputs = {output.name for output in model.graph.output}
         self.tensors = tensors
         self.scalar = scalar
         self.functions = {(function.domain, function.name) for function in model.functions}
@@ -286,6 +288,10 @@ def find_chains(graph: Graph) -> Chains:
                 layout = Layout(**{**vars(layout), "name": f"{name}~{count}"})
             layouts.append(layout)
             found.hidden[layout.name] = values
+            inside = {*values, *second.values}
+            users = [user for value in values for user in graph.users.get(value, []) if not inside & set(user.output)]
+            if users or graph.outputs & set(values):
+                found.leaks[layout.name] = users[0].name or users[0].op_type if users else "an output of the model"
     found.layouts, found.refused = tuple(layouts), tuple(refused)
     found.dequantised, found.quantized = graph.dequantised, graph.quantized
     found.shared = frozenset(name for name, count in uses.items() if count > 1)
