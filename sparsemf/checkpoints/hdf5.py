@@ -33,12 +33,16 @@ def library(path: Path) -> Any:
     return h5py
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a Keras file is a ``.keras`` archive by its first bytes."""
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PK\x03\x04"
+
+
 def source_of(path: Path) -> IO[bytes]:
     """The HDF5 file itself, or the one in a ``.keras`` archive: a window of the archive where it is stored as it is."""
-    stream = path.open("rb")
-    if stream.read(4) != b"PK\x03\x04":
-        return stream
-    stream.close()
+    if not is_archive(path):
+        return path.open("rb")
     with open_archive(path) as archive:
         member = archive.getinfo(WEIGHTS)
         if member.compress_type == zipfile.ZIP_STORED:

@@ -15,7 +15,7 @@ import numpy as np
 
 from sparsemf.checkpoints.archives import open_archive
 from sparsemf.checkpoints.files import Array, BadFile, Remark, TensorFile, TensorInfo, decode
-from sparsemf.checkpoints.hdf5 import broken, datasets, library, source_of
+from sparsemf.checkpoints.hdf5 import broken, datasets, is_archive, library, source_of
 from sparsemf.checkpoints.keras_graph import find_dense_pairs
 
 _MAX_CONFIG = 1 << 26
@@ -57,7 +57,7 @@ class KerasFile(TensorFile):
 
     def _config(self) -> dict[str, Any] | None:
         text: Any
-        if self.path.open("rb").read(4) == b"PK\x03\x04":
+        if is_archive(self.path):
             with open_archive(self.path) as archive:
                 member = archive.getinfo("config.json")
                 if member.file_size > _MAX_CONFIG:

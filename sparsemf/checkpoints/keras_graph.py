@@ -83,7 +83,7 @@ def _pair(
         return None
     name = f"{node.name}-{second.name}"
     own = node.options.get("activation")
-    acting = [("Activation", {"activation": own}), *acting]
+    acting = [("Activation", {"activation": own}), *reversed(acting)]
     activations = [
         found for found in (_activation(kind, options, modern) for kind, options in acting) if found != "linear"
     ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from sparsemf.checkpoints.copies.base import CHUNK, Changes, Copy, Resized
 from sparsemf.checkpoints.copies.npz_copy import rewrite_archive
-from sparsemf.checkpoints.hdf5 import WEIGHTS, library, source_of
+from sparsemf.checkpoints.hdf5 import WEIGHTS, is_archive, library, source_of
 from sparsemf.checkpoints.keras_file import STATE, KerasFile
 from sparsemf.checkpoints.layouts import Layout
 
@@ -38,7 +38,7 @@ class KerasCopy(Copy):
         return ("the optimiser's state had the old width and is left out: compile the model before training goes on",)
 
     def write(self, path: Path, changes: Changes, resized: tuple[Resized, ...]) -> None:
-        zipped = self.source.open("rb").read(4) == b"PK\x03\x04"
+        zipped = is_archive(self.source)
         config = None
         if resized and self.file.config is not None:
             config = json.loads(json.dumps(self.file.config))
