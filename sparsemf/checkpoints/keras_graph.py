@@ -172,7 +172,7 @@ def _activation(kind: str, options: Mapping[str, Any], modern: bool) -> str:
         return f"elu({_number(options.get('alpha'), 1.0)!r})"
     limit, slope = options.get("max_value"), _number(options.get("negative_slope"), 0.0)
     if _number(options.get("threshold"), 0.0) != 0.0 or (limit is not None and (limit != 6 or slope != 0.0)):
-        return f"ReLU(max_value={limit}, negative_slope={slope}, threshold={options.get('threshold')})"
+        return f"ReLU with max_value={limit}, negative_slope={slope}, threshold={options.get('threshold')}"
     return "relu6" if limit is not None else f"leaky_relu({slope!r})" if slope != 0.0 else "relu"
 
 

@@ -1,4 +1,4 @@
-"""Keras files that Keras wrote: the blocks are the model's layers, the model is never built, and Keras loads the copy."""
+"""Keras files that Keras wrote: blocks are the model's layers, the model is never built, and Keras loads the copy."""
 
 from __future__ import annotations
 
@@ -65,23 +65,8 @@ def test_the_network_is_the_model(tmp_path, rng, suffix, between, name):
     assert np.abs(network(x) - model.predict(x, verbose=0)).max() < 1e-5
 
 
-ACTIVATIONS = [
-    "relu",
-    "silu",
-    "softplus",
-    "softsign",
-    "tanh",
-    "sigmoid",
-    "selu",
-    "mish",
-    "elu",
-    "celu",
-    "hard_sigmoid",
-    "relu6",
-    "exponential",
-    "hard_tanh",
-    "gelu",
-]
+ACTIVATIONS = ("relu", "silu", "softplus", "softsign", "tanh", "sigmoid", "selu", "mish", "elu", "celu", "hard_sigmoid")
+ACTIVATIONS += ("relu6", "exponential", "hard_tanh", "gelu")
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -146,7 +131,7 @@ def test_refused_pairs_say_why(tmp_path):
         ([], "without an activation"),
         ([L.ReLU(), L.Activation("tanh")], "with the activations relu, tanh"),
         ([L.LayerNormalization(), L.ReLU()], "LayerNormalization .* stands between"),
-        ([L.ReLU(max_value=3.0)], r"unknown activation 'ReLU\(max_value=3"),
+        ([L.ReLU(max_value=3.0)], "unknown activation 'ReLU with max_value=3"),
         ([L.Activation("log_sigmoid")], "unknown activation 'log_sigmoid'"),
     ):
         sequential(*between).save(tmp_path / "a.keras")
@@ -199,7 +184,7 @@ def test_a_used_hidden_layer_is_not_replaced(tmp_path):
 def test_lambda_code_is_never_run(tmp_path):
     model = sequential(L.Lambda(lambda x: x * 2), first="relu")
     model.save(tmp_path / "a.keras")
-    with pytest.raises(InputError, match="Lambda .* stands between the layers"):
+    with pytest.raises(InputError, match=r"Lambda .* stands between the layers"):
         checkpoints.load(tmp_path / "a.keras")
 
 
@@ -228,6 +213,15 @@ def test_hostile_hdf5(tmp_path):
     assert [block.name for block in found.blocks] == ["main"]
 
 
+def problem(path):
+    """The one line by which a file is refused; "" when it loads."""
+    try:
+        checkpoints.load(path)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def test_damaged_files(tmp_path):
     sequential(first="relu").save(tmp_path / "a.keras")
     sequential(first="relu").save(tmp_path / "a.h5")
@@ -239,12 +233,9 @@ def test_damaged_files(tmp_path):
         for place in rng.integers(8, len(bad), 20):
             bad[place] = rng.integers(256)
         (tmp_path / "b.h5").write_bytes(bad)
-        try:
-            checkpoints.load(tmp_path / "b.h5")
-        except InputError as error:
-            refused += 1
-            assert str(error).startswith("b.h5: ")
-            assert "\n" not in str(error)
+        reason = problem(tmp_path / "b.h5")
+        refused += reason != ""
+        assert reason == "" or (reason.startswith("b.h5: ") and "\n" not in reason)
     assert refused > 20
     with zipfile.ZipFile(tmp_path / "a.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}

@@ -1,4 +1,4 @@
-"""ONNX: what the graph computes, by ONNX's own evaluator, is what the network computes, in every shape exporters write."""
+"""ONNX: what the graph computes, by ONNX's own evaluator, is what the network computes, however exporters write it."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_what_is_no_block_has_a_reason(tmp_path, rng):
         "LayerNormalization .* stands between",
     )
     between(lambda b, z: b.op("Softmax", z), "Softmax .* stands between")
-    b, w = Builder(), weights(rng)
+    b = Builder()
     codes = b.constant(np.ones((D, N)), "q", np.int8)
     model = b.model(b.op("MatMulInteger", b.op("Cast", "x", to=3), codes), D)
     with pytest.raises(InputError, match="MatMulInteger computes in integers"):
@@ -242,6 +242,7 @@ def test_written_back(tmp_path, rng, make, same, external, beside, width):
     b, w = Builder(), weights(rng)
     b.infos += [onnx.helper.make_tensor_value_info(f"v{k}", 1, ["batch", N]) for k in (5, 6)]
     model = b.model(b.op("Add", gemm_pair(b, w, ACTIVATIONS["Tanh"][0]), b.constant(np.zeros(M), "other")), D)
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info(model.graph.output[0].name, 1, ["batch", M]))
     source = stored(model, tmp_path / "a.onnx", external)
     (tmp_path / "elsewhere").mkdir()
     target = tmp_path / "b.onnx" if beside else tmp_path / "elsewhere" / "b.onnx"
@@ -324,6 +325,15 @@ def test_hub_links_are_followed(tmp_path, rng):
     assert checkpoints.load(tmp_path / "snapshot" / "a.onnx").width == N
 
 
+def problem(path):
+    """The one line by which a file is refused; "" when it loads."""
+    try:
+        checkpoints.load(path)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def test_damaged_files(tmp_path, rng):
     b = Builder()
     model = b.model(gemm_pair(b, weights(rng), ACTIVATIONS["Relu"][0]), D)
@@ -338,11 +348,8 @@ def test_damaged_files(tmp_path, rng):
         for place in rng.integers(0, len(bad), 8):
             bad[place] = rng.integers(256)
         path.write_bytes(bad)
-        try:
-            checkpoints.load(path)
-        except InputError as error:
-            assert str(error).startswith("a.onnx: ")
-            assert "\n" not in str(error)
+        reason = problem(path)
+        assert reason == "" or (reason.startswith("a.onnx: ") and "\n" not in reason)
     for dims, message in (
         ([1 << 40, 1 << 20], "holds 84 bytes"),
         ([-7, -3], "has the shape"),

@@ -1,4 +1,4 @@
-"""skops files that skops wrote: the network is the estimator, nothing is built, and what is not scikit-learn's is refused."""
+"""skops files that skops wrote: the network is the estimator, nothing is built, foreign types are refused."""
 
 from __future__ import annotations
 
