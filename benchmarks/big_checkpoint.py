@@ -2,10 +2,11 @@
 
     python benchmarks/big_checkpoint.py [--folder DIR] [--gigabytes 8] [--limit 2]
 
-Writes real bytes (an embedding of half the size and blocks d = m = 384, width 1536, float16, in shards of about 1 GB),
-runs ``sparsemf analyze INDEX --block …`` in a process of its own, prints its peak resident set and deletes the files.
-Pages of a mapped file count as resident while they are in use, so two numbers are given: the peak of everything (VmHWM)
-and the largest anonymous part seen (RssAnon, sampled), which is what the process itself asked for.
+Writes real bytes (an embedding of half the size and blocks d = m = 384, width 1536, float16, in shards of about 1
+GB), runs ``sparsemf analyze INDEX --block …`` in a process of its own, prints its peak resident set and deletes the
+files. Pages of a mapped file count as resident while they are in use, so two numbers are given: the peak of
+everything (VmHWM) and the largest anonymous part seen (RssAnon, sampled), which is what the process itself asked
+for.
 """
 
 from __future__ import annotations
@@ -113,9 +114,11 @@ def main() -> None:
         runs = {
             "import only": [*base, "--version"],
             f"analyze {name}": [
-                *base, "analyze", str(index), "--block", name, "--activation", "gelu", "-o", str(folder / "out.json"), "-q",
+                *base, "analyze", str(index), "--block", name, "--activation", "gelu",
+                "-o", str(folder / "out.json"), "-q",
             ],
         }  # fmt: skip
+        status, peak = 1, 0.0
         for title, command in runs.items():
             status, seconds, peak, anonymous = measured(command)
             print(  # noqa: T201

@@ -1,4 +1,5 @@
-"""ONNX graphs in the shapes that exporters write them, built by hand, and their value by ONNX's reference evaluator."""
+"""ONNX graphs in the shapes that exporters write them, built by hand, and their value by ONNX's reference
+evaluator."""
 
 from __future__ import annotations
 

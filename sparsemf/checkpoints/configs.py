@@ -1,4 +1,5 @@
-"""What outside a checkpoint records the width of its blocks: ``config.json`` beside it, or the user's own program."""
+"""What outside a checkpoint records the width of its blocks: ``config.json`` beside it, or the user's own
+program."""
 
 from __future__ import annotations
 
@@ -50,8 +51,8 @@ def advice(source: Path, blocks: Iterable[Layout], widths: Mapping[str, int]) ->
         else:
             listed = ", ".join(f"{width} ({count} of {len(alike)} blocks)" for width, count in sorted(found.items()))
             lines.append(
-                f"config.json: {key} {_said(config, key)} is one number for all blocks and cannot say {listed}; give all "
-                "blocks one width, or set the layers' sizes in the model's own code"
+                f"config.json: {key} {_said(config, key)} is one number for all blocks and cannot say {listed}; give "
+                "all blocks one width, or set the layers' sizes in the model's own code"
             )
     return tuple(dict.fromkeys(lines))
 

@@ -1,4 +1,5 @@
-"""What a checkpoint file offers to the block finder: names, shapes and types of tensors, and one tensor at a time."""
+"""What a checkpoint file offers to the block finder: names, shapes and types of tensors, and one tensor at a
+time."""
 
 from __future__ import annotations
 
@@ -129,7 +130,8 @@ class TensorFile(ABC):
         return values
 
     def parts(self, names: Iterable[str]) -> frozenset[str]:
-        """The names of the tensors as they lie in the file that ``names`` are made of (of codes: their scales too)."""
+        """The names of the tensors as they lie in the file that ``names`` are made of (of codes: their scales
+        too)."""
         found: set[str] = set()
         for name in names:
             recipe = self.quantized.get(name)

@@ -19,7 +19,8 @@ _CONTAINERS = ("params", "model")
 
 
 class FlaxFile(TensorFile):
-    """The parameters of a Flax module; names are the keys joined by dots, the containers around all are left out."""
+    """The parameters of a Flax module; names are the keys joined by dots, the containers around all are left
+    out."""
 
     format = "flax"
 

@@ -152,7 +152,8 @@ def _zip_reader(path: Path) -> TensorFile:
 
 
 def _is_onnx(path: Path, head: bytes) -> bool:
-    """A protobuf that opens with a small ir_version (field 1), as every exporter writes it; else the suffix decides."""
+    """A protobuf that opens with a small ir_version (field 1), as every exporter writes it; else the suffix
+    decides."""
     opens = len(head) > 2 and head[0] == 0x08 and 0 < head[1] < 0x20 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
     return opens or (path.suffix.lower() == ".onnx" and not _is_text(head) and not _is_pickle(head))
 
@@ -166,7 +167,8 @@ def _is_msgpack(path: Path, head: bytes) -> bool:
 
 
 def _is_pickle(head: bytes) -> bool:
-    """Protocols 2 to 5 open with 0x80 and their number; protocol 0 and 1 with an opcode of a container or global."""
+    """Protocols 2 to 5 open with 0x80 and their number; protocol 0 and 1 with an opcode of a container or
+    global."""
     binary = len(head) > 1 and head[0] == 0x80 and head[1] <= 5
     return binary or bool(re.match(rb"(\(lp|\(dp|\(i|c[\w.]+\n\w+\n|\]q|\}q)", head))
 

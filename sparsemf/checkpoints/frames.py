@@ -5,8 +5,8 @@ shift and scale of its input and κ, τ those of its output (divisions entry by 
 
     f(x) = κ + τ∘g((x − μ)/σ),   w_i = ŵ_i/σ,   b_i = b̂_i − ⟨ŵ_i, μ/σ⟩,   a_i = τ∘â_i,   c = τ∘ĉ + κ,
 
-which is an equality of functions; its float64 evaluation rounds, once per entry and in the sum.  :func:`unfold` is the
-inverse, for writing back.
+which is an equality of functions; its float64 evaluation rounds, once per entry and in the sum.  :func:`unfold` is
+the inverse, for writing back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""HDF5 datasets by path: hard links only, nothing outside the file, no objects, nothing that expands without bound."""
+"""HDF5 datasets by path: hard links only, nothing outside the file, no objects, nothing that expands without
+bound."""
 
 from __future__ import annotations
 
@@ -27,9 +28,8 @@ def library(path: Path) -> Any:
     try:
         import h5py
     except ImportError:
-        raise BadFile(
-            path, "expected h5py to read Keras files, it is not installed; pip install 'sparsemf[keras]'"
-        ) from (None)
+        message = "expected h5py to read Keras files, it is not installed; pip install 'sparsemf[keras]'"
+        raise BadFile(path, message) from None
     return h5py
 
 
@@ -40,7 +40,8 @@ def is_archive(path: Path) -> bool:
 
 
 def source_of(path: Path) -> IO[bytes]:
-    """The HDF5 file itself, or the one in a ``.keras`` archive: a window of the archive where it is stored as it is."""
+    """The HDF5 file itself, or the one in a ``.keras`` archive: a window of the archive where it is stored as it
+    is."""
     if not is_archive(path):
         return path.open("rb")
     with open_archive(path) as archive:

@@ -1,8 +1,10 @@
-"""Keras: ``.keras`` archives, ``.weights.h5`` and the older ``.h5``.  The model is never built: it could hold Lambda code.
+"""Keras: ``.keras`` archives, ``.weights.h5`` and the older ``.h5``.  The model is never built: it could hold
+Lambda code.
 
-A ``.keras`` file holds ``config.json`` (the layers and how they are joined) and ``model.weights.h5``, in which the group
-of a layer keeps its variables under ``vars`` as 0 (kernel), 1 (bias) with the layer's name beside them.  An older ``.h5``
-has the config as an attribute and the variables by name.  A dataset becomes a tensor ``layer.kernel``, ``layer.bias``.
+A ``.keras`` file holds ``config.json`` (the layers and how they are joined) and ``model.weights.h5``, in which the
+group of a layer keeps its variables under ``vars`` as 0 (kernel), 1 (bias) with the layer's name beside them.  An
+older ``.h5`` has the config as an attribute and the variables by name.  A dataset becomes a tensor
+``layer.kernel``, ``layer.bias``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ STATE = ("optimizer", "optimizer_weights")
 
 
 class KerasFile(TensorFile):
-    """A Keras model or its weights.  ``paths``: tensor name → path of its dataset; ``config``: the model, or None."""
+    """A Keras model or its weights.  ``paths``: tensor name → path of its dataset; ``config``: the model, or
+    None."""
 
     format = "keras"
 
@@ -128,7 +131,8 @@ def _dtype(dataset: Any) -> str:
 
 
 def _variable(index: str, dataset: Any, siblings: Any) -> str:
-    """``vars/0`` and ``vars/1``: kernel and bias where the first is a matrix, gain and shift where both are vectors."""
+    """``vars/0`` and ``vars/1``: kernel and bias where the first is a matrix, gain and shift where both are
+    vectors."""
     first = siblings.get("0")
     axes = 0 if first is None or not hasattr(first, "shape") else len(first.shape)
     if axes >= 2 and len(dataset.shape) in (1, axes):

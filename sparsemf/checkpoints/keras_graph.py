@@ -1,8 +1,8 @@
 """Two-layer blocks of a Keras model's config: pairs of Dense layers with one activation between them.
 
-A pair is a block when the second layer takes the output of the first through layers that do nothing at inference (Dropout,
-noise) and exactly one activation, be it the first layer's own or a layer.  Anything else that stands between - a norm, a
-reshape, a sum - refuses the pair, and the reason is kept.
+A pair is a block when the second layer takes the output of the first through layers that do nothing at inference
+(Dropout, noise) and exactly one activation, be it the first layer's own or a layer.  Anything else that stands
+between - a norm, a reshape, a sum - refuses the pair, and the reason is kept.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from sparsemf.checkpoints.files import Remark, TensorInfo
 from sparsemf.checkpoints.layouts import Layout
 
 _MODELS = ("Sequential", "Functional", "Model")
-_SILENT = (
-    "Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout", "SpatialDropout1D", "ActivityRegularization", "Identity",
-)  # fmt: skip
+_SILENT = ("Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout", "SpatialDropout1D", "Identity")
+_SILENT += ("ActivityRegularization",)
 # what Keras means by a name where the registry means another thing, or calls it otherwise
 _NAMES = {"leaky_relu": "leaky_relu(0.2)", "exponential": "exp", "hard_tanh": "hardtanh", "swish": "silu"}
 _KERAS_2_ONLY = "hard_sigmoid"
@@ -27,7 +26,8 @@ _MAX_DEPTH = 20
 
 @dataclass(frozen=True)
 class _Node:
-    """A layer of the config: its name with those of the models around, its class, options and the layers it reads."""
+    """A layer of the config: its name with those of the models around, its class, options and the layers it
+    reads."""
 
     name: str
     kind: str
@@ -38,8 +38,8 @@ class _Node:
 def find_dense_pairs(
     config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]
 ) -> tuple[tuple[Layout, ...], tuple[Remark, ...], dict[str, tuple[str, ...]], dict[str, str]]:
-    """(blocks in the order of their second layers, pairs that are none and why, block → the layers from the first to the
-    second, block → a layer outside it that reads what lies between)."""
+    """(blocks in the order of their second layers, pairs that are none and why, block → the layers from the first
+    to the second, block → a layer outside it that reads what lies between)."""
     hidden: dict[str, tuple[str, ...]] = {}
     leaks: dict[str, str] = {}
     blocks: list[Layout] = []
@@ -149,7 +149,7 @@ def _layout(
     )
 
 
-def _norm(first: _Node, d: int, nodes: Mapping[str, _Node], tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
+def _norm(first: _Node, d: int, nodes: Mapping[str, _Node], tensors: Mapping[str, TensorInfo]) -> dict[str, Any]:
     """Gain and shift of the LayerNormalization just before the first layer."""
     node = _source(first, nodes)
     while node is not None and node.kind in _SILENT:
@@ -232,7 +232,8 @@ def _models(config: Mapping[str, Any], prefix: str, depth: int) -> Iterator[dict
 
 
 def _inbound(value: Any) -> tuple[str, ...]:
-    """Names of the layers that a layer reads, in Keras 3's form (keras_history) or Keras 2's ([name, node, index, …]).
+    """Names of the layers that a layer reads, in Keras 3's form (keras_history) or Keras 2's ([name, node, index,
+    …]).
 
     A layer that is used several times has several sources, and then stands in no block.
     """

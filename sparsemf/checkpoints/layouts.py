@@ -1,8 +1,8 @@
 """Where the two layers of a block lie in a file: which tensors, and which of them are transposed.
 
-f(x) = outer·σ(inner·x + bias) + offset or, gated, outer·(σ(gate·x + gate_bias)∘(inner·x + bias)) + offset, in the file
-either as linear layers of torch, y = W x with W of shape (out, in), or as x @ W with W of shape (in, out) (GPT-2's
-Conv1D, JAX).  The shapes decide where they can.
+f(x) = outer·σ(inner·x + bias) + offset or, gated, outer·(σ(gate·x + gate_bias)∘(inner·x + bias)) + offset, in the
+file either as linear layers of torch, y = W x with W of shape (out, in), or as x @ W with W of shape (in, out)
+(GPT-2's Conv1D, JAX).  The shapes decide where they can.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Layout:
     """One block: names of its tensors in the file and how to bring them to (N, d) and (N, m).
 
     ``fused``: one tensor of twice the rows is gate (first half) and inner (second half), their biases alike.
-    ``factors``: role → number that the file's tensor is multiplied by.  ``input_shift``, …: tensors of the affine maps
-    around the block, see :mod:`~sparsemf.checkpoints.frames`.  ``activation``: where the file's own structure says it.
-    ``facts``: what the provenance should say besides.
+    ``factors``: role → number that the file's tensor is multiplied by.  ``input_shift``, …: tensors of the affine
+    maps around the block, see :mod:`~sparsemf.checkpoints.frames`.  ``activation``: where the file's own structure
+    says it. ``facts``: what the provenance should say besides.
     """
 
     name: str

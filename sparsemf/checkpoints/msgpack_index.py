@@ -35,7 +35,8 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class ArraySpan:
-    """One array: its dtype's name, shape, the range [start, start + size) of its numbers, and the whole object's."""
+    """One array: its dtype's name, shape, the range [start, start + size) of its numbers, and the whole
+    object's."""
 
     dtype: str
     shape: tuple[int, ...]

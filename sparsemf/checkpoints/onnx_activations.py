@@ -1,13 +1,15 @@
 """Which activation a piece of an ONNX graph computes.
 
-A single node says it by its name.  Exporters also write activations as several nodes (gelu as Div, Erf, Add, Mul, Mul; silu
-as Sigmoid, Mul), in orders that differ by exporter and version, with constants rounded to the model's type.  Such a piece
-is a function of one number, and is compared with every activation of the catalogue on 6001 points of [-30, 30]:
+A single node says it by its name.  Exporters also write activations as several nodes (gelu as Div, Erf, Add, Mul,
+Mul; silu as Sigmoid, Mul), in orders that differ by exporter and version, with constants rounded to the model's
+type.  Such a piece is a function of one number, and is compared with every activation of the catalogue on 6001
+points of [-30, 30]:
 
     max_z |piece(z) − σ(z)|/(1 + |z| + |σ(z)|) ≤ 1e-6      (3e-4 where a constant is a half-precision number)
 
-and the best one is taken when it is that close and the next is at least twice as far.  The piece may only contain the
-operations below.  This identifies what the exporter meant and is no proof: ``facts`` of the block give the distance.
+and the best one is taken when it is that close and the next is at least twice as far.  The piece may only contain
+the operations below.  This identifies what the exporter meant and is no proof: ``facts`` of the block give the
+distance.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ _GRID = np.linspace(-30.0, 30.0, 6001)
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """A node of a piece: an operation on others, a constant, or the output of a layer (a leaf, by its value's name)."""
+    """A node of a piece: an operation on others, a constant, or the output of a layer (a leaf, by its value's
+    name)."""
 
     op: str
     inputs: tuple[Expression, ...] = ()
@@ -117,7 +120,7 @@ UNARY: dict[str, Callable[[Array, Mapping[str, Any]], Array]] = {
     "Cos": lambda z, _: np.cos(z),
     "Atan": lambda z, _: np.arctan(z),
 }
-MANY: dict[str, Callable[..., Array]] = {
+MANY: dict[str, Callable[..., Any]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
@@ -131,7 +134,7 @@ MANY: dict[str, Callable[..., Array]] = {
     "Where": np.where,
     "Min": lambda *z: np.minimum.reduce(np.broadcast_arrays(*z)),
     "Max": lambda *z: np.maximum.reduce(np.broadcast_arrays(*z)),
-    "Sum": lambda *z: sum(z),
+    "Sum": lambda *z: np.add.reduce(np.broadcast_arrays(*z)),
     "Clip": lambda z, low=-np.inf, high=np.inf: np.clip(z, low, high),
 }
 # one node with a number of its own
@@ -190,7 +193,7 @@ def _evaluated(piece: Expression, known: dict[int, Any]) -> Any:
             value = np.float64(piece.number)
         else:
             inputs = [_evaluated(item, known) for item in piece.inputs]
-            value = UNARY[piece.op](*inputs, dict(piece.options)) if piece.op in UNARY else MANY[piece.op](*inputs)
+            value = UNARY[piece.op](inputs[0], dict(piece.options)) if piece.op in UNARY else MANY[piece.op](*inputs)
         known[id(piece)] = value
     return known[id(piece)]
 

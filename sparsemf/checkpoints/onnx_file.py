@@ -1,7 +1,7 @@
 """ONNX: the graph says which layers are joined, and by which activation; nothing of it is ever run.
 
-The protobuf is parsed without its external data; a tensor's numbers are decoded when a block needs them, from the file or
-from the file beside it that the tensor names, which must lie in the model's folder.
+The protobuf is parsed without its external data; a tensor's numbers are decoded when a block needs them, from the
+file or from the file beside it that the tensor names, which must lie in the model's folder.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _EXTERNAL = 1
 class OnnxFile(TensorFile):
     """An ONNX model.
 
-    ``model`` is the parsed protobuf; ``hidden`` maps a block to the values between its layers, whose shapes carry the
-    width; ``shared`` are initialisers that several nodes use, ``leaks`` maps a block to a node outside it that uses what lies
-    between its layers.
+    ``model`` is the parsed protobuf; ``hidden`` maps a block to the values between its layers, whose shapes carry
+    the width; ``shared`` are initialisers that several nodes use, ``leaks`` maps a block to a node outside it that
+    uses what lies between its layers.
     """
 
     format = "onnx"
@@ -111,8 +111,8 @@ class OnnxFile(TensorFile):
     def external_path(self, name: str, location: str) -> Path:
         """The file that a tensor names, which must lie under the model's folder.
 
-        A link is followed only to where the model itself may lie behind a link (the hub's cache keeps all files of a model
-        in one folder of blobs).
+        A link is followed only to where the model itself may lie behind a link (the hub's cache keeps all files of
+        a model in one folder of blobs).
         """
         parts = Path(location).parts
         outside = not parts or Path(location).is_absolute() or ".." in parts or "\0" in location

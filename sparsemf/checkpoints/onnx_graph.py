@@ -1,10 +1,10 @@
 """Two-layer blocks in an ONNX graph: linear → activation → linear, and linear, linear → product → linear.
 
-A *linear* is a Gemm, or a MatMul with perhaps an Add of a vector, whose weight and bias are constants: initialisers or
-Constant nodes, perhaps behind Identity, Transpose, a widening Cast or DequantizeLinear.  From the input of every linear the
-graph is walked back through operations on single entries; when all ways end in the output of one linear, the piece
-between is an activation (:mod:`~sparsemf.checkpoints.onnx_activations`), and when they end in two linears of the same
-input and the piece is a product of one's output with a function of the other's, the block is gated.
+A *linear* is a Gemm, or a MatMul with perhaps an Add of a vector, whose weight and bias are constants: initialisers
+or Constant nodes, perhaps behind Identity, Transpose, a widening Cast or DequantizeLinear.  From the input of every
+linear the graph is walked back through operations on single entries; when all ways end in the output of one linear,
+the piece between is an activation (:mod:`~sparsemf.checkpoints.onnx_activations`), and when they end in two linears
+of the same input and the piece is a product of one's output with a function of the other's, the block is gated.
 """
 
 from __future__ import annotations
@@ -317,7 +317,8 @@ def _with_bias(graph: Graph, value: str) -> Linear | None:
 
 
 def _block(graph: Graph, second: Linear) -> tuple[Layout, tuple[str, ...]] | Remark | None:
-    """The block that ends in ``second``, with the values between its layers; a remark; or None when nothing is there."""
+    """The block that ends in ``second``, with the values between its layers; a remark; or None when nothing is
+    there."""
     reader = _Reader(graph)
     piece = reader.read(second.source, 0)
     title = _label(graph, second)
@@ -392,7 +393,8 @@ def _layout(
 
 
 def _gated(piece: Expression, reader: _Reader) -> tuple[Expression, Linear, Linear] | None:
-    """(function of the gate's output, gate, value) of a product of one layer's output with a function of another's."""
+    """(function of the gate's output, gate, value) of a product of one layer's output with a function of
+    another's."""
     factors: list[Expression] = []
 
     def split(item: Expression) -> None:

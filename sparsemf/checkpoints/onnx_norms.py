@@ -1,4 +1,5 @@
-"""The LayerNorm in front of a block: the node LayerNormalization, or its parts as exporters before opset 17 wrote them."""
+"""The LayerNorm in front of a block: the node LayerNormalization, or its parts as exporters before opset 17 wrote
+them."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ if TYPE_CHECKING:
     from sparsemf.checkpoints.onnx_graph import Graph
 
 
-def find_layernorm(graph: Graph, value: str, d: int) -> dict[str, str]:
-    """Names of gain and shift (d,) of the LayerNorm over the last axis whose output ``value`` is; empty if there is none.
+def find_layernorm(graph: Graph, value: str, d: int) -> dict[str, Any]:
+    """Names of gain and shift (d,) of the LayerNorm over the last axis whose output ``value`` is; empty if there is
+    none.
 
     The parts are (x − mean x)/√(mean (x − mean x)² + ε)·gain + shift.
     """

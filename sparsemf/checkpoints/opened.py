@@ -13,8 +13,8 @@ from sparsemf.measures.network import Network
 class OpenCheckpoint:
     """The blocks of one file (``layouts``, by name); :meth:`load` reads one.  A context manager.
 
-    Opening reads names and shapes only; the file is hashed once, at the first :meth:`load`.  Arguments and errors as in
-    :func:`sparsemf.checkpoints.load`.
+    Opening reads names and shapes only; the file is hashed once, at the first :meth:`load`.  Arguments and errors
+    as in :func:`sparsemf.checkpoints.load`.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, activation: str | None = None, map: str | None = None) -> None:

@@ -2,11 +2,11 @@
 
     W = (q − z)·s / divisor
 
-with q the codes, s one scale per tensor, per row (output), or per group of consecutive entries of a row, and z of the
-shape of s (0 where absent).  A difference of 8-bit integers has at most 9 significant bits and a float32 scale 24, so
-that (q − z)·s is *exact* in float64 for scales of up to float32; a float8 code has 4.  Only bitsandbytes divides (by
-127), and that one rounding is float64's.  A network therefore holds the numbers that the codes stand for, and not those
-that a kernel's own float16 or float32 arithmetic makes of them.
+with q the codes, s one scale per tensor, per row (output), or per group of consecutive entries of a row, and z of
+the shape of s (0 where absent).  A difference of 8-bit integers has at most 9 significant bits and a float32 scale
+24, so that (q − z)·s is *exact* in float64 for scales of up to float32; a float8 code has 4.  Only bitsandbytes
+divides (by 127), and that one rounding is float64's.  A network therefore holds the numbers that the codes stand
+for, and not those that a kernel's own float16 or float32 arithmetic makes of them.
 
 | scheme | codes | scales | W |
 |---|---|---|---|
@@ -15,8 +15,8 @@ that a kernel's own float16 or float32 arithmetic makes of them.
 | optimum-quanto, int8 and float8 | ``weight._data`` | ``weight._scale`` | q·s |
 | ONNX DequantizeLinear | an initialiser | its second and third input | (q − z)·s |
 
-Packed formats of 4 bits and fewer (GPTQ, AWQ, NF4, compressed-tensors ``weight_packed``) need to be told how they are
-packed, and block-scaled float8 (``weight_scale_inv``) its block size: they are named and refused.
+Packed formats of 4 bits and fewer (GPTQ, AWQ, NF4, compressed-tensors ``weight_packed``) need to be told how they
+are packed, and block-scaled float8 (``weight_scale_inv``) its block size: they are named and refused.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ _PACKED = {
 
 @dataclass(frozen=True)
 class Quantized:
-    """One tensor (q − z)·s/divisor: names of codes, scales and zero points; ``axis`` is that of a vector of scales."""
+    """One tensor (q − z)·s/divisor: names of codes, scales and zero points; ``axis`` is that of a vector of
+    scales."""
 
     codes: str
     scale: str
@@ -135,7 +136,8 @@ def dequantised(name: str, recipe: Quantized, file: TensorFile) -> Array:
 
 
 def float8(raw: NDArray[np.uint8], dtype: str) -> Array:
-    """The numbers of float8 codes: sign, exponent and mantissa of 4 + 3 bits (bias 7, no infinities) or 5 + 2 (15)."""
+    """The numbers of float8 codes: sign, exponent and mantissa of 4 + 3 bits (bias 7, no infinities) or 5 + 2
+    (15)."""
     bits = 3 if dtype == "float8_e4m3fn" else 2
     bias = 7 if bits == 3 else 15
     codes = np.arange(256)

@@ -1,10 +1,10 @@
 """Numbered layers: ``0.weight/2.weight`` of an nn.Sequential, ``fc1/fc2``, ``linear1/linear2``, ``w1/w2``, ….
 
-Every consecutive pair of linear layers with an activation between them is a two-layer block (from the input of
-the first to the output of the second, before the next activation).  What says that there is *only* an activation
+Every consecutive pair of linear layers with an activation between them is a two-layer block (from the input of the
+first to the output of the second, before the next activation).  What says that there is *only* an activation
 between: the shapes chain; no layer with tensors of its own (a norm, a convolution, a PReLU) has a number between;
-and in an nn.Sequential, where layers that stand next to each other have consecutive numbers and an activation takes a
-number too, the numbers differ by two or more - unless all of them are consecutive, which is a ModuleList whose
+and in an nn.Sequential, where layers that stand next to each other have consecutive numbers and an activation takes
+a number too, the numbers differ by two or more - unless all of them are consecutive, which is a ModuleList whose
 activations are applied in ``forward``.
 """
 
@@ -86,7 +86,8 @@ def _occupied(shapes: Shapes) -> dict[tuple[str, str], set[int]]:
 
 
 def _unordered(head: str, base: str, shapes: Shapes) -> str | None:
-    """Flax and Keras count the layers of each class apart: what stands between Dense_0 and Dense_1 is then unknown."""
+    """Flax and Keras count the layers of each class apart: what stands between Dense_0 and Dense_1 is then
+    unknown."""
     if base not in _BY_CLASS:
         return None
     siblings = {name.removeprefix(head).split(".")[0] for name in shapes if name.startswith(head)}

@@ -27,6 +27,7 @@ class ShardedFile(TensorFile):
                 if not location.is_file():
                     raise BadFile(path, f"expected the shard {shard} beside it, found no such file; download it too")
                 self._shards[shard] = open_file(location)
+            weight_map = {self._spelled(name, shard): shard for name, shard in weight_map.items()}
             self._where = {name: self._shards[shard] for name, shard in weight_map.items()}
             for name, shard in weight_map.items():
                 if name not in self._where[name].tensors:
@@ -38,6 +39,12 @@ class ShardedFile(TensorFile):
         self.tensors = {name: shard.tensors[name] for name, shard in self._where.items()}
         self.metadata = {}
         self.remarks = tuple(remark for shard in self._shards.values() for remark in shard.remarks)
+
+    def _spelled(self, name: str, shard: str) -> str:
+        """The name in the shard: Flax's index joins keys by slashes."""
+        dotted = name.replace("/", ".")
+        held = self._shards[shard].tensors
+        return dotted if name not in held and dotted in held else name
 
     def _values(self, name: str) -> Array:
         return self._where[name]._values(name)

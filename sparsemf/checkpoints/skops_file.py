@@ -1,8 +1,8 @@
 """skops files of a scikit-learn MLP: ``schema.json`` and ``.npy`` members, read without building any object.
 
-A ``.skops`` names the classes of a tree of objects; the library builds those that it trusts.  Here nothing is built, so that
-nothing can run: every class named in the file must be one that holds numbers and text or one of the few estimators
-below, and the network's arrays are read from their members.
+A ``.skops`` names the classes of a tree of objects; the library builds those that it trusts.  Here nothing is
+built, so that nothing can run: every class named in the file must be one that holds numbers and text or one of the
+few estimators below, and the network's arrays are read from their members.
 
 A pipeline of a StandardScaler and an MLP is the network of the raw input, and a TransformedTargetRegressor with a
 StandardScaler that of the raw target (:mod:`~sparsemf.checkpoints.frames`); ``facts`` says so.
@@ -58,8 +58,8 @@ class SkopsFile(NpzFile):
         if strange:
             raise BadFile(
                 self.path,
-                f"expected scikit-learn's own estimators and numbers, got the types {', '.join(strange[:5])}, which are "
-                "never built; save the MLP alone with skops.io.dump",
+                f"expected scikit-learn's own estimators and numbers, got the types {', '.join(strange[:5])}, which "
+                "are never built; save the MLP alone with skops.io.dump",
             )
         self.schema = schema
         super()._index()

@@ -1,8 +1,9 @@
 """Write changed blocks back into a copy of the file they came from, in its own format, names, layout and types.
 
-Every tensor that is not replaced is copied byte for byte (in an HDF5 file: number for number); the copy appears whole or
-not at all.  A sharded checkpoint becomes one safetensors file.  A block may get another width: its tensors then have other
-shapes, what the file itself states of the width follows, and :attr:`WriteBack.advice` says what outside it must.
+Every tensor that is not replaced is copied byte for byte (in an HDF5 file: number for number); the copy appears
+whole or not at all.  A sharded checkpoint becomes one safetensors file.  A block may get another width: its tensors
+then have other shapes, what the file itself states of the width follows, and :attr:`WriteBack.advice` says what
+outside it must.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ _OPTIONAL = (*_PARTS, "bias", "gate_bias")
 
 
 class WriteBack:
-    """A copy of ``source`` at ``target`` with some blocks replaced.  Use as a context manager; leaving it without an
-    error writes the file.
+    """A copy of ``source`` at ``target`` with some blocks replaced.  Use as a context manager; leaving it without
+    an error writes the file.
 
-    Raises :class:`~sparsemf.exceptions.InputError` when the suffix of ``target`` is not that of the format, when it is
-    the source itself, and for formats that are not written.
+    Raises :class:`~sparsemf.exceptions.InputError` when the suffix of ``target`` is not that of the format, when it
+    is the source itself, and for formats that are not written.
     """
 
     def __init__(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -69,9 +70,9 @@ class WriteBack:
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What outside the copy must change because blocks got other widths, and what in it was left behind; one line
-        each, such as "config.json: intermediate_size 1536 -> 200 (all blocks must have the same)".  Empty when no block
-        got another width.  Complete when the last block was put.
+        """What outside the copy must change because blocks got other widths, and what in it was left behind; one
+        line each, such as "config.json: intermediate_size 1536 -> 200 (all blocks must have the same)".  Empty when
+        no block got another width.  Complete when the last block was put.
         """
         if not self._resized:
             return ()
@@ -85,19 +86,20 @@ class WriteBack:
         return lines
 
     def put(self, layout: Layout, network: Network) -> dict[str, float]:
-        """Replace the block; returns role → relative rounding error ‖x − x̂‖/‖x‖ of those that the file's type rounds.
+        """Replace the block; returns role → relative rounding error ‖x − x̂‖/‖x‖ of those that the file's type
+        rounds.
 
-        ``network`` must have the block's d and m, be gated when it is, and have no part that the file has no tensor for;
-        its width may be another one, at least 1.  Its scale goes into ``outer`` where it is not the file's.  Raises
-        :class:`~sparsemf.exceptions.InputError` for all that, for numbers beyond the type, for quantised tensors, and
-        for tensors that something outside the block uses too.
+        ``network`` must have the block's d and m, be gated when it is, and have no part that the file has no tensor
+        for; its width may be another one, at least 1.  Its scale goes into ``outer`` where it is not the file's.
+        Raises :class:`~sparsemf.exceptions.InputError` for all that, for numbers beyond the type, for quantised
+        tensors, and for tensors that something outside the block uses too.
         """
         sizes = (layout.d, layout.m, layout.gated)
         if (network.d, network.m, network.gated) != sizes or network.width < 1:
             kind = "a gated" if layout.gated else "a plain"
             raise InputError(
-                f"block {layout.name}: expected {kind} block of d = {layout.d}, m = {layout.m} and width {layout.width} "
-                f"or another one, got {network!r}"
+                f"block {layout.name}: expected {kind} block of d = {layout.d}, m = {layout.m} and width "
+                f"{layout.width} or another one, got {network!r}"
             )
         refusal = self._copy.refusal(layout)
         if refusal is not None:
@@ -119,8 +121,8 @@ class WriteBack:
             if name in self._file.quantized:
                 raise BadFile(
                     self.source,
-                    f"tensor {name}: expected {', '.join(FLOATS)} to write into, got {dtype} with scales: new numbers need "
-                    "scales of the quantiser's choice; write into the model before it was quantised",
+                    f"tensor {name}: expected {', '.join(FLOATS)} to write into, got {dtype} with scales: new numbers "
+                    "need scales of the quantiser's choice; write into the model before it was quantised",
                 )
             if dtype not in FLOATS:
                 raise BadFile(self.source, f"tensor {name}: expected {', '.join(FLOATS)}, got {dtype}")
@@ -157,12 +159,13 @@ class WriteBack:
         owner = self._owners.get(name, layout.name)
         if owner != layout.name and (width != layout.width or owner in self._resized):
             raise InputError(
-                f"block {layout.name}: expected layers of its own to change a width, but {owner} holds {name} too; write "
-                "one of them, and the other into the copy"
+                f"block {layout.name}: expected layers of its own to change a width, but {owner} holds {name} too; "
+                "write one of them, and the other into the copy"
             )
 
     def _parts(self, layout: Layout, network: Network, names: dict[str, str]) -> dict[str, Array]:
-        """Role → what the file is to hold, in a network's shapes; of a fused tensor under the second half's role."""
+        """Role → what the file is to hold, in a network's shapes; of a fused tensor under the second half's
+        role."""
         held = _scale(self._file, layout)
         if network.scale != held and held == 0.0:
             raise InputError(
@@ -192,8 +195,8 @@ class WriteBack:
 
 
 def _shaped(values: Array, shape: tuple[int, ...], width: int) -> Array:
-    """In the shape of the file's tensor (a vector ``outer`` of one output, a bias that is a row or a column), of which only
-    the axis of the width may be another."""
+    """In the shape of the file's tensor (a vector ``outer`` of one output, a bias that is a row or a column), of
+    which only the axis of the width may be another."""
     if values.size == math.prod(shape):
         return values.reshape(shape)
     if len(shape) == 1:

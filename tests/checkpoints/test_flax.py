@@ -1,4 +1,5 @@
-"""Flax msgpack: read against flax's own restore, bit for bit; written back so that flax restores the new network."""
+"""Flax msgpack: read against flax's own restore, bit for bit; written back so that flax restores the new
+network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Keras files that Keras wrote: blocks are the model's layers, the model is never built, and Keras loads the copy."""
+"""Keras files that Keras wrote: blocks are the model's layers, the model is never built, and Keras loads the
+copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""ONNX: what the graph computes, by ONNX's own evaluator, is what the network computes, however exporters write it."""
+"""ONNX: what the graph computes, by ONNX's own evaluator, is what the network computes, however exporters write
+it."""
 
 from __future__ import annotations
 
@@ -238,7 +239,8 @@ def test_graphs_inside_are_left_aside(tmp_path, rng):
 @pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("width", [N, 4])
 def test_written_back(tmp_path, rng, make, same, external, beside, width):
-    """ONNX's evaluator of the copy is the new network; shapes that the graph states follow; the rest is as it was."""
+    """ONNX's evaluator of the copy is the new network; shapes that the graph states follow; the rest is as it
+    was."""
     b, w = Builder(), weights(rng)
     b.infos += [onnx.helper.make_tensor_value_info(f"v{k}", 1, ["batch", N]) for k in (5, 6)]
     model = b.model(b.op("Add", gemm_pair(b, w, ACTIVATIONS["Tanh"][0]), b.constant(np.zeros(M), "other")), D)

@@ -1,4 +1,5 @@
-"""8-bit codes with scales: exact numbers by rational arithmetic, every scheme, and what is not self-describing by name."""
+"""8-bit codes with scales: exact numbers by rational arithmetic, every scheme, and what is not self-describing by
+name."""
 
 from __future__ import annotations
 
@@ -109,7 +110,8 @@ def test_float8_tables():
     for name in ("float8_e4m3fn", "float8_e5m2"):
         expected = raw.view(getattr(ml_dtypes, name)).astype(np.float64)
         assert np.array_equal(float8(raw, name), expected, equal_nan=True)
-        assert np.array_equal(np.signbit(float8(raw, name)), np.signbit(expected)) or name == "float8_e5m2"
+        known = ~np.isnan(expected)
+        assert np.array_equal(np.signbit(float8(raw, name))[known], np.signbit(expected)[known])
 
 
 def test_what_is_not_self_describing_is_named(tmp_path, rng):
@@ -121,7 +123,7 @@ def test_what_is_not_self_describing_is_named(tmp_path, rng):
         ({"fc1.weight": torch.zeros(16, 1, dtype=torch.uint8), "fc1.weight.quant_map": half}, "bitsandbytes' 4-bit"),
         ({"fc1.weight": codes(rng, 4, 4), "fc1.weight_scale_inv": half}, "block scales"),
     ):
-        save_file(state, tmp_path / "a.safetensors")
+        save_file({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "a.safetensors")
         with pytest.raises(InputError, match=message) as caught:
             checkpoints.load(tmp_path / "a.safetensors", activation="relu")
         assert "\n" not in str(caught.value)

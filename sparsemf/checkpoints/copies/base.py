@@ -1,4 +1,5 @@
-"""What every format's copy of a checkpoint shares: the changed tensors, the blocks of another width, the capabilities."""
+"""What every format's copy of a checkpoint shares: the changed tensors, the blocks of another width, the
+capabilities."""
 
 from __future__ import annotations
 
@@ -76,8 +77,8 @@ class Resized:
 class Copy(ABC):
     """Writes a copy of one open checkpoint with some tensors replaced.
 
-    ``suffixes``: those that a copy of this format may have.  ``configured``: whether the width is also said outside the
-    file, in the configuration of the program that builds the model.
+    ``suffixes``: those that a copy of this format may have.  ``configured``: whether the width is also said outside
+    the file, in the configuration of the program that builds the model.
     """
 
     suffixes: ClassVar[tuple[str, ...]]

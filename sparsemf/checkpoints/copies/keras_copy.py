@@ -1,4 +1,5 @@
-"""A copy of a Keras file: datasets replaced and, for another width, ``units`` and the shapes that the config states."""
+"""A copy of a Keras file: datasets replaced and, for another width, ``units`` and the shapes that the config
+states."""
 
 from __future__ import annotations
 
@@ -84,8 +85,8 @@ class KerasCopy(Copy):
 
 
 def _set_width(config: dict[str, Any], hidden: tuple[str, ...], width: int) -> None:
-    """``units`` of the first layer, and every stated shape of its output; ``hidden``: that layer and those without weights
-    after it, then the layer that reads them."""
+    """``units`` of the first layer, and every stated shape of its output; ``hidden``: that layer and those without
+    weights after it, then the layer that reads them."""
     first, *between, second = hidden
 
     def visit(model: dict[str, Any], prefix: str) -> None:

@@ -1,6 +1,7 @@
 """A copy of an ONNX model: initialisers replaced and, for another width, the shapes that the graph states.
 
-External data stay where they are when the copy lies beside the model, and move into the copy when it lies elsewhere.
+External data stay where they are when the copy lies beside the model, and move into the copy when it lies
+elsewhere.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class OnnxCopy(Copy):
                     axes[-1].dim_value = hidden[info.name].width
         if model.ByteSize() > _LARGEST:
             raise InputError(
-                f"{path.name}: expected a model below 2 GiB, got {model.ByteSize()} bytes; write the copy beside the model"
+                f"{path.name}: expected a model below 2 GiB, got {model.ByteSize()} bytes; write it beside the model"
             )
         path.write_bytes(model.SerializeToString(deterministic=True))
 
