@@ -183,6 +183,8 @@ def _function(value: Any, modern: bool) -> str:
         inner = value.get("config")
         if isinstance(inner, Mapping) and value.get("class_name") in ("ReLU", "LeakyReLU", "ELU"):
             return _activation(str(value["class_name"]), inner, modern)
+        if value.get("module") is not None and str(value["module"]).split(".")[0] != "keras":
+            return f"{inner}, a function of the user's own"
         value = inner if isinstance(inner, str) else value.get("class_name")
     name = str(value)
     if name == _KERAS_2_ONLY and not modern:
@@ -224,7 +226,10 @@ def _models(config: Mapping[str, Any], prefix: str, depth: int) -> Iterator[dict
         name = f"{prefix}{own.get('name', layer.get('name', ''))}"
         sources = previous if sequential else tuple(f"{prefix}{s}" for s in _inbound(layer.get("inbound_nodes")))
         kind = str(layer.get("registered_name") or layer.get("class_name"))
-        nodes[name] = _Node(name, kind.removeprefix("Custom>"), own, sources)
+        module = layer.get("module")
+        if module is not None and str(module).split(".")[0] != "keras":  # a class of the user's, whatever its name
+            kind = f"{module}.{kind}"
+        nodes[name] = _Node(name, kind, own, sources)
         if kind != "InputLayer":
             previous = (name,)
         yield from _models(layer, f"{name}.", depth + 1)

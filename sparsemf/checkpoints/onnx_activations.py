@@ -3,7 +3,7 @@
 A single node says it by its name.  Exporters also write activations as several nodes (gelu as Div, Erf, Add, Mul,
 Mul; silu as Sigmoid, Mul), in orders that differ by exporter and version, with constants rounded to the model's
 type.  Such a piece is a function of one number, and is compared with every activation of the catalogue on 6001
-points of [-30, 30]:
+points of [-30, 30] and 400 beyond:
 
     max_z |piece(z) − σ(z)|/(1 + |z| + |σ(z)|) ≤ 1e-6      (3e-4 where a constant is a half-precision number)
 
@@ -29,7 +29,8 @@ Array = NDArray[np.float64]
 
 TOLERANCE = 1e-6
 HALF_TOLERANCE = 3e-4
-_GRID = np.linspace(-30.0, 30.0, 6001)
+_FAR = np.geomspace(31.0, 1e12, 200)
+_GRID = np.concatenate([-_FAR[::-1], np.linspace(-30.0, 30.0, 6001), _FAR])
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +160,7 @@ def identify(piece: Expression) -> tuple[str | None, str]:
         )
     tolerance = HALF_TOLERANCE if piece.half else TOLERANCE
     if distances and distances[0][0] <= tolerance and (len(distances) == 1 or distances[1][0] >= 2 * distances[0][0]):
-        return distances[0][1], f"{_described(piece)}; within {distances[0][0]:.1e} of it on [-30, 30]"
+        return distances[0][1], f"{_described(piece)}; within {distances[0][0]:.1e} of it"
     nearest = f", nearest is {distances[0][1]} at {distances[0][0]:.1e}" if distances else ""
     return None, f"{_described(piece)} is no activation of the catalogue{nearest}"
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from sparsemf.checkpoints.files import Array, BadFile, TensorFile, TensorInfo, decode
-from sparsemf.checkpoints.onnx_graph import Graph, find_chains
+from sparsemf.checkpoints.onnx_chains import find_chains
+from sparsemf.checkpoints.onnx_graph import Graph
 
 # TensorProto.DataType → (name, bytes, field that holds the numbers when they are not raw)
 _TYPES = {

@@ -182,6 +182,24 @@ def test_a_used_hidden_layer_is_not_replaced(tmp_path):
     assert not (tmp_path / "b.keras").exists()
 
 
+def test_classes_and_functions_of_the_user(tmp_path):
+    """What bears a name of Keras and is not Keras's is not taken for it."""
+
+    class Dense(L.Dense):
+        def call(self, inputs):
+            return super().call(inputs) ** 2
+
+    def cube(z):
+        return z**3
+
+    keras.Sequential([keras.Input((D,)), Dense(N, activation="relu"), L.Dense(M)]).save(tmp_path / "a.keras")
+    with pytest.raises(InputError, match="expected a two-layer block"):
+        checkpoints.load(tmp_path / "a.keras")
+    sequential(first=cube).save(tmp_path / "a.keras")
+    with pytest.raises(InputError, match="function of the user's own"):
+        checkpoints.load(tmp_path / "a.keras")
+
+
 def test_lambda_code_is_never_run(tmp_path):
     model = sequential(L.Lambda(lambda x: x * 2), first="relu")
     model.save(tmp_path / "a.keras")

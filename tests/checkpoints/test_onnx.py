@@ -215,6 +215,8 @@ def test_what_is_no_block_has_a_reason(tmp_path, rng):
         "LayerNormalization .* stands between",
     )
     between(lambda b, z: b.op("Softmax", z), "Softmax .* stands between")
+    between(lambda b, z: b.op("Clip", z, b.constant(0.0), b.constant(1e4)), "is no activation of the catalogue")
+    between(lambda b, z: b.op("Relu", b.op("Cast", b.op("Cast", z, to=7), to=1)), "Cast .* stands between")
     b = Builder()
     codes = b.constant(np.ones((D, N)), "q", np.int8)
     model = b.model(b.op("MatMulInteger", b.op("Cast", "x", to=3), codes), D)
