@@ -31,6 +31,8 @@ def find_activation(file: TensorFile, layout: Layout, option: str | None) -> tup
     """(name, where it comes from); the name is None when nothing says it.  The name is not checked here."""
     if option is not None:
         return option, "--activation"
+    if layout.activation is not None:
+        return layout.activation, "the file's own structure"
     if "activation" in file.metadata:
         return file.metadata["activation"], "metadata"
     if layout.native:

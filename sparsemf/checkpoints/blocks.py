@@ -30,10 +30,11 @@ class Found:
 def find_blocks(tensors: Iterable[TensorInfo]) -> Found:
     """All two-layer blocks, in natural order of their names.  A tensor belongs to the first rule that claims it."""
     tensors = tuple(tensors)
-    actual = {_clean(info.name): info for info in tensors}
-    if len(actual) != len(tensors):
-        actual = {info.name: info for info in tensors}
-    shapes = {name: info.shape for name, info in actual.items()}
+    named = {_clean(info.name): info for info in tensors}
+    if len(named) != len(tensors):
+        named = {info.name: info for info in tensors}
+    actual = _as_modules(named)
+    shapes = {name: entry.shape for name, entry in actual.items()}
     layouts: dict[str, Layout] = {}
     remarks: list[Remark] = []
     native_problem = None
@@ -68,6 +69,31 @@ def _clean(name: str) -> str:
     return ".".join(components)
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A tensor under the name and in the shape that torch's module of the same kind would give it."""
+
+    name: str
+    shape: tuple[int, ...]
+    flipped: bool = False
+
+
+def _as_modules(named: dict[str, TensorInfo]) -> dict[str, _Entry]:
+    """Keras and Flax call weights ``kernel`` and hold them (in, out), the transpose of torch's ``weight``; the
+    gain of a norm is ``scale`` or ``gamma``, its shift ``bias`` or ``beta``."""
+    found: dict[str, _Entry] = {}
+    for name, info in named.items():
+        stem, _, last = name.rpartition(".")
+        weight = f"{stem}.weight"
+        if last == "kernel" and stem and len(info.shape) == 2 and weight not in named:
+            found[weight] = _Entry(info.name, info.shape[::-1], flipped=True)
+        elif last == "scale" and stem and len(info.shape) == 1 and not {weight, f"{stem}.kernel"} & named.keys():
+            found[weight] = _Entry(info.name, info.shape)
+        else:
+            found[name] = _Entry(info.name, info.shape)
+    return found
+
+
 def _distinct(name: str, taken: dict[str, Layout]) -> str:
     """``name``, or ``name~2``, … when two rules found blocks in one module."""
     candidate, count = name, 1
@@ -77,6 +103,11 @@ def _distinct(name: str, taken: dict[str, Layout]) -> str:
     return candidate
 
 
-def _with_actual_names(layout: Layout, name: str, actual: dict[str, TensorInfo]) -> Layout:
+def _with_actual_names(layout: Layout, name: str, actual: dict[str, _Entry]) -> Layout:
     names = {field: getattr(layout, field) for field in _TENSOR_FIELDS}
-    return replace(layout, name=name, **{f: actual[n].name for f, n in names.items() if n is not None})
+    flips = {
+        f"{role}_transposed": getattr(layout, f"{role}_transposed") != actual[names[role]].flipped
+        for role in ("inner", "outer", "gate")
+        if names[role] is not None
+    }
+    return replace(layout, name=name, **flips, **{f: actual[n].name for f, n in names.items() if n is not None})

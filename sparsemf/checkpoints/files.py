@@ -1,4 +1,5 @@
-"""What a checkpoint file offers to the block finder: names, shapes and types of tensors, and one tensor at a time."""
+"""What a checkpoint file offers to the block finder: names, shapes and types of tensors, and one tensor at a
+time."""
 
 from __future__ import annotations
 
@@ -8,16 +9,34 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemf.checkpoints.quantized import FLOAT8, Quantized, dequantised, float8
 from sparsemf.exceptions import InputError
+
+if TYPE_CHECKING:
+    from sparsemf.checkpoints.layouts import Layout
 
 Array = NDArray[np.float64]
 
 FLOATS = ("bfloat16", "float16", "float32", "float64")  # by bits of precision, coarsest first
+_KINDS = {
+    "float16": "<f2",
+    "float32": "<f4",
+    "float64": "<f8",
+    "int8": "<i1",
+    "uint8": "<u1",
+    "int16": "<i2",
+    "uint16": "<u2",
+    "int32": "<i4",
+    "uint32": "<u4",
+    "int64": "<i8",
+    "bool": "<u1",
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,9 @@ class TensorFile(ABC):
     format : what the file is ("safetensors", "npz", "torch", "sharded safetensors")
     metadata : strings that came with the tensors ("activation", "scale", "format_version", …)
     remarks : entries that were left aside, and why
+    layouts : the blocks, where the file itself says how its layers are joined (a graph); None: names must tell
+    refused : what looked like a block or a weight and is not usable, and why
+    quantized : names of tensors whose numbers are codes times scales, and how
     """
 
     format: str
@@ -74,20 +96,28 @@ class TensorFile(ABC):
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
     remarks: tuple[Remark, ...] = ()
+    layouts: tuple[Layout, ...] | None = None
+    refused: tuple[Remark, ...] = ()
+    quantized: Mapping[str, Quantized] = MappingProxyType({})
     _digest: str | None = None
 
     @abstractmethod
     def _values(self, name: str) -> Array:
-        """The tensor's numbers, exactly, as float64."""
+        """The tensor's numbers as float64: exactly, but for integers of more than 53 bits."""
 
     def read(self, name: str) -> Array:
         """The finite numbers of one tensor as float64 (every float of up to 64 bits fits exactly)."""
         info = self.tensors[name]
+        recipe = self.quantized.get(name)
+        if recipe is not None:
+            return self._finite(name, dequantised(name, recipe, self))
         if info.dtype not in FLOATS:
             raise BadFile(
                 self.path, f"tensor {name}: expected {', '.join(FLOATS)}, got {info.dtype}; save it as one of these"
             )
-        values = self._values(name)
+        return self._finite(name, self._values(name))
+
+    def _finite(self, name: str, values: Array) -> Array:
         if not np.isfinite(values).all():
             nan, infinite = int(np.isnan(values).sum()), int(np.isinf(values).sum())
             what = "NaN" if nan else "infinite"
@@ -98,6 +128,15 @@ class TensorFile(ABC):
                 "take a checkpoint from before the run diverged",
             )
         return values
+
+    def parts(self, names: Iterable[str]) -> frozenset[str]:
+        """The names of the tensors as they lie in the file that ``names`` are made of (of codes: their scales
+        too)."""
+        found: set[str] = set()
+        for name in names:
+            recipe = self.quantized.get(name)
+            found |= {name} if recipe is None else set(recipe.parts)
+        return frozenset(found)
 
     def sha256(self, used: Iterable[str] | None = None) -> str:
         """Hash of the file's bytes (of a sharded file: of the index and the shards that hold ``used``)."""
@@ -126,7 +165,9 @@ def decode(raw: Any, dtype: str, shape: tuple[int, ...]) -> Array:
     if dtype == "bfloat16":  # the upper half of a float32
         widened = np.frombuffer(raw, dtype="<u2").astype(np.uint32) << np.uint32(16)
         return widened.view(np.float32).astype(np.float64).reshape(shape)
-    kind = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}[dtype]
+    if dtype in FLOAT8:
+        return float8(np.frombuffer(raw, dtype=np.uint8), dtype).reshape(shape)
+    kind = _KINDS[dtype]
     return np.frombuffer(raw, dtype=kind).astype(np.float64).reshape(shape)
 
 

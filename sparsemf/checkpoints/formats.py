@@ -5,18 +5,36 @@ from __future__ import annotations
 import os
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from sparsemf.checkpoints.archives import open_archive
 from sparsemf.checkpoints.files import BadFile, TensorFile
+from sparsemf.checkpoints.quantized import find_quantized
 
-SUFFIXES = (".safetensors", ".safetensors.index.json", ".npz", ".pt", ".pth", ".bin", ".bin.index.json")
-_SHARD = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin)$")
-_KNOWN = "a safetensors, npz or torch checkpoint"
+SUFFIXES = (
+    ".safetensors",
+    ".safetensors.index.json",
+    ".npz",
+    ".pt",
+    ".pth",
+    ".bin",
+    ".bin.index.json",
+    ".onnx",
+    ".skops",
+    ".keras",
+    ".h5",
+    ".hdf5",
+    ".msgpack",
+    ".msgpack.index.json",
+)
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin|msgpack)$")
+_KNOWN = "a safetensors, npz, torch, ONNX, skops, Keras or Flax checkpoint"
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 # formats that are recognised in order to say what to do instead
 _FOREIGN = {
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file (Keras?)",
     b"GGUF": "a GGUF file",
     b"\x93NUMPY": "a single .npy array",
     b"\x1f\x8b": "a gzip file",
@@ -52,7 +70,19 @@ def open_file(path: str | os.PathLike[str]) -> TensorFile:
         raise BadFile(path, "expected a regular file, got a device, pipe or socket; copy it to a file")
     with path.open("rb") as stream:
         head = stream.read(64)
-    return _reader(path, head, status.st_size)
+    file = _reader(path, head, status.st_size)
+    if file.layouts is None:
+        _with_scales(file)
+    return file
+
+
+def _with_scales(file: TensorFile) -> None:
+    """Let names of quantised weights stand for their numbers."""
+    found, refused = find_quantized(file.tensors)
+    infos = {name: replace(file.tensors[recipe.codes], name=name) for name, recipe in found.items()}
+    if infos:
+        file.tensors, file.quantized = {**file.tensors, **infos}, found
+    file.refused = (*file.refused, *refused)
 
 
 def _reader(path: Path, head: bytes, size: int) -> TensorFile:
@@ -64,6 +94,10 @@ def _reader(path: Path, head: bytes, size: int) -> TensorFile:
         return _zip_reader(path)
     if head.startswith(torch_file.LEGACY_MAGIC):
         return torch_file.TorchFile(path)
+    if head.startswith(_HDF5):
+        from sparsemf.checkpoints.keras_file import KerasFile
+
+        return KerasFile(path)
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
             raise BadFile(path, f"expected {_KNOWN}, got {what}; save its arrays as npz or safetensors")
@@ -73,10 +107,18 @@ def _reader(path: Path, head: bytes, size: int) -> TensorFile:
         from sparsemf.checkpoints.safetensors_file import SafetensorsFile
 
         return SafetensorsFile(path)
+    if _is_onnx(path, head):
+        from sparsemf.checkpoints.onnx_file import OnnxFile
+
+        return OnnxFile(path)
     if head.lstrip()[:1] == b"{":
         from sparsemf.checkpoints.sharded_file import ShardedFile
 
         return ShardedFile(path, open_file)
+    if _is_msgpack(path, head):
+        from sparsemf.checkpoints.flax_file import FlaxFile
+
+        return FlaxFile(path)
     if _is_pickle(head):
         raise BadFile(
             path,
@@ -84,8 +126,6 @@ def _reader(path: Path, head: bytes, size: int) -> TensorFile:
             "save a state_dict with torch.save, or the arrays as npz or safetensors",
         )
     what = "text" if _is_text(head) else "bytes of no known format"
-    if path.suffix == ".onnx":
-        what = "an ONNX file, which is not supported yet"
     raise BadFile(path, f"expected {_KNOWN}, got {what}; give the checkpoint itself")
 
 
@@ -96,6 +136,14 @@ def _zip_reader(path: Path) -> TensorFile:
         from sparsemf.checkpoints.torch_file import TorchFile
 
         return TorchFile(path)
+    if "schema.json" in names:
+        from sparsemf.checkpoints.skops_file import SkopsFile
+
+        return SkopsFile(path)
+    if "config.json" in names and "model.weights.h5" in names:
+        from sparsemf.checkpoints.keras_file import KerasFile
+
+        return KerasFile(path)
     if any(name.endswith(".npy") for name in names):
         from sparsemf.checkpoints.npz_file import NpzFile
 
@@ -103,8 +151,24 @@ def _zip_reader(path: Path) -> TensorFile:
     raise BadFile(path, f"expected {_KNOWN}, got a zip archive without arrays; save the arrays as npz or safetensors")
 
 
+def _is_onnx(path: Path, head: bytes) -> bool:
+    """A protobuf that opens with a small ir_version (field 1), as every exporter writes it; else the suffix
+    decides."""
+    opens = len(head) > 2 and head[0] == 0x08 and 0 < head[1] < 0x20 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
+    return opens or (path.suffix.lower() == ".onnx" and not _is_text(head) and not _is_pickle(head))
+
+
+def _is_msgpack(path: Path, head: bytes) -> bool:
+    """A msgpack map whose first key is a string; a map of up to 15 entries opens with 0x81 to 0x8f."""
+    is_map = 0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)
+    key = {0xDE: 3, 0xDF: 5}.get(head[0], 1)
+    opens = is_map and len(head) > key and (0xA0 <= head[key] <= 0xBF or head[key] == 0xD9)
+    return opens or (path.suffix.lower() == ".msgpack" and not _is_text(head) and not _is_pickle(head))
+
+
 def _is_pickle(head: bytes) -> bool:
-    """Protocols 2 to 5 open with 0x80 and their number; protocol 0 and 1 with an opcode of a container or global."""
+    """Protocols 2 to 5 open with 0x80 and their number; protocol 0 and 1 with an opcode of a container or
+    global."""
     binary = len(head) > 1 and head[0] == 0x80 and head[1] <= 5
     return binary or bool(re.match(rb"(\(lp|\(dp|\(i|c[\w.]+\n\w+\n|\]q|\}q)", head))
 

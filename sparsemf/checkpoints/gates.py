@@ -12,8 +12,8 @@ _GATES = {"gated-gelu": "gelu_tanh", "swiglu": "silu", "reglu": "relu"}
 
 
 def find_activation(file: TensorFile, layout: Layout, option: str | None) -> tuple[str | None, str]:
-    """(name, where it comes from) as :func:`sparsemf.checkpoints.activation.find_activation`; of a gated block the name
-    is that of the gate's activation."""
+    """(name, where it comes from) as :func:`sparsemf.checkpoints.activation.find_activation`; of a gated block the
+    name is that of the gate's activation."""
     name, origin = plain.find_activation(file, layout, option)
     if layout.gated and name is not None:
         key = name.strip().lower()
@@ -22,7 +22,8 @@ def find_activation(file: TensorFile, layout: Layout, option: str | None) -> tup
 
 
 def resolve(file: TensorFile, layout: Layout, option: str | None) -> Activation:
-    """The activation itself.  Raises an InputError when it is unknown, not stated, or does not go with the block."""
+    """The activation itself.  Raises an InputError when it is unknown, not stated, or does not go with the
+    block."""
     stated, _ = plain.find_activation(file, layout, option)
     name, _ = find_activation(file, layout, option)
     return plain.resolve(file, layout, option if name == stated else name)

@@ -9,13 +9,13 @@ from sparsemf.checkpoints.files import Remark, TensorInfo
 
 @dataclass(frozen=True)
 class BlockInfo:
-    """A two-layer block f(x) = outer·σ(inner·x + bias) + offset, x ∈ R^d, f ∈ R^m, ``width`` neurons; when ``gated``,
-    outer·(σ(gate·x + gate_bias)∘(inner·x + bias)) + offset.
+    """A two-layer block f(x) = outer·σ(inner·x + bias) + offset, x ∈ R^d, f ∈ R^m, ``width`` neurons; when
+    ``gated``, outer·(σ(gate·x + gate_bias)∘(inner·x + bias)) + offset.
 
     ``kind`` is the family of names ("native", "bert", "gated mlp", …); ``tensors`` maps roles (inner, bias, outer,
-    offset, affine, quadratic, gate, gate_bias) to names in the file - one name for gate and inner when it holds both;
-    ``activation`` is None when nothing says it, ``activation_from`` says what does; ``layernorm`` names the LayerNorm
-    that feeds the block; ``problem`` says what in the file prevents loading it (None: nothing does).
+    offset, affine, quadratic, gate, gate_bias) to names in the file - one name for gate and inner when it holds
+    both; ``activation`` is None when nothing says it, ``activation_from`` says what does; ``layernorm`` names the
+    LayerNorm that feeds the block; ``problem`` says what in the file prevents loading it (None: nothing does).
     """
 
     name: str

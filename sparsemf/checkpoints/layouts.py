@@ -1,8 +1,8 @@
 """Where the two layers of a block lie in a file: which tensors, and which of them are transposed.
 
-f(x) = outer·σ(inner·x + bias) + offset or, gated, outer·(σ(gate·x + gate_bias)∘(inner·x + bias)) + offset, in the file
-either as linear layers of torch, y = W x with W of shape (out, in), or as x @ W with W of shape (in, out) (GPT-2's
-Conv1D, JAX).  The shapes decide where they can.
+f(x) = outer·σ(inner·x + bias) + offset or, gated, outer·(σ(gate·x + gate_bias)∘(inner·x + bias)) + offset, in the
+file either as linear layers of torch, y = W x with W of shape (out, in), or as x @ W with W of shape (in, out)
+(GPT-2's Conv1D, JAX).  The shapes decide where they can.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ class Layout:
     """One block: names of its tensors in the file and how to bring them to (N, d) and (N, m).
 
     ``fused``: one tensor of twice the rows is gate (first half) and inner (second half), their biases alike.
+    ``factors``: role → number that the file's tensor is multiplied by.  ``input_shift``, …: tensors of the affine
+    maps around the block, see :mod:`~sparsemf.checkpoints.frames`.  ``activation``: where the file's own structure
+    says it. ``facts``: what the provenance should say besides.
     """
 
     name: str
@@ -46,6 +49,13 @@ class Layout:
     gate_bias: str | None = None
     gate_transposed: bool = False
     fused: bool = False
+    factors: tuple[tuple[str, float], ...] = ()
+    input_shift: str | None = None
+    input_scale: str | None = None
+    output_shift: str | None = None
+    output_scale: str | None = None
+    activation: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
 
     @property
     def gated(self) -> bool:
@@ -57,6 +67,12 @@ class Layout:
         """Role → tensor name, of those present."""
         found = {role: getattr(self, role) for role in ROLES}
         return {role: name for role, name in found.items() if name is not None}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All tensors that the block's numbers come from."""
+        frame = (self.input_shift, self.input_scale, self.output_shift, self.output_scale)
+        return (*self.tensors.values(), *(name for name in frame if name is not None))
 
     @property
     def layernorm(self) -> str | None:

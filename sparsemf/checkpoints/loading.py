@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from sparsemf.checkpoints.blocks import Found, find_blocks
 from sparsemf.checkpoints.files import FLOATS, Array, BadFile, TensorFile, coarsest
 from sparsemf.checkpoints.formats import open_file
+from sparsemf.checkpoints.frames import fold
 from sparsemf.checkpoints.gates import find_activation, resolve
 from sparsemf.checkpoints.inspection import BlockInfo, Inspection
 from sparsemf.checkpoints.layouts import HALVES, Layout
@@ -34,7 +36,7 @@ def load(
 
     Parameters
     ----------
-    path : a safetensors, npz or torch file, or the index.json of a sharded one
+    path : a file of any format of docs/checkpoints.md, or the index.json of a sharded one
     block : glob over the names of the blocks (see :func:`inspect`); needed when the file holds several
     activation : overrides what the file and the config.json beside it say
     map : ``"inner=a.weight,bias=a.bias,outer=b.weight,offset=b.bias"``, for names that are not recognised
@@ -45,7 +47,7 @@ def load(
             raise BadFile(
                 file.path, f"expected one block, {len(layouts)} match: {_listed(layouts)}; choose one with --block"
             )
-        return _network(file, layouts[0], activation, file.sha256(layouts[0].tensors.values()))
+        return _network(file, layouts[0], activation, file.sha256(layouts[0].sources))
 
 
 def load_blocks(
@@ -76,7 +78,7 @@ def inspect(
     it uses the native names wrongly.  Raises :class:`~sparsemf.exceptions.InputError` for what is no checkpoint.
     """
     with open_file(path) as file:
-        found = find_blocks(file.tensors.values())
+        found = blocks_of(file)
         if map is not None or pattern is not None:
             layouts = _matching(file, pattern, map)
         elif found.native_problem is not None and not found.layouts:
@@ -91,8 +93,16 @@ def inspect(
             metadata=dict(file.metadata),
             tensors=tuple(file.tensors.values()),
             blocks=tuple(_described(file, layout, activation) for layout in layouts),
-            not_understood=(*found.remarks, *file.remarks),
+            not_understood=tuple(dict.fromkeys((*found.remarks, *file.remarks))),
         )
+
+
+def blocks_of(file: TensorFile) -> Found:
+    """The blocks of a file: those that its own graph says, else those that the names of its tensors tell."""
+    if file.layouts is not None:
+        return Found(file.layouts, file.refused, None)
+    found = find_blocks(file.tensors.values())
+    return replace(found, remarks=(*found.remarks, *file.refused))
 
 
 def _matching(file: TensorFile, pattern: str | None, map_spec: str | None) -> list[Layout]:
@@ -102,7 +112,7 @@ def _matching(file: TensorFile, pattern: str | None, map_spec: str | None) -> li
             return [mapped_layout(map_spec, file.tensors)]
         except InputError as error:
             raise BadFile(file.path, str(error)) from None
-    found = find_blocks(file.tensors.values())
+    found = blocks_of(file)
     if not found.layouts:
         raise _nothing(file, found)
     layouts = [layout for layout in found.layouts if pattern is None or fnmatchcase(layout.name, pattern)]
@@ -134,18 +144,20 @@ def _listed(layouts: list[Layout]) -> str:
 def _networks(file: TensorFile, layouts: list[Layout], activation: str | None) -> Iterator[Network]:
     with file:
         for layout in layouts:
-            yield _network(file, layout, activation, file.sha256(layout.tensors.values()))
+            yield _network(file, layout, activation, file.sha256(layout.sources))
 
 
 def _network(file: TensorFile, layout: Layout, option: str | None, sha256: str) -> Network:
     activation = resolve(file, layout, option)
     values = _values(file, layout)
-    extra: dict[str, object] = {}
+    extra: dict[str, object] = dict(layout.facts)
     if layout.gain is not None and layout.shift is not None:
         norm = {"gain": file.read(layout.gain), "shift": file.read(layout.shift)}
         for array in norm.values():
             array.flags.writeable = False
         extra["layernorm"] = {**norm, "name": layout.layernorm}
+    if any(name in file.quantized for name in layout.tensors.values()):
+        extra["dequantised"] = "(code - zero point)*scale in float64"
     provenance = Provenance(
         source=file.path.name, sha256=sha256, block=layout.name, precision=_precision(file, layout), extra=extra
     )
@@ -161,14 +173,20 @@ def _values(file: TensorFile, layout: Layout) -> dict[str, Array]:
     names = layout.tensors
     values = {role: file.read(name) for role, name in names.items() if not (layout.fused and role in HALVES.values())}
     if layout.fused:
+        if layout.inner_transposed:
+            values["inner"] = values["inner"].T
         for second, first in HALVES.items():
             if second in names:
                 values[first], values[second] = values[second][: layout.width], values[second][layout.width :]
     if values["outer"].ndim == 1:
         values["outer"] = values["outer"][:, None]
     for role in transposed_roles(layout):
-        values[role] = values[role].T
-    return values
+        if not (layout.fused and role in ("inner", "gate")):
+            values[role] = values[role].T
+    for role in ("bias", "gate_bias", "offset"):
+        if role in values:  # a row or a column in some files
+            values[role] = values[role].reshape(-1)
+    return fold(layout, values, file.read)
 
 
 def _scale(file: TensorFile, layout: Layout) -> float:

@@ -1,8 +1,8 @@
 """``--map inner=a.weight,bias=a.bias,outer=b.weight,offset=b.bias``: the user names the tensors of the block.
 
-The native shapes are inner and gate (N, d), outer (N, m), affine (m, d), quadratic (m, d, d); ``gate=`` makes the block
-gated.  ``:T`` after a name says that the file holds the transpose, ``:N`` that it does not; without either the shapes
-decide, and when they do not, that is an error.
+The native shapes are inner and gate (N, d), outer (N, m), affine (m, d), quadratic (m, d, d); ``gate=`` makes the
+block gated.  ``:T`` after a name says that the file holds the transpose, ``:N`` that it does not; without either
+the shapes decide, and when they do not, that is an error.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Blocks known by the names of their layers: transformer MLPs and what people call two layers.
 
 BERT and ViT ``intermediate.dense/output.dense``, GPT-2 ``mlp.c_fc/c_proj``, NeoX and Falcon
-``dense_h_to_4h/dense_4h_to_h``, T5 ``wi/wo``, …; gated ones: Llama's ``gate_proj/up_proj/down_proj`` or ``w1/w3/w2``,
-T5 v1.1's ``wi_0/wi_1/wo``, and those with gate and value in one tensor.
+``dense_h_to_4h/dense_4h_to_h``, T5 ``wi/wo``, …; gated ones: Llama's ``gate_proj/up_proj/down_proj`` or
+``w1/w3/w2``, T5 v1.1's ``wi_0/wi_1/wo``, and those with gate and value in one tensor.
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ def _title(prefix: str) -> str:
 
 
 def _preference(prefix: str, kind: str, pair: Pair, shapes: Shapes) -> str | None:
-    """How to read a pair whose shapes fit both ways: a module is torch's Linear, unless it may be GPT-2's Conv1D."""
+    """How to read a pair whose shapes fit both ways: a module is torch's Linear, unless it may be GPT-2's
+    Conv1D."""
     if kind == "bare":
         return None
     if kind != "gpt2" or pair.bias is None:  # Conv1D always has a bias

@@ -40,7 +40,7 @@ class OpenCheckpoint:
 
     def sha256(self, name: str) -> str:
         """The hash of the file's content (of a sharded file: of the index and the shards that hold the block)."""
-        return self._file.sha256(self.layouts[name].tensors.values())
+        return self._file.sha256(self.layouts[name].sources)
 
     def activation(self, name: str) -> str:
         """The name of the block's activation as :meth:`load` resolves it; the same errors."""

@@ -56,10 +56,10 @@ class Pairing:
 def pair_blocks(first: Iterable[Shaped], second: Iterable[Shaped]) -> Pairing:
     """Pair the blocks of two files.
 
-    1. Equal names.  2. Two files of one block each: those two, whatever they are called.  3. *Suffix*: one change of
-    prefix, p·s ↔ q·s in whole dotted components, that pairs more of the remaining blocks than any change that
-    contradicts it; a prefix with a number in it (the layer's own, perhaps) must explain at least two.  4. *Order*: a
-    family of blocks whose names differ in numbers only, and a family of the other file with the same sequence of
+    1. Equal names.  2. Two files of one block each: those two, whatever they are called.  3. *Suffix*: one change
+    of prefix, p·s ↔ q·s in whole dotted components, that pairs more of the remaining blocks than any change that
+    contradicts it; a prefix with a number in it (the layer's own, perhaps) must explain at least two.  4. *Order*:
+    a family of blocks whose names differ in numbers only, and a family of the other file with the same sequence of
     (d, m), each the only one like it.
     """
     a = {block.name: block for block in sorted(first, key=lambda block: natural_order(block.name))}

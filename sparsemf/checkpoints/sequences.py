@@ -1,10 +1,10 @@
 """Numbered layers: ``0.weight/2.weight`` of an nn.Sequential, ``fc1/fc2``, ``linear1/linear2``, ``w1/w2``, ….
 
-Every consecutive pair of linear layers with an activation between them is a two-layer block (from the input of
-the first to the output of the second, before the next activation).  What says that there is *only* an activation
+Every consecutive pair of linear layers with an activation between them is a two-layer block (from the input of the
+first to the output of the second, before the next activation).  What says that there is *only* an activation
 between: the shapes chain; no layer with tensors of its own (a norm, a convolution, a PReLU) has a number between;
-and in an nn.Sequential, where layers that stand next to each other have consecutive numbers and an activation takes a
-number too, the numbers differ by two or more - unless all of them are consecutive, which is a ModuleList whose
+and in an nn.Sequential, where layers that stand next to each other have consecutive numbers and an activation takes
+a number too, the numbers differ by two or more - unless all of them are consecutive, which is a ModuleList whose
 activations are applied in ``forward``.
 """
 
@@ -23,6 +23,11 @@ from sparsemf.checkpoints.native import UNNAMED
 _NUMBERED = re.compile(r"^(?P<head>(?:.*\.)?)(?P<base>[^.]*?)(?P<index>\d+)$")
 _NUMBERED_COMPONENT = re.compile(r"^(.*?)(\d+)$")
 _BARE_WEIGHT = re.compile(r"^(w|W|weight|weights|kernel)_?$")
+# layers that are counted class by class, and how layers of other classes with tensors are called there
+_BY_CLASS = ("Dense_", "dense_")
+_OTHER_LAYER = re.compile(
+    r"^([A-Z]\w*_\d+|\w*(norm|conv|attention|embedding|lstm|gru|prelu|p_re_lu)\w*)$", re.IGNORECASE
+)
 _BATCH_NORM = ("bn", "batchnorm", "batch_norm", "norm", "ln", "layernorm", "layer_norm")
 
 
@@ -37,6 +42,10 @@ def find_sequences(shapes: Shapes) -> Iterator[tuple[str, Layout | Misfit, set[s
         match = _NUMBERED.match(stem)
         if match and (not bare or _BARE_WEIGHT.match(match["base"])):
             groups[match["head"], match["base"], bare][int(match["index"])] = stem
+    for (head, base, bare), layers in groups.items():  # Keras counts dense, dense_1, dense_2
+        first = f"{head}{base[:-1]}"
+        if not bare and base.endswith("_") and 0 not in layers and len(shapes.get(f"{first}.weight", ())) == 2:
+            layers[0] = first
     occupied = _occupied(shapes)
     for (head, base, bare), layers in sorted(groups.items()):
         yield from _pairs_of(head, base, bare, layers, occupied[head, base], shapes)
@@ -47,13 +56,14 @@ def _pairs_of(
 ) -> Iterator[tuple[str, Layout | Misfit, set[str]]]:
     indices = sorted(layers)
     pairs = list(pairwise(indices))
+    unordered = _unordered(head, base, shapes)
     is_list = base != "" or all(j - i == 1 for i, j in pairs)
     for i, j in pairs:
         label = f"{head}{base}{i}-{base}{j}"
         name = (head.removesuffix(".") or UNNAMED) if len(pairs) == 1 else label
         pair = _bare_pair(head, base, i, j, shapes) if bare else module_pair(layers[i], layers[j], shapes)
         used = {member for member in (pair.first, pair.second, pair.bias, pair.offset) if member}
-        reason = _between(head, base, i, j, is_list, occupied, shapes)
+        reason = unordered or _between(head, base, i, j, is_list, occupied, shapes)
         if reason:
             yield label, Misfit(reason), set()
             continue
@@ -73,6 +83,18 @@ def _occupied(shapes: Shapes) -> dict[tuple[str, str], set[int]]:
                 found[head, match[1]].add(int(match[2]))
             head += component + "."
     return found
+
+
+def _unordered(head: str, base: str, shapes: Shapes) -> str | None:
+    """Flax and Keras count the layers of each class apart: what stands between Dense_0 and Dense_1 is then
+    unknown."""
+    if base not in _BY_CLASS:
+        return None
+    siblings = {name.removeprefix(head).split(".")[0] for name in shapes if name.startswith(head)}
+    others = sorted(s for s in siblings if _OTHER_LAYER.match(s) and not s.startswith(base[:-1]))
+    if not others:
+        return None
+    return f"nothing says whether {head}{others[0]} stands between the layers; name the tensors with --map"
 
 
 def _between(head: str, base: str, i: int, j: int, is_list: bool, occupied: set[int], shapes: Shapes) -> str | None:

@@ -27,6 +27,7 @@ class ShardedFile(TensorFile):
                 if not location.is_file():
                     raise BadFile(path, f"expected the shard {shard} beside it, found no such file; download it too")
                 self._shards[shard] = open_file(location)
+            weight_map = {self._spelled(name, shard): shard for name, shard in weight_map.items()}
             self._where = {name: self._shards[shard] for name, shard in weight_map.items()}
             for name, shard in weight_map.items():
                 if name not in self._where[name].tensors:
@@ -39,12 +40,18 @@ class ShardedFile(TensorFile):
         self.metadata = {}
         self.remarks = tuple(remark for shard in self._shards.values() for remark in shard.remarks)
 
+    def _spelled(self, name: str, shard: str) -> str:
+        """The name in the shard: Flax's index joins keys by slashes."""
+        dotted = name.replace("/", ".")
+        held = self._shards[shard].tensors
+        return dotted if name not in held and dotted in held else name
+
     def _values(self, name: str) -> Array:
-        return self._where[name].read(name)
+        return self._where[name]._values(name)
 
     def sha256(self, used: Iterable[str] | None = None) -> str:
         """Hash of the index's bytes followed by a line ``name hash`` for every used shard, in order of name."""
-        names = self.tensors if used is None else used
+        names = self._where if used is None else self.parts(used)
         shards = {self._where[name].path for name in names}
         digest = hashlib.sha256(self.path.read_bytes())
         for shard in sorted(shards):

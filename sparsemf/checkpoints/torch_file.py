@@ -1,4 +1,5 @@
-"""torch ``.pt/.pth/.bin``: always ``weights_only=True``; nested dicts are flattened, optimiser state is left aside."""
+"""torch ``.pt/.pth/.bin``: always ``weights_only=True``; nested dicts are flattened, optimiser state is left
+aside."""
 
 from __future__ import annotations
 

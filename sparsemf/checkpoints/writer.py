@@ -26,10 +26,10 @@ _OPTIONAL = ("affine", "offset", "quadratic")
 def save(network: Network, path: str | os.PathLike[str], *, dtype: str = "float64") -> None:
     """Write ``network`` to ``path`` (``.safetensors`` or ``.npz``), atomically.
 
-    With ``dtype="float64"`` (default) :func:`~sparsemf.checkpoints.load` gives the same numbers bit for bit; "float32"
-    and "float16" round them.  Affine part, offset and quadratic part are written when they are not zero.  The same
-    network gives the same bytes.  Raises :class:`~sparsemf.exceptions.InputError` for another suffix or dtype, a
-    network without neurons, and numbers beyond the range of ``dtype``.
+    With ``dtype="float64"`` (default) :func:`~sparsemf.checkpoints.load` gives the same numbers bit for bit;
+    "float32" and "float16" round them.  Affine part, offset and quadratic part are written when they are not zero.
+    The same network gives the same bytes.  Raises :class:`~sparsemf.exceptions.InputError` for another suffix or
+    dtype, a network without neurons, and numbers beyond the range of ``dtype``.
     """
     target = Path(path)
     if dtype not in _SAFETENSORS_DTYPES:

@@ -225,7 +225,9 @@ def test_refusals_leave_no_file(tmp_path):
     save_file(plain_state(torch.float16), path)
     refused = {
         "no tensor for the network's affine": lambda n: n.with_(affine=np.ones((D, D))),
-        "expected a plain block of width 9": lambda n: n.with_(outer=n.outer[1:], inner=n.inner[1:], bias=n.bias[1:]),
+        "expected a plain block of d = 4, m = 4 and width 9": lambda n: n.with_(
+            outer=n.outer[:, 1:], affine=n.affine[1:], offset=n.offset[1:]
+        ),
         "beyond float16": lambda n: n.with_(outer=1e6 * n.outer),
         "expected a plain block": lambda n: n.with_(gate=n.inner),
     }
