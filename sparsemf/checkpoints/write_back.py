@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from sparsemf.checkpoints.files import FLOATS, BadFile, TensorFile, decode
 from sparsemf.checkpoints.formats import open_file
 from sparsemf.checkpoints.frames import unfold
 from sparsemf.checkpoints.layouts import HALVES, Layout
-from sparsemf.checkpoints.loading import _scale, blocks_of, transposed_roles
+from sparsemf.checkpoints.loading import _network, _scale, blocks_of, transposed_roles
+from sparsemf.checkpoints.overlaid import OverlaidFile
 from sparsemf.exceptions import InputError
 from sparsemf.measures.network import Network
 
@@ -48,6 +50,7 @@ class WriteBack:
         self._changes = Changes()
         self._owners: dict[str, str] = {}
         self._resized: dict[str, Resized] = {}
+        self._layouts: dict[str, Layout] = {}
         try:
             self._copy = copy_of(self._file, self.source)
             suffixes = self._copy.suffixes
@@ -134,10 +137,19 @@ class WriteBack:
         for name, dtype, shape, data in encoded:  # only when all of them fit
             self._changes.put(name, dtype, shape, data)
             self._owners[name] = layout.name
+        gained = {role: names[role] for role in _OPTIONAL if role in names}
+        self._layouts[layout.name] = replace(layout, width=network.width, **gained)
         self._resized.pop(layout.name, None)
         if network.width != layout.width:
             self._resized[layout.name] = Resized(layout, network.width)
         return rounding
+
+    def stored(self, name: str, activation: str) -> Network:
+        """The block ``name`` that was put last, as it will be read back from the copy: in the numbers of its types.
+
+        ``activation`` is the block's: what names it may lie beside the source and not beside the copy.
+        """
+        return _network(OverlaidFile(self._file, self._changes), self._layouts[name], activation, "")
 
     def __enter__(self) -> WriteBack:
         return self

@@ -136,7 +136,8 @@ def compress(
     verdict, written, size = None, network, 0
     for size in sizes:
         progress("certifying", 0.95)
-        written = stored(padded(found.network(size), network.width) if pad else found.network(size))
+        # a file holds one neuron at least
+        written = stored(padded(found.network(size), network.width if pad else 1))
         verdict = _certified(network, written, law, float(found.stairs.upper[size]), target, seed)
         if target is None or verdict.upper <= target:
             break

@@ -83,7 +83,7 @@ def compress_file(
 
                     def stored(changed: Network, layout: Layout = layout, network: Network = network) -> Network:
                         copy.put(layout, changed)
-                        return copy.stored(layout, network)
+                        return copy.stored(layout.name, network.activation.name)
 
                     result = compress(network, law_of(rho, network), goal, free, stored, pad, progress, seed)
                 found[name] = result, free, time.perf_counter() - started
