@@ -10,7 +10,7 @@ with an output bias (the model has no tensor for an affine part).
 - magnitude: the S neurons with the largest ‖a_i‖‖w_i‖ kept as they are;
 - magnitude + refit: the same neurons with the best output weights on the same data (ordinary least squares).
 
-    python benchmarks/compress.py [--widths 1152 768 384 192] [--quick]
+    python benchmarks/compress.py [--widths 1152 768 384 192] [--laws data layernorm] [--quick]
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[1152, 768, 384, 192])
+    parser.add_argument("--laws", choices=("data", "layernorm"), nargs="+", default=["data", "layernorm"])
     parser.add_argument("--quick", action="store_true", help="width 384 only")
     options = parser.parse_args()
     sentences = _SENTENCES.read_text(encoding="utf-8").splitlines()
@@ -164,7 +165,8 @@ def main() -> None:
         shutil.copy(file.with_name("config.json"), folder)
         for size in [384] if options.quick else options.widths:
             out(f"width {size}\n")
-            for law, given in (("layernorm", None), ("data", rows)):
+            for law in options.laws:
+                given = rows if law == "data" else None
                 copy, documents, seconds = compressed(source, folder, size, given)
                 upper = [d["error"]["rel_upper"] for d in documents]
                 text = f"; error/‖f‖ ≤ {min(upper):.3f} … {max(upper):.3f}"
