@@ -195,14 +195,19 @@ def test_the_command_writes_document_and_report(small, capfd):
     assert np.isfinite(small[3].telescope.gram).all()
 
 
-def test_ctrl_c_with_two_processes_is_one_line(tmp_path):
-    """The signal goes to the whole group, as from a terminal; the workers end, and what is finished stays."""
+@pytest.mark.parametrize("group", [True, False], ids=["ctrl-c", "sigterm"])
+def test_an_end_with_two_processes_is_one_line(tmp_path, group):
+    """SIGINT to the whole group, as from a terminal, or SIGTERM to the command alone, as from a cluster's scheduler; the
+    workers end, and what is finished stays."""
     command = [sys.executable, "-m", "sparsemf_cli", "budget", "tanh-full", "-o", "out", "--jobs", "2"]
     child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("out/runs/*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    os.killpg(child.pid, signal.SIGINT)
+    if group:
+        os.killpg(child.pid, signal.SIGINT)
+    else:
+        os.kill(child.pid, signal.SIGTERM)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert err.splitlines() == ["interrupted; finished runs are kept in out; give the same command to go on"]
