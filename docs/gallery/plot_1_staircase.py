@@ -7,6 +7,8 @@ sparse dictionary and to the certified staircase: for every *S* an explicit netw
 *U(S)*, and the proof that none comes closer than *L(S)*.
 """
 
+# sphinx_gallery_thumbnail_path = 'figures/report.png'
+
 import sparsemf
 from sparsemf import reports
 from sparsemf_datasets import load_measure
@@ -15,7 +17,8 @@ net = load_measure("relu-teacher")
 analysis = sparsemf.analyze(net)
 star = analysis.s_star
 print(f"{net.width} neurons; S* = {star.value}, certified: {star.certified}")
-print(f"for every error from {star.eps[0] / analysis.norm.upper:.1e} to {star.eps[1] / analysis.norm.upper:.2f} of the norm")
+low, high = (end / analysis.norm.upper for end in star.eps)
+print(f"for every error from {low:.1e} to {high:.2f} of the norm")
 
 # %%
 # The atoms, in input coordinates, the largest first: particles are the neurons of the source nearest to each.

@@ -3,9 +3,11 @@ Are these two networks the same function?
 =========================================
 
 A network behind a random element of the realization symmetry - neurons permuted, split, rescaled, flipped with the cost
-paid into the affine part, dead and constant ones added - looks like another one. ``certify`` sees through it, and what it
-says is checked by a program that knows nothing of how it was found.
+paid into the affine part, dead and constant ones added - looks like another one. ``certify`` sees through it, and
+what it says is checked by a program that knows nothing of how it was found.
 """
+
+# sphinx_gallery_thumbnail_path = 'figures/classes.png'
 
 import numpy as np
 

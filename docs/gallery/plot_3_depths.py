@@ -7,6 +7,8 @@ the least *D* that tells the atoms: to first order (D_var), and against every ot
 near them (D_orb). Both ends of a bracket are proved.
 """
 
+# sphinx_gallery_thumbnail_path = 'figures/depths.png'
+
 import numpy as np
 
 from sparsemf import reports

@@ -2,8 +2,8 @@ r"""
 From data to atoms
 ==================
 
-:class:`sparsemf.SparseDictionary` is a scikit-learn regressor: a greedy path with joint refinement, then the atoms that a
-stated error asks for. It goes into pipelines and grid searches like any other.
+:class:`sparsemf.SparseDictionary` is a scikit-learn regressor: a greedy path with joint refinement, then the atoms
+that a stated error asks for. It goes into pipelines and grid searches like any other.
 """
 
 import numpy as np

@@ -197,7 +197,7 @@ def test_the_command_writes_document_and_report(small, capfd):
 
 @pytest.mark.parametrize("group", [True, False], ids=["ctrl-c", "sigterm"])
 def test_an_end_with_two_processes_is_one_line(tmp_path, group):
-    """SIGINT to the whole group, as from a terminal, or SIGTERM to the command alone, as from a cluster's scheduler; the
+    """SIGINT to the whole group, as from a terminal, or SIGTERM to the command alone, as from a scheduler; the
     workers end, and what is finished stays."""
     command = [sys.executable, "-m", "sparsemf_cli", "budget", "tanh-full", "-o", "out", "--jobs", "2"]
     child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
