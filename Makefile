@@ -34,7 +34,9 @@ types: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-test: lint types docs
+# pyright and the documentation take one core each: together first, then the tests on all of them
+test: $(STAMP)
+	+$(MAKE) -j 2 --output-sync=target lint types docs
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal  # one thread a worker
 
 bench: $(STAMP)
