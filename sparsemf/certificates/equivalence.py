@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import equivalence as checked
-from sparsemf.certificates.checker import gated_series, grouped, series
+from sparsemf.certificates.checker import gated_series, grouped, kinks, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER
 from sparsemf.certificates.checker.document import SLACK
@@ -222,7 +222,7 @@ class _Search:
         self.small = self.entries <= checked.MOST_BALL_ENTRIES
         self.gated = a.gate is not None
         self.evidence: dict[str, Any] = {"bits": 0, "degree": 2, "norm_degree": 2, "gram": False, "norm_gram": False}
-        self.size: dict[tuple[int, int, bool], tuple[float, float]] = {}
+        self.size: dict[tuple[int, ...], tuple[float, float]] = {}
         self.point: Array | None = None
         self.grain: float | None = None
         self.last: tuple[Grouping, grouped.Groups] | None = None
@@ -253,7 +253,7 @@ class _Search:
         return not evidence["bits"] and cost <= _CHEAP
 
     def _attempts(self) -> Iterator[dict[str, Any]]:
-        """Float64: groupings, then the Gram form; then balls."""
+        """Float64: groupings, the closed form, then the series' Gram form; then balls."""
         if self.domain is not None:
             self.evidence["norm_point"] = encode(best_point(Difference(self.a, None), self.law, self.domain, self.seed))
         h = self._difference()
@@ -286,6 +286,9 @@ class _Search:
             base["degree"] = 12 if self.entries > _LARGE else 24
         yield base
         last = base
+        if self.closed:
+            last = {**last, "closed": True, "norm_closed": True}
+            yield last
         affordable = gated_series.affordable if self.gated else series.affordable
         if gaussian:
             n, d, m = h.core.size, self.raw_a.w.shape[1], self.a.m
@@ -306,6 +309,11 @@ class _Search:
                     form = affordable(Arithmetic(bits), n, 1, 1, degree)
                     exact |= {"gram": form, "norm_gram": form, "degree": degree, "norm_degree": degree}
                 yield exact
+
+    @property
+    def closed(self) -> bool:
+        """Whether the neurons' products are known in closed form."""
+        return not self.gated and kinks.affordable(self.measure, self.h)
 
     def parts(self) -> Dictionary | None:
         """The dictionary measures of plain networks, from the neurons that the search has expanded."""
@@ -350,8 +358,13 @@ class _Search:
             return self.absolute
         return (self.relative or 0.0) * self._norms(evidence)[0] * (1 - SLACK)
 
+    @staticmethod
+    def _forms(evidence: dict[str, Any], prefix: str = "") -> tuple[bool, bool]:
+        """Which quadratic forms evidence asks for."""
+        return bool(evidence[f"{prefix}gram"]), bool(evidence.get(f"{prefix}closed"))
+
     def _norms(self, evidence: dict[str, Any]) -> tuple[float, float]:
-        key = (int(evidence["bits"]), int(evidence["norm_degree"]), bool(evidence["norm_gram"]))
+        key = (int(evidence["bits"]), int(evidence["norm_degree"]), *self._forms(evidence, "norm_"))
         if key not in self.size:
             self.size[key] = checked.norm_bounds(self.measure, self.raw_a, evidence)
         return self.size[key]
@@ -369,7 +382,7 @@ class _Search:
         # a matrix product may round otherwise on another machine, or at another address
         grain = 0.0 if evidence["bits"] or upper <= _EXACT else self._grain()
         lower, upper = max(lower * (1 - SLACK) - grain, 0.0), upper * (1 + SLACK) + grain
-        if grain and evidence["gram"]:  # the form is a difference of numbers of the size of the mass's square
+        if grain and any(self._forms(evidence)):  # a form is a difference of numbers of the size of the mass's square
             square = 4 * grain * (grain / _GRAIN)
             least = series.linear_lower(list(proved.degrees)) * (1 - SLACK) - grain
             lower = min(lower, max(float(np.sqrt(max(lower**2 - square, 0.0))), least))
