@@ -85,10 +85,9 @@ def bounds(arith: Arithmetic, norm: Norm, f: series.Spectrum) -> tuple[float, fl
     height[height < _NEAREST] = 0.0
     form = _form(gamma, v, height, f.quadratic is not None)
     mass = f.weight[live] * r * (1 + 1e-12)
-    whole, plain = float(mass.sum()), float(mass[height == 0].sum())
+    whole, plain = mass.sum(), mass[height == 0].sum()  # numpy floats: they overflow to ∞
     steps = 2 * min(live.size, _ROWS) + 2 * m + 16
     square = PLAIN * plain**2 + BIASED * max(whole**2 - plain**2, 0.0) + (0.25 * (2 * d + 12) + steps / 8) * whole**2
-    # numpy floats overflow to ∞, and NaN proves nothing
     square *= arith.unit * (1 + (live.size + 64) * 2.0**-51)
     # of a function r(X − H)₊ the part beyond degree 1 is at most r/√8
     linear = (0.36 * float(f.h.alpha_error[live] @ r) + f.drift) * (1 + 1e-12)
