@@ -250,6 +250,8 @@ class _Search:
     def _worthwhile(self, evidence: dict[str, Any]) -> bool:
         """Whether evidence is cheap enough to be tried for tighter bounds only, the verdict being known."""
         cost = float(self.h.core.size) ** 2 * (self.a.d + self.a.m + 8 * int(evidence["degree"]))
+        if evidence.get("closed"):
+            cost = kinks.cost(self.measure, self.h) + (cost if evidence["gram"] else 0.0)
         return not evidence["bits"] and cost <= _CHEAP
 
     def _attempts(self) -> Iterator[dict[str, Any]]:

@@ -54,21 +54,27 @@ Array = NDArray[np.float64]
 
 BIASED, PLAIN = 1024.0, 64.0
 """Units roundoff lost in K with and without biases."""
-_ROWS = 256
+_ROWS = 96
+"""A block's arrays are small enough to stay in the cache, and to be had without asking the system for pages."""
 _POINTS = 24
 _FARTHEST, _NEAREST = 40.0, 1e-150
-_COST, _PLAIN_COST = 600, 24
+_COST, _PLAIN_COST = 800, 24
 """Multiplications that a pair is worth besides its d + m."""
 
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
-def affordable(norm: Norm, h: Expanded) -> bool:
-    """Whether :func:`bounds` is attempted: in float64, under a Gaussian law, for relu cores alone."""
+def cost(norm: Norm, h: Expanded) -> float:
+    """What :func:`bounds` costs, in multiplications; ∞ but for relu cores alone, in float64, under a Gaussian law."""
     if norm.kind != "gaussian" or h.w.dtype != np.float64 or not (h.core == ORDER.index("relu")).all():
-        return False
+        return float("inf")
     (n, d), biased = h.w.shape, bool(h.b.any()) or not norm.standard
-    return n > 0 and float(n) ** 2 * (d + h.alpha.shape[1] + (_COST if biased else _PLAIN_COST)) <= series.MOST_TERMS
+    return float(n) ** 2 * (d + h.alpha.shape[1] + (_COST if biased else _PLAIN_COST))
+
+
+def affordable(norm: Norm, h: Expanded) -> bool:
+    """Whether :func:`bounds` is attempted."""
+    return 0 < cost(norm, h) <= series.MOST_TERMS
 
 
 def bounds(arith: Arithmetic, norm: Norm, f: series.Spectrum) -> tuple[float, float]:
