@@ -366,10 +366,21 @@ class _Search:
         return bool(evidence[f"{prefix}gram"]), bool(evidence.get(f"{prefix}closed"))
 
     def _norms(self, evidence: dict[str, Any]) -> tuple[float, float]:
+        """Bounds of ‖f_A‖; what a quadratic form gives, less what may round otherwise elsewhere."""
         key = (int(evidence["bits"]), int(evidence["norm_degree"]), *self._forms(evidence, "norm_"))
         if key not in self.size:
-            self.size[key] = checked.norm_bounds(self.measure, self.raw_a, evidence)
+            low, high = checked.norm_bounds(self.measure, self.raw_a, evidence)
+            if any(self._forms(evidence, "norm_")) and not evidence["bits"]:
+                least, most = self._norms({**evidence, "norm_gram": False, "norm_closed": False})
+                square = self._square()
+                low = max(least, float(np.sqrt(max(low**2 - square, 0.0))))
+                high = min(most, float(np.sqrt(high**2 + square)))
+            self.size[key] = low, high
         return self.size[key]
+
+    def _square(self) -> float:
+        """How far the roundings of a form may differ: it is a difference of numbers as large as the mass's square."""
+        return 4 * self._grain() * (self._grain() / _GRAIN)
 
     def _prove(self, evidence: dict[str, Any]) -> _Proof:
         known = None if self.gated or evidence["bits"] else (self.h, self.bound)
@@ -384,8 +395,8 @@ class _Search:
         # a matrix product may round otherwise on another machine, or at another address
         grain = 0.0 if evidence["bits"] or upper <= _EXACT else self._grain()
         lower, upper = max(lower * (1 - SLACK) - grain, 0.0), upper * (1 + SLACK) + grain
-        if grain and any(self._forms(evidence)):  # a form is a difference of numbers of the size of the mass's square
-            square = 4 * grain * (grain / _GRAIN)
+        if grain and any(self._forms(evidence)):
+            square = self._square()
             least = series.linear_lower(list(proved.degrees)) * (1 - SLACK) - grain
             lower = min(lower, max(float(np.sqrt(max(lower**2 - square, 0.0))), least))
             upper = max(upper, min(float(np.sqrt(upper**2 + square)), self.bound * (1 + SLACK) + grain))
