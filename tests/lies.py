@@ -67,6 +67,7 @@ def _embellish(doc: Document, rng: np.random.Generator) -> None:
     elif kind == 3:
         evidence["bits"] = int(rng.choice([0, 64, 128, 256]))
         evidence["gram"] = bool(rng.random() < 0.8)
+        evidence["closed"] = bool(rng.random() < 0.8)
         evidence["degree"] = int(rng.choice([2, 5, 30]))
     elif kind == 4:
         x = rng.standard_normal(doc["inputs"]["a"]["d"])

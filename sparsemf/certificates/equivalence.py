@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import equivalence as checked
-from sparsemf.certificates.checker import gated_series, grouped, series
+from sparsemf.certificates.checker import gated_series, grouped, kinks, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER
 from sparsemf.certificates.checker.document import SLACK
@@ -222,7 +222,7 @@ class _Search:
         self.small = self.entries <= checked.MOST_BALL_ENTRIES
         self.gated = a.gate is not None
         self.evidence: dict[str, Any] = {"bits": 0, "degree": 2, "norm_degree": 2, "gram": False, "norm_gram": False}
-        self.size: dict[tuple[int, int, bool], tuple[float, float]] = {}
+        self.size: dict[tuple[int, ...], tuple[float, float]] = {}
         self.point: Array | None = None
         self.grain: float | None = None
         self.last: tuple[Grouping, grouped.Groups] | None = None
@@ -250,10 +250,12 @@ class _Search:
     def _worthwhile(self, evidence: dict[str, Any]) -> bool:
         """Whether evidence is cheap enough to be tried for tighter bounds only, the verdict being known."""
         cost = float(self.h.core.size) ** 2 * (self.a.d + self.a.m + 8 * int(evidence["degree"]))
+        if evidence.get("closed"):
+            cost = kinks.cost(self.measure, self.h) + (cost if evidence["gram"] else 0.0)
         return not evidence["bits"] and cost <= _CHEAP
 
     def _attempts(self) -> Iterator[dict[str, Any]]:
-        """Float64: groupings, then the Gram form; then balls."""
+        """Float64: groupings, the closed form, then the series' Gram form; then balls."""
         if self.domain is not None:
             self.evidence["norm_point"] = encode(best_point(Difference(self.a, None), self.law, self.domain, self.seed))
         h = self._difference()
@@ -286,6 +288,9 @@ class _Search:
             base["degree"] = 12 if self.entries > _LARGE else 24
         yield base
         last = base
+        if self.closed:
+            last = {**last, "closed": True, "norm_closed": True}
+            yield last
         affordable = gated_series.affordable if self.gated else series.affordable
         if gaussian:
             n, d, m = h.core.size, self.raw_a.w.shape[1], self.a.m
@@ -306,6 +311,11 @@ class _Search:
                     form = affordable(Arithmetic(bits), n, 1, 1, degree)
                     exact |= {"gram": form, "norm_gram": form, "degree": degree, "norm_degree": degree}
                 yield exact
+
+    @property
+    def closed(self) -> bool:
+        """Whether the neurons' products are known in closed form."""
+        return not self.gated and kinks.affordable(self.measure, self.h)
 
     def parts(self) -> Dictionary | None:
         """The dictionary measures of plain networks, from the neurons that the search has expanded."""
@@ -350,11 +360,27 @@ class _Search:
             return self.absolute
         return (self.relative or 0.0) * self._norms(evidence)[0] * (1 - SLACK)
 
+    @staticmethod
+    def _forms(evidence: dict[str, Any], prefix: str = "") -> tuple[bool, bool]:
+        """Which quadratic forms evidence asks for."""
+        return bool(evidence[f"{prefix}gram"]), bool(evidence.get(f"{prefix}closed"))
+
     def _norms(self, evidence: dict[str, Any]) -> tuple[float, float]:
-        key = (int(evidence["bits"]), int(evidence["norm_degree"]), bool(evidence["norm_gram"]))
+        """Bounds of ‖f_A‖; what a quadratic form gives, less what may round otherwise elsewhere."""
+        key = (int(evidence["bits"]), int(evidence["norm_degree"]), *self._forms(evidence, "norm_"))
         if key not in self.size:
-            self.size[key] = checked.norm_bounds(self.measure, self.raw_a, evidence)
+            low, high = checked.norm_bounds(self.measure, self.raw_a, evidence)
+            if any(self._forms(evidence, "norm_")) and not evidence["bits"]:
+                least, most = self._norms({**evidence, "norm_gram": False, "norm_closed": False})
+                square = self._square()
+                low = max(least, float(np.sqrt(max(low**2 - square, 0.0))))
+                high = min(most, float(np.sqrt(high**2 + square)))
+            self.size[key] = low, high
         return self.size[key]
+
+    def _square(self) -> float:
+        """How far the roundings of a form may differ: it is a difference of numbers as large as the mass's square."""
+        return 4 * self._grain() * (self._grain() / _GRAIN)
 
     def _prove(self, evidence: dict[str, Any]) -> _Proof:
         known = None if self.gated or evidence["bits"] else (self.h, self.bound)
@@ -369,8 +395,8 @@ class _Search:
         # a matrix product may round otherwise on another machine, or at another address
         grain = 0.0 if evidence["bits"] or upper <= _EXACT else self._grain()
         lower, upper = max(lower * (1 - SLACK) - grain, 0.0), upper * (1 + SLACK) + grain
-        if grain and evidence["gram"]:  # the form is a difference of numbers of the size of the mass's square
-            square = 4 * grain * (grain / _GRAIN)
+        if grain and any(self._forms(evidence)):
+            square = self._square()
             least = series.linear_lower(list(proved.degrees)) * (1 - SLACK) - grain
             lower = min(lower, max(float(np.sqrt(max(lower**2 - square, 0.0))), least))
             upper = max(upper, min(float(np.sqrt(upper**2 + square)), self.bound * (1 + SLACK) + grain))

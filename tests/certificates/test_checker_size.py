@@ -21,15 +21,16 @@ ALLOWED = {"numpy", "flint", PACKAGE}
 # What must be read for one kind of claim.  The demand is fewer than 1,000 lines for each kind; it is not met, and these
 # ceilings, a little above the present numbers, keep it from getting worse unnoticed.
 CEILINGS = {
-    "equivalence": 2270,
-    "equivalence of gated blocks": 2855,
+    # 100 lines are the closed form of relu neurons, which makes their bounds 20 times tighter than the series does
+    "equivalence": 2380,
+    "equivalence of gated blocks": 2965,
     "orbit distance": 1345,
     "matching": 1295,
     # 15 lines above what plain blocks need: flattening's verified tails take any two Gram matrices, dictionaries gates;
     # 27 more tell what is free, and write a quadratic part in neurons where it counts; 34 more let degrees 1 and 0 take
     # part where the affine part is charged
-    "sparsity": 2590,
-    "sparsity of gated blocks": 3295,
+    "sparsity": 2695,
+    "sparsity of gated blocks": 3400,
     "exact counts": 720,
     "optimality": 1690,
     "optimality under a Gaussian law": 3490,

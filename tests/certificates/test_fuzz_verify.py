@@ -142,6 +142,7 @@ def test_verify_of_changed_evidence(data: st.DataObject) -> None:
     evidence["bits"] = data.draw(st.sampled_from([0, 0, 0, 63, 64, 100]))
     evidence["degree"] = data.draw(st.sampled_from([2, 3, 8, 30, 64, 65]))
     evidence["gram"] = data.draw(st.sampled_from([True, False, None, 1, "no"]))
+    evidence["closed"] = data.draw(st.sampled_from([True, False, None, 1, "no"]))
     if data.draw(st.booleans()):
         u = np.array(data.draw(st.lists(st.floats(-1, 1), min_size=1, max_size=4)))
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -1,7 +1,7 @@
 """Claims of equivalence: lower ≤ ‖f_A − f_B‖ ≤ upper, the verdict that follows, the witness, the separating degree.
 
 The evidence only *chooses* among bounds that are valid whatever it says: which neurons to group and flip, how many
-Hermite degrees, along which direction, in which arithmetic.
+Hermite degrees, along which direction, in which arithmetic, and whether relu neurons are summed in closed form.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import evaluate, gated, gated_series, grouped, matching, series, transport
+from sparsemf.certificates.checker import evaluate, gated, gated_series, grouped, kinks, matching, series, transport
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.document import TINY, Refused, array, inside, interval, norm_of, number, whole
 from sparsemf.certificates.checker.expansion import Expanded, expanded
@@ -133,14 +133,17 @@ def _by_series(
     evidence: Mapping[str, Any],
     enough: float,
 ) -> tuple[float, float, list[series.Degree]]:
-    """(lower, upper, degrees) from the Hermite series; (0, ∞, none) where it cannot be formed.  Upper bounds above
-    ``enough`` need not be found."""
+    """(lower, upper, degrees) from the Hermite series, and in closed form where the evidence asks for that; (0, ∞,
+    none) where the series cannot be formed.  Upper bounds above ``enough`` need not be found."""
     try:
         f = series.spectrum(arith, norm, h, degree)
         found = series.degrees(arith, f, direction)
         lower, upper = series.linear_lower(found), series.spectral_upper(arith, norm, f, enough)
         if evidence.get("gram"):
             low, high = series.gram(arith, norm, h, f, leader, flip)
+            lower, upper = max(lower, low), min(upper, high)
+        if evidence.get("closed"):
+            low, high = kinks.bounds(arith, norm, f)
             lower, upper = max(lower, low), min(upper, high)
     except Undefined:
         return 0.0, float("inf"), []
@@ -177,6 +180,9 @@ def norm_bounds(norm: Norm, a: Raw, evidence: Mapping[str, Any]) -> tuple[float,
             upper = min(upper, series.spectral_upper(arith, norm, f))
             if evidence.get("norm_gram"):
                 low, high = series.gram(arith, norm, h, f, alone, flip)
+                lower, upper = max(lower, low), min(upper, high)
+            if evidence.get("norm_closed"):
+                low, high = kinks.bounds(arith, norm, f)
                 lower, upper = max(lower, low), min(upper, high)
         except Undefined:
             return 0.0, float("inf")

@@ -227,7 +227,7 @@ def _softsign(_: Core, r: arb, b: arb, degree: int) -> list[arb]:
 
 
 @lru_cache(maxsize=8)
-def _legendre(n: int, precision: int) -> list[tuple[arb, arb]]:
+def legendre(n: int, precision: int) -> list[tuple[arb, arb]]:
     """Nodes and weights on [−1, 1]."""
     return [arb.legendre_p_root(n, k, weight=True) for k in range(n)]
 
@@ -243,7 +243,7 @@ def _right_of_kink(r: arb, b: arb, degree: int, square: bool = False) -> list[ar
     """
     digits = ctx.prec * math.log(2) if ctx.prec > 128 else 64 * math.log(2)
     end = 2 * math.sqrt(digits + 10) + 1
-    rule = _legendre(math.ceil(digits / math.log(16)) + 6, ctx.prec)
+    rule = legendre(math.ceil(digits / math.log(16)) + 6, ctx.prec)
     if not float(r.lower()) > 1e-150:
         raise Undefined("softsign: the neuron is too flat")
     kink = (-b / r).mid()

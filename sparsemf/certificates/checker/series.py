@@ -159,7 +159,7 @@ def _quadratic(arith: Arithmetic, norm: Norm, h: Expanded) -> tuple[list[Rows], 
     return [p for p, _ in parts], float(sum(lost + 2 * arith.unit * arith.norm(p) for p, lost in parts))
 
 
-def _second(arith: Arithmetic, f: Spectrum) -> tuple[float, float] | None:
+def degree_two(arith: Arithmetic, f: Spectrum) -> tuple[float, float] | None:
     """(lower, upper) of ‖T₂‖ written out, or None when it is too large."""
     n, d = f.unit.shape
     m = f.t0.shape[0]
@@ -198,7 +198,7 @@ def degrees(arith: Arithmetic, f: Spectrum, direction: Array | None) -> list[Deg
         Degree(1, arith.floor_norm(f.t1) - f.low_error - f.drift),
     ]
     first = 2
-    if (second := _second(arith, f)) is not None:
+    if (second := degree_two(arith, f)) is not None:
         low.append(Degree(2, second[0] - f.drift))
         first = 3
     if direction is not None:
@@ -228,7 +228,7 @@ def spectral_upper(arith: Arithmetic, norm: Norm, f: Spectrum, enough: float = f
     """Upper bound of ‖h‖ without the Gram form: with φ_i the neurons beyond degree 1, ‖φ_i‖ ≤ s_i, and A' the matrix of
     the rows α_i √(s_i/‖α_i‖), E‖Σ α_i φ_i‖² ≤ ‖A'‖₂²·Σ ‖α_i‖s_i (Cauchy–Schwarz; never above (Σ ‖α_i‖s_i)²); degrees 0
     and 1 (2 with Q, then counted twice) are written out.  ∞ where it would be above ``enough`` anyway."""
-    second = _second(arith, f) if f.quadratic is not None else (0.0, 0.0)
+    second = degree_two(arith, f) if f.quadratic is not None else (0.0, 0.0)
     if second is None:
         return float("inf")
     # ‖A'‖₂²·min(n, m) ≥ ‖A'‖_F² = Σ ‖α_i‖s_i
@@ -257,7 +257,7 @@ def gram(
     """(lower, upper) of ‖h‖ by the Gram form with the groups' tails; (0, ∞) where it is too large."""
     n, d = f.unit.shape
     degree, m = f.c.shape[1] - 1, f.t0.shape[0]
-    second = _second(arith, f) if f.quadratic is not None else (0.0, 0.0)
+    second = degree_two(arith, f) if f.quadratic is not None else (0.0, 0.0)
     if not affordable(arith, n, d, m, degree) or second is None:
         return 0.0, float("inf")
     first = 2 if f.quadratic is None else 3  # T₂ with Q is written out
