@@ -45,6 +45,19 @@ def free_beside(layout: Layout, parts: frozenset[str], network: Network) -> int:
     return 0 if "offset" in parts else -1
 
 
+def _apart(layouts: list[Layout]) -> None:
+    """Raises :class:`InputError` where two blocks hold one tensor: neighbours in a deep network share a layer, and
+    each would replace what was certified of the other."""
+    owners: dict[str, str] = {}
+    for layout in layouts:
+        for name in layout.tensors.values():
+            if owners.setdefault(name, layout.name) != layout.name:
+                raise InputError(
+                    f"blocks {owners[name]} and {layout.name}: expected layers of their own, both hold {name}; choose "
+                    "blocks without common layers by --block, and compress the others in the copy"
+                )
+
+
 def compress_file(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -74,6 +87,7 @@ def compress_file(
             raise InputError(
                 f"{Path(path).name}: no block matches {block!r}; expected one of: {', '.join(list(source.layouts)[:8])}"
             )
+        _apart([source.layouts[name] for name in names])
         with WriteBack(path, out) as copy:
             for name in names:
                 started = time.perf_counter()
