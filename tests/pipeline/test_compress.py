@@ -68,7 +68,7 @@ def test_planted_atoms_come_back_in_the_numbers_of_the_file(name: str, free: int
     assert fewer.limit > 10 * found.error.upper
 
 
-@pytest.mark.parametrize("free", [-1, 0, 1])
+@pytest.mark.parametrize("free", [-1, 1])
 def test_no_other_network_of_that_form_is_below_the_limit(free: int) -> None:
     """Refitted smaller networks with the same parts beside the atoms, and errors that are asked for."""
     rng = np.random.default_rng(5)
