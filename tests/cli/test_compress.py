@@ -81,7 +81,8 @@ def write(kind: str, folder: Path, net: Network) -> Path:
         torch.save({"model": tensors, "optimizer": {"state": {0: torch.ones(N)}}, "epoch": 3}, path)
     elif kind == "npz":
         path = folder / "a.npz"
-        np.savez(path, **{name: value.numpy() for name, value in tensors.items()})
+        arrays: dict[str, Any] = {name: value.numpy() for name, value in tensors.items()}
+        np.savez(path, **arrays)
     elif kind == "native":
         path = folder / "a.safetensors"
         checkpoints.save(net.with_(affine=0.1 * np.ones((M, D))), path)
@@ -125,7 +126,8 @@ def library_value(kind: str, path: Path, x: np.ndarray) -> np.ndarray | None:
     if kind == "keras":
         import keras
 
-        return np.asarray(keras.saving.load_model(path)(x))
+        model: Any = keras.saving.load_model(path)
+        return np.asarray(model(x))
     if kind == "skops":
         import skops.io as sio
 

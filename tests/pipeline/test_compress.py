@@ -100,9 +100,9 @@ def test_goals_that_are_out_of_reach_say_what_is_not() -> None:
         compress(truth, law, Goal(rel_eps=1e-7), 0, coarse)
     whole = compress(truth, law, Goal(width=99), 0)
     assert (whole.size, whole.network.width) == (3, 3)
-    for wrong in ({"width": 1, "eps": 1.0}, {}, {"width": -1}, {"eps": 0.0}, {"rel_eps": float("inf")}):
+    for wrong in ((1, 1.0, None), (None, None, None), (-1, None, None), (None, 0.0, None), (None, None, float("inf"))):
         with pytest.raises(InputError):
-            Goal(**wrong)
+            Goal(*wrong)
 
 
 @pytest.mark.parametrize(("name", "mean"), [("sigmoid", 0.0), ("gelu", 0.7)])
