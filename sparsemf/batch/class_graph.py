@@ -254,7 +254,10 @@ class Graph:
                 by_invariants += 1
                 least = lower if least is None else min(least, lower)
                 continue
-            how = "certificate" if certified else "invariants"
+            edge = self.certified.edges.get(head)
+            # a certificate that bounds no norm leaves that to the invariants' norms
+            bounded = edge is not None and max(edge.eps_distinct, edge.upper) < np.inf
+            how = "certificate" if bounded else "invariants"
             if not distinct:
                 lower, distinct, how = self._each(c, e)
             found.append(Pair(*head, "distinct" if distinct else "undecided", lower, how))
@@ -280,10 +283,11 @@ class Graph:
                 own = edge.lower if edge is not None else 0.0
                 through = max(self.lower(c.members[0], z) * _DOWN - c.reach[y] * _UP, 0.0)
                 known = float(self.bounds[self.group_of[y]][self.place[y], self.place[z]])
+                if edge is not None and edge.verdict == "distinct":  # what the invariants add is in no certificate
+                    least = min(least, own)
+                    continue
                 bound = max(own, through, known)
-                if bound > own:
-                    how = "invariants" if edge is None or edge.verdict != "distinct" else how
-                most = max(self.threshold(y), self.threshold(z))
-                settled = (edge is not None and edge.verdict == "distinct") or bound > most
-                least, distinct = min(least, bound), distinct and settled
+                how = "invariants"  # their norms, if nothing else
+                distinct = distinct and bound > max(self.threshold(y), self.threshold(z))
+                least = min(least, bound)
         return least, distinct, how

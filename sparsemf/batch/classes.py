@@ -111,7 +111,7 @@ def classify(members: list[Member], ask: Ask, store: Store, settings: Settings, 
         "files": {name: file for member in members for name, file in member.ids.items()},
         "certified": not failed
         and not found.by_invariants
-        and all(p.verdict == "distinct" for p in found.pairs)
+        and all(p.verdict == "distinct" and p.how == "certificate" for p in found.pairs)
         and all(cls.kind != "chain" for cls in found.classes),
         "classes": listed,
         "pairs": pairs,

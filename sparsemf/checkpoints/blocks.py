@@ -40,12 +40,15 @@ def find_blocks(tensors: Iterable[TensorInfo]) -> Found:
     native_problem = None
     # layers of a deep sequence are shared by neighbouring blocks, so only earlier rules exclude
     claimed: set[str] = set()
+    adapted = {name.partition(".lora_")[0] for name in named if ".lora_" in name}
     for rule in (find_native, find_gated, find_named, find_sequences):
         before = frozenset(claimed)
         for name, result, used in rule(shapes):
             if used & before:
                 continue
             claimed |= used
+            if changed := sorted({member.rpartition(".")[0] for member in used} & adapted):
+                result = Misfit(f"{changed[0]} has LoRA factors beside its weight; merge them and save it again")
             if isinstance(result, Misfit):
                 remarks.append(Remark(name, result.reason))
                 if rule is find_native:

@@ -55,6 +55,8 @@ def find_dense_pairs(
                 chain = _chain(node, nodes)
                 hidden[found.name] = chain
                 outside = [n.name for n in nodes.values() if n.name not in chain and set(n.sources) & set(chain[:-1])]
+                # a layer that the model calls again reads and makes other values, too
+                outside += [name for name in chain[:-1] if len(nodes[name].sources) > 1]
                 if outside:
                     leaks[found.name] = outside[0]
             elif found is not None:
@@ -115,6 +117,12 @@ def _layout(
     nodes: Mapping[str, _Node],
     tensors: Mapping[str, TensorInfo],
 ) -> Layout | Remark:
+    for node in (first, second):
+        if f"{node.name}.lora_kernel_a" in tensors:
+            return Remark(name, f"{node.name} has LoRA factors beside its kernel; save it as .keras, which merges them")
+        rounds = _rounds(node.options)
+        if rounds is not None:
+            return Remark(name, f"{node.name} computes in {rounds}, which is another function; save it before quantize")
     kernels = [tensors.get(f"{node.name}.kernel") for node in (first, second)]
     one, two = kernels
     if one is None or two is None:
@@ -147,6 +155,15 @@ def _layout(
         facts=() if output == "linear" else (("output_activation", output),),
         **_norm(first, d, nodes, tensors),
     )
+
+
+def _rounds(options: Mapping[str, Any]) -> str | None:
+    """The quantised type that a layer rounds its weights and inputs to (``QuantizedDTypePolicy`` and the like)."""
+    policy = options.get("dtype")
+    if not isinstance(policy, Mapping) or not str(policy.get("class_name")).startswith("Quantized"):
+        return None
+    inner = policy.get("config")
+    return str(inner.get("mode") or inner.get("name")) if isinstance(inner, Mapping) else "a quantised type"
 
 
 def _norm(first: _Node, d: int, nodes: Mapping[str, _Node], tensors: Mapping[str, TensorInfo]) -> dict[str, Any]:
@@ -229,11 +246,22 @@ def _models(config: Mapping[str, Any], prefix: str, depth: int) -> Iterator[dict
         module = layer.get("module")
         if module is not None and str(module).split(".")[0] != "keras":  # a class of the user's, whatever its name
             kind = f"{module}.{kind}"
+        if _trains(layer.get("inbound_nodes"), 0):  # a Dropout that drops at inference, too
+            kind = f"{kind} with training=True"
         nodes[name] = _Node(name, kind, own, sources)
         if kind != "InputLayer":
             previous = (name,)
         yield from _models(layer, f"{name}.", depth + 1)
     yield nodes
+
+
+def _trains(value: Any, depth: int) -> bool:
+    """Whether a layer is called with ``training=True``, in the keywords of Keras 3 or Keras 2."""
+    if depth > _MAX_DEPTH:
+        return False
+    if isinstance(value, Mapping):
+        return value.get("training") is True or any(_trains(child, depth + 1) for child in value.values())
+    return isinstance(value, list) and any(_trains(child, depth + 1) for child in value)
 
 
 def _inbound(value: Any) -> tuple[str, ...]:

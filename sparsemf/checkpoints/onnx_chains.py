@@ -23,6 +23,7 @@ from sparsemf.checkpoints.onnx_norms import find_layernorm
 from sparsemf.checkpoints.quantized import Quantized
 
 _MAX_FACTORS = 16
+_LAST = ("Softmax", "LogSoftmax", "Sigmoid", "Tanh", "Exp", "Relu", "Softplus")
 _HALF = ("float16", "bfloat16")
 _INTEGER_OPS = ("MatMulInteger", "QLinearMatMul", "QGemm", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 _INTEGER_OPS += ("MatMulNBits",)
@@ -68,6 +69,8 @@ def find_chains(graph: Graph) -> Chains:
             refused.append(result)
         elif result is not None:
             layout, values = result
+            if (after := _output_activation(graph, second)) is not None:
+                layout = replace(layout, facts=(*layout.facts, ("output_activation", after)))
             name, count = layout.name, 1
             while layout.name in found.hidden:
                 count += 1
@@ -82,6 +85,14 @@ def find_chains(graph: Graph) -> Chains:
     found.dequantised, found.quantized = graph.dequantised, graph.quantized
     found.shared = frozenset(name for name, count in uses.items() if count > 1)
     return found
+
+
+def _output_activation(graph: Graph, second: Linear) -> str | None:
+    """The operation that makes the model's output of the block's, as the softmax of a classifier does."""
+    users = graph.users.get(second.values[0], []) if second.values else []
+    if len(users) != 1 or users[0].op_type not in _LAST or not graph.outputs & set(users[0].output):
+        return None
+    return str(users[0].op_type)
 
 
 def _with_bias(graph: Graph, value: str) -> Linear | None:

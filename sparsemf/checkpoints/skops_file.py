@@ -117,6 +117,10 @@ class SkopsFile(NpzFile):
             raise self._refusal(f"width {width}, d = {d}, m = {m}", "expected at least 1 each")
         output = _json(_child(node, "out_activation_"))
         if isinstance(output, str) and output != "identity":
+            if frame.get("output_shift") or frame.get("output_scale"):
+                raise self._refusal(
+                    f"a scaled target behind the output activation {output}", "a linear output can be scaled"
+                )
             facts["output_activation"] = output
         activation = _json(_child(node, "activation"))
         return Layout(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,8 @@ _OPTIONAL = (*_PARTS, "bias", "gate_bias")
 
 class WriteBack:
     """A copy of ``source`` at ``target`` with some blocks replaced.  Use as a context manager; leaving it without
-    an error writes the file.
+    an error writes the file.  ``check``, where it is set, is given the written file before it takes its name; what it
+    raises leaves the target as it was.
 
     Raises :class:`~sparsemf.exceptions.InputError` when the suffix of ``target`` is not that of the format, when it
     is the source itself, and for formats that are not written.
@@ -51,6 +53,7 @@ class WriteBack:
         self._owners: dict[str, str] = {}
         self._resized: dict[str, Resized] = {}
         self._layouts: dict[str, Layout] = {}
+        self.check: Callable[[Path], None] | None = None
         try:
             self._copy = copy_of(self._file, self.source)
             suffixes = self._copy.suffixes
@@ -70,6 +73,10 @@ class WriteBack:
         if layout.native:
             return frozenset(_PARTS)
         return frozenset(layout.tensors) & frozenset(_PARTS)
+
+    def biased(self, layout: Layout) -> bool:
+        """Whether the copy can hold a bias inside the activation for this block."""
+        return layout.native or "bias" in layout.tensors
 
     @property
     def advice(self) -> tuple[str, ...]:
@@ -159,6 +166,8 @@ class WriteBack:
             if kind is None:
                 with replacing(self.target) as temporary:
                     self._copy.write(temporary, self._changes, tuple(self._resized.values()))
+                    if self.check is not None:
+                        self.check(temporary)
         finally:
             self._close()
 

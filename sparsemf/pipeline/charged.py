@@ -76,8 +76,9 @@ def refused(network: Network, law: InputLaw, affine: str) -> None:
                          "--affine free")  # fmt: skip
 
 
-def charged_reduction(network: Network, law: Gaussian, free: int) -> Reduced:
-    """The reduction of a plain network under a Gaussian law, with ``free`` ∈ {−1, 0}."""
+def charged_reduction(network: Network, law: Gaussian, free: int, biased: bool = True) -> Reduced:
+    """The reduction of a plain network under a Gaussian law, with ``free`` ∈ {−1, 0}; silent atoms with biases of their
+    own are offered where they may have some (``biased``)."""
     white, error = law.whiten(network), law.whitening_error(network)
     seen = quotient(white, free)
     found, error = seen.network, error + seen.error
@@ -93,7 +94,7 @@ def charged_reduction(network: Network, law: Gaussian, free: int) -> Reduced:
         error += _charged_norm(found, free)
         offset = np.zeros(found.m) if free < 0 else found.offset
         found = found.with_(affine=np.zeros_like(found.affine), offset=offset)
-    return Reduced(with_candidates(found, free), error, free, seen, found)
+    return Reduced(with_candidates(found, free, biased), error, free, seen, found)
 
 
 def _charged_norm(network: Network, free: int) -> float:
@@ -181,8 +182,9 @@ def _nearly_linear(activation: Activation) -> list[_Linear]:
     return found
 
 
-def with_candidates(network: Network, free: int) -> Network:
-    """The network with silent atoms that can make what of A and c is charged."""
+def with_candidates(network: Network, free: int, biased: bool = True) -> Network:
+    """The network with silent atoms that can make what of A and c is charged; only such without a bias unless
+    ``biased``."""
     m, d = network.m, network.d
     inner, bias = [np.zeros((0, d))], [np.zeros(0)]
     if network.affine.any():
@@ -192,11 +194,11 @@ def with_candidates(network: Network, free: int) -> Network:
         if flip is not None and flip.linear:
             inner += [axes, -axes]
             bias.append(np.zeros(2 * axes.shape[0]))
-        for atom in _nearly_linear(network.activation):
+        for atom in _nearly_linear(network.activation) if biased else ():
             inner.append(atom.steepness * axes)
             bias.append(np.full(axes.shape[0], atom.level))
     if free < 0 and (network.width or network.affine.any() or network.offset.any()):
-        levels = _LEVELS[np.abs(_LEVELS) <= 1.0]
+        levels = _LEVELS[np.abs(_LEVELS) <= (1.0 if biased else 0.0)]
         inner.append(np.zeros((1, d)))
         bias.append(levels[[int(np.argmax(np.abs(network.activation.value(levels))))]])
     more, shift = np.concatenate(inner), np.concatenate(bias)

@@ -109,6 +109,7 @@ def compress(
     pad: bool = False,
     progress: Progress = lambda _stage, _fraction: None,
     seed: int = 0,
+    biased: bool = True,
 ) -> Compressed:
     """The network of at most ``goal.width`` atoms, or of the fewest that are found within the error, certified.
 
@@ -117,10 +118,11 @@ def compress(
     free : the highest degree of polynomials that may stand beside the atoms (−1: none)
     stored : what a file will hold of a network (rounded to its type); the identity by default
     pad : keep the width of ``network``, with neurons that are zero
+    biased : whether the file holds a bias inside σ; else neurons get none (L is that of all networks all the same)
 
     Raises :class:`~sparsemf.exceptions.InputError` where no network of this form is found within the error.
     """
-    found = curves(network, law, free, goal, progress)
+    found = curves(network, law, free, goal, progress, biased)
     most = min(found.stairs.upper.size - 1, network.width)
     target = goal.error(found.norm)
     if goal.width is not None:
@@ -191,30 +193,37 @@ def curves(
     free: int,
     goal: Goal,
     progress: Progress = lambda _stage, _fraction: None,
+    biased: bool = True,
 ) -> Curves:
-    """Both curves for polynomials of degree ≤ ``free`` beside the atoms, with the search where ``goal`` needs it."""
+    """Both curves for polynomials of degree ≤ ``free`` beside the atoms, with the search where ``goal`` needs it.
+
+    ``biased``: whether the atoms behind U may have biases that f's neurons do not have.
+    """
     if network.gated:
         return _gated_curves(network, law, free, goal, progress)
     without = without_staircase(network, law)
     if without is not None:
         raise InputError(f"compress: no explicit networks are known for {without}; use a Gaussian law")
-    lower = None
+    lower, effort = None, _effort(goal)
     if isinstance(law, Empirical):
         white, floor = network, 0.0
         if free == 1:
             seen = quotient(network)
             white, floor = seen.network, seen.error * float(np.sqrt(np.mean(np.sum(law.x**2, axis=1)) + 1.0))
     else:
-        base = reduced(network, law) if free > 0 else charged_reduction(network, law, free)
+        base = reduced(network, law) if free > 0 else charged_reduction(network, law, free, biased)
         white, floor, free = base.network, base.error, base.free
         progress("lower curve", 0.05)
         lower = lower_curve(white, free=free)
+        if not biased and law.mean.any():
+            # in white coordinates no bias is b′ = ⟨w, m⟩: selections and means keep that, refinement does not
+            effort = replace(effort, few=0, drops=0, joint=0)
     data = law if isinstance(law, Empirical) else None
-    upper = upper_curve(white, data, floor=floor, effort=_effort(goal), progress=progress, free=free)
+    upper = upper_curve(white, data, floor=floor, effort=effort, progress=progress, free=free)
     norm = l2_norm(white, law) if data is not None else norm_bounds(white, upper.problem.energy_bounds, free)
     norm = Bounds(max(norm.lower - floor, 0.0), norm.upper + floor, norm.method)
     stairs = staircase(upper, lower, norm.upper, floor, white.width, network.provenance.precision)
-    return Curves(stairs, norm, lower is not None, _explicit(upper, law, network))
+    return Curves(stairs, norm, lower is not None, _explicit(upper, law, network, biased))
 
 
 def _gated_curves(network: Network, law: InputLaw, free: int, goal: Goal, progress: Progress) -> Curves:
@@ -255,9 +264,11 @@ def _effort(goal: Goal) -> Effort:
     return replace(plain, few=0, drops=0, sizes=(goal.width,), steps=10)
 
 
-def _explicit(upper: UpperCurve, law: InputLaw, network: Network) -> Callable[[int], Network]:
+def _explicit(upper: UpperCurve, law: InputLaw, network: Network, biased: bool = True) -> Callable[[int], Network]:
     def explicit(size: int) -> Network:
         found = input_coordinates(upper.network(size), law)
+        if not biased:  # what whitening and back leaves of no bias is rounding; the written network is certified
+            found = found.with_(bias=np.zeros(found.width))
         return found.with_(outer=found.alpha / network.scale, scale=network.scale)
 
     return explicit

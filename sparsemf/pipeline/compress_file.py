@@ -45,6 +45,19 @@ def free_beside(layout: Layout, parts: frozenset[str], network: Network) -> int:
     return 0 if "offset" in parts else -1
 
 
+def _apart(layouts: list[Layout]) -> None:
+    """Raises :class:`InputError` where two blocks hold one tensor: neighbours in a deep network share a layer, and
+    each would replace what was certified of the other."""
+    owners: dict[str, str] = {}
+    for layout in layouts:
+        for name in layout.tensors.values():
+            if owners.setdefault(name, layout.name) != layout.name:
+                raise InputError(
+                    f"blocks {owners[name]} and {layout.name}: expected layers of their own, both hold {name}; choose "
+                    "blocks without common layers by --block, and compress the others in the copy"
+                )
+
+
 def compress_file(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -59,9 +72,9 @@ def compress_file(
 ) -> CompressedFile:
     """Write ``out``, a copy of ``path`` whose matching blocks have fewer neurons; everything else is copied.
 
-    Every block is searched and its error is certified *as the file holds it* before anything is written; then ``out``
-    appears whole or not at all, and each written block is read again and compared bit for bit with the one that the
-    certificate speaks of.
+    Every block is searched and its error is certified *as the file holds it* before anything is written.  Then each
+    written block is read again and compared bit for bit with the one that the certificate speaks of, and only a copy
+    that agrees takes the name ``out``: it appears whole or not at all.
 
     Raises :class:`~sparsemf.exceptions.InputError` for unreadable files, a target of another format, an unreachable
     error, and when no block matches.
@@ -74,27 +87,34 @@ def compress_file(
             raise InputError(
                 f"{Path(path).name}: no block matches {block!r}; expected one of: {', '.join(list(source.layouts)[:8])}"
             )
+        _apart([source.layouts[name] for name in names])
         with WriteBack(path, out) as copy:
             for name in names:
                 started = time.perf_counter()
                 layout, network = source.layouts[name], source.load(name)
-                free = free_beside(layout, copy.parts(layout), network)
+                free, biased = free_beside(layout, copy.parts(layout), network), copy.biased(layout)
                 with watched(name) as progress:
 
                     def stored(changed: Network, layout: Layout = layout, network: Network = network) -> Network:
                         copy.put(layout, changed)
                         return copy.stored(layout.name, network.activation.name)
 
-                    result = compress(network, law_of(rho, network), goal, free, stored, pad, progress, seed)
+                    result = compress(network, law_of(rho, network), goal, free, stored, pad, progress, seed, biased)
                 found[name] = result, free, time.perf_counter() - started
                 inputs[name] = network
+
+            def check(written: Path) -> None:
+                for name, (result, *_) in found.items():
+                    _same(written, name, result, inputs[name].activation.name, map, Path(out).name)
+
+            copy.check = check
         advice = list(copy.advice)
     digest = file_sha256(Path(out))
     documents, certificates = [], []
     for name, (result, free, seconds) in found.items():
         sigma = inputs[name].activation.name  # a config.json that says so may not lie beside the copy
         with OpenCheckpoint(out, activation=sigma, map=map) as written:
-            network = _same(written, name, result)
+            network = written.load(name)
         law = law_of(rho, inputs[name])
         read_with = {"map": map, "activation_option": sigma}
         certificates.append(certificate_document(result.error, inputs[name], network, rho, seed, read_with=read_with))
@@ -115,16 +135,19 @@ def compress_file(
     return CompressedFile([plain(d) for d in documents], certificates)
 
 
-def _same(written: OpenCheckpoint, name: str, result: Compressed) -> Network:
-    """The block as it is read back, which must be the one that was certified."""
-    if name in written.layouts:
-        network = written.load(name)
-        if raw_of(network).sha256 == raw_of(result.network).sha256:
-            return network
-    raise InputError(
-        f"block {name}: expected the file to hold the certified network, it is read back as another one; "
-        "write to a local disk, and report the file's format"
-    )
+def _same(path: Path, name: str, result: Compressed, activation: str, map: str | None, out: str) -> None:
+    """Raises :class:`InputError` unless the block is read back as the one that was certified."""
+    try:
+        with OpenCheckpoint(path, activation=activation, map=map) as written:
+            network = written.load(name, "not needed") if name in written.layouts else None
+    except InputError as error:
+        raise InputError(str(error).replace(path.name, out) + "; nothing was written, another width may do") from None
+    if network is None or raw_of(network).sha256 != raw_of(result.network).sha256:
+        raise InputError(
+            f"block {name}: expected {out} to hold the certified network, it would be read back as "
+            f"{'none' if network is None else 'another one'}; nothing was written: try another width, write to a local "
+            "disk, or report the file's format"
+        )
 
 
 def _goal(goal: Goal) -> dict[str, Any]:

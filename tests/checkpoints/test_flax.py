@@ -182,3 +182,15 @@ def test_chunks_that_do_not_fill(tmp_path):
         (tmp_path / "a.msgpack").write_bytes(serialization.msgpack_serialize({"a": bad}))
         with pytest.raises(InputError, match="broken"):
             checkpoints.inspect(tmp_path / "a.msgpack")
+
+
+def test_unmerged_lora_factors_are_another_function(tmp_path, rng):
+    """W + BA is what such a layer computes, whether torch or Keras wrote the names."""
+    shapes = {"fc1.weight": (N, D), "fc1.bias": (N,), "fc2.weight": (M, N), "fc2.bias": (M,)}
+    plain = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    np.savez(tmp_path / "a.npz", **plain)
+    assert checkpoints.load(tmp_path / "a.npz", activation="relu").width == N
+    for name in ("fc1.lora_A", "fc2.lora_B.default.weight"):
+        np.savez(tmp_path / "a.npz", **plain, **{name: np.ones((2, 2))})
+        with pytest.raises(InputError, match=f"{name[:3]} has LoRA factors beside its weight"):
+            checkpoints.load(tmp_path / "a.npz", activation="relu")

@@ -278,3 +278,42 @@ def test_h5py_is_named_when_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InputError, match=r"pip install 'sparsemf\[keras\]'"):
         checkpoints.load(tmp_path / "a.keras")
+
+
+def test_layers_that_compute_something_else(tmp_path):
+    """LoRA factors that an .h5 keeps beside the kernel, types that round, and a Dropout that drops at inference."""
+    model = sequential(first="gelu")
+    model.get_layer("one").enable_lora(2)
+    for variable in model.get_layer("one").trainable_weights:
+        variable.assign(np.random.default_rng(5).standard_normal(variable.shape))
+    model.save(tmp_path / "a.keras")  # merged
+    x = np.random.default_rng(6).standard_normal((20, D)).astype(np.float32)
+    expected = np.asarray(model(x))
+    assert np.abs(checkpoints.load(tmp_path / "a.keras")(x) - expected).max() < 1e-4
+    model.save(tmp_path / "a.h5")
+    with pytest.raises(InputError, match="one has LoRA factors beside its kernel"):
+        checkpoints.load(tmp_path / "a.h5")
+    for mode in ("int8", "float8"):
+        model = sequential(first="gelu")
+        model.quantize(mode)
+        model.save(tmp_path / "a.keras")
+        with pytest.raises(InputError, match=f"one computes in {mode}, which is another function"):
+            checkpoints.load(tmp_path / "a.keras")
+    given = keras.Input((D,))
+    dropped = L.Dropout(0.5, name="drop")(L.Dense(N, activation="relu", name="one")(given), training=True)
+    keras.Model(given, L.Dense(M, name="two")(dropped)).save(tmp_path / "a.keras")
+    with pytest.raises(InputError, match="Dropout with training=True drop stands between the layers"):
+        checkpoints.load(tmp_path / "a.keras")
+
+
+def test_a_layer_that_is_called_twice_is_not_replaced(tmp_path):
+    """In c(σ(d(σ(d(x))))) the pair d, c is a block, but another d would change the call before it, too."""
+    given, twice = keras.Input((D,)), L.Dense(D, activation="relu", name="twice")
+    keras.Model(given, L.Dense(M, name="two")(twice(twice(given)))).save(tmp_path / "a.keras")
+    network = checkpoints.load(tmp_path / "a.keras")
+    with (
+        pytest.raises(InputError, match="twice uses the values between the layers"),
+        OpenCheckpoint(tmp_path / "a.keras") as opened,
+        WriteBack(tmp_path / "a.keras", tmp_path / "b.keras") as copy,
+    ):
+        copy.put(opened.layouts["twice-two"], network)

@@ -48,6 +48,15 @@ def test_activations(tmp_path, rng, kind):
     assert network.provenance.block == "fc1-fc2"
 
 
+@pytest.mark.parametrize("after", ["Softmax", "Sigmoid"])
+def test_an_activation_of_the_output_is_said(tmp_path, rng, after):
+    """The block ends before it."""
+    b, w = Builder(), weights(rng)
+    output = b.op(after, gemm_pair(b, w, lambda b, z: b.op("Relu", z)))
+    network = checkpoints.load(stored(b.model(output, D), tmp_path / "a.onnx"))
+    assert network.provenance.extra["output_activation"] == after
+
+
 @pytest.mark.parametrize("bias_first", [False, True])
 @pytest.mark.parametrize("way", ["right", "transposed", "cast", "identity", "row", "no bias"])
 def test_matmul_and_add(tmp_path, rng, bias_first, way):

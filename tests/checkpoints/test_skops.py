@@ -76,6 +76,16 @@ def test_a_classifier_is_its_score(tmp_path, data):
     assert np.allclose(1 / (1 + np.exp(-network(x)[:, 0])), estimator.predict_proba(x)[:, 1], atol=1e-12)
 
 
+def test_a_scaled_target_behind_another_output_is_refused(tmp_path, data):
+    """τ·exp(g(x)) is no network g with a scaled second layer."""
+    x, y = data
+    target = fitted(TransformedTargetRegressor(mlp(), transformer=StandardScaler(with_mean=False)), x, np.abs(y))
+    target.regressor_.out_activation_ = "exp"  # what loss="poisson" fits
+    sio.dump(target, tmp_path / "a.skops")
+    with pytest.raises(InputError, match="a scaled target behind the output activation exp"):
+        checkpoints.load(tmp_path / "a.skops")
+
+
 def test_other_estimators_are_refused(tmp_path, data):
     x, y = data
     refused = {

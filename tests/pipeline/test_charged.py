@@ -249,6 +249,9 @@ def test_lies_are_refused(affine: str) -> None:
     assert valid(_changed(honest, "evidence", "dictionary", "offset", value=shifted)) is (affine == "offset")
     moved = encode(dictionary["offset"] + 1.0)
     assert not valid(_changed(honest, "evidence", "dictionary", "offset", value=moved))
+    # parts that this kind of claim does not have would be read by nobody
+    for part, value in (("quadratic", np.ones((2, 3, 3))), ("gate", dictionary["inner"]), ("scale", np.ones(()))):
+        assert not valid(_changed(honest, "evidence", "dictionary", part, value=encode(value))), part
     for size in range(3):
         more = curve.copy()
         more[size] *= 1.001

@@ -69,9 +69,11 @@ def compress(
         if value is not None and not (value > 0 and value < float("inf")):
             raise click.UsageError(f"{name}: expected a positive number, got {value}")
     target = writable("-o", out)
-    cert_file = None if cert is None else writable("--cert", cert)
-    html_file = None if html is None else writable("--html", html)
-    document_file = None if document is None else writable("--document", document)
+    others = {"--cert": cert, "--html": html, "--document": document}
+    cert_file, html_file, document_file = (
+        None if name is None else writable(option, name) for option, name in others.items()
+    )
+    _apart({"CKPT": checkpoint, "-o": out, **others})
     with progress(output) as bar:
 
         @contextmanager
@@ -108,6 +110,19 @@ def compress(
     if document_file is not None:
         atomic.write_json(document_file, whole)
     emit(output, whole, lambda console: _render(console, found.documents, Path(out), cert_file))
+
+
+def _apart(names: dict[str, str | None]) -> None:
+    """Raises InputError where two options name one file: the second would overwrite the first."""
+    from sparsemf.exceptions import InputError
+
+    seen: dict[Path, str] = {}
+    for option, name in names.items():
+        place = None if name is None else Path(name).resolve()
+        if place in seen and place is not None:
+            raise InputError(f"{option} {name}: expected a file of its own, got that of {seen[place]}; name another")
+        if place is not None:
+            seen[place] = option
 
 
 def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:

@@ -87,6 +87,9 @@ def upper_bound(document: Mapping[str, Any], a: Raw, data: Array | None, free: i
     arrays = {name: decode(entry[name]) for name in names}
     if free == gated_flattening.FREE and entry["quadratic"] is not None:
         arrays["quadratic"] = decode(entry["quadratic"])
+    unread = sorted(name for name, value in entry.items() if value is not None and name not in arrays)
+    if unread:  # what is no part of the network that is bounded must not pass for a part of it
+        raise Refused(f"the dictionary has a part that a claim of this kind does not have: {unread[0]}")
     g = Raw.of(arrays, a.activation, 1.0)
     if g.w.shape[1] != a.w.shape[1] or g.outer.shape[1] != a.outer.shape[1]:
         raise Refused("the dictionary is of another kind")
