@@ -228,6 +228,22 @@ def writable(option: str, name: str) -> Path:
     return target
 
 
+def apart(files: Mapping[str, str | os.PathLike[str] | None]) -> None:
+    """InputError where two of a command's files, by the options that name them, are one: it would be overwritten."""
+    from sparsemf.exceptions import InputError
+
+    seen: dict[Path, str] = {}
+    for option, name in files.items():
+        if name is None:
+            continue
+        place = Path(name).resolve()
+        if place in seen:
+            raise InputError(
+                f"{option} {os.fspath(name)}: expected a file of its own, got that of {seen[place]}; name another"
+            )
+        seen[place] = option
+
+
 @contextmanager
 def _warnings(debug: bool) -> Iterator[None]:
     """Python warnings are for developers; users meet errors of one line and the ``warnings`` of a document."""

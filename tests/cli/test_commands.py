@@ -231,3 +231,26 @@ def test_exact_certificates_are_written_and_verified(tmp_path: Path) -> None:
     told["claim"]["upper"] = 3
     (tmp_path / "r.json").write_text(json.dumps(told))
     assert run("verify", "r.json", cwd=tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("analyze", "{net}", "--cert", "{net}"),
+        ("analyze", "{net}", "-o", "{out}", "--html", "{out}"),
+        ("certify", "{net}", "{net}", "-o", "{net}"),
+        ("depth", "{net}", "--html", "{net}"),
+        ("cell", "{net}", "-o", "{net}"),
+        ("compress", "{net}", "--width", "2", "-o", "{net}"),
+    ],
+)
+def test_no_option_overwrites_the_input_or_another_output(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    net = tmp_path / "net.safetensors"
+    sparsemf.save(planted(np.random.default_rng(0), "tanh", d=3, atoms=2), net)
+    before = net.read_bytes()
+    words = [word.format(net=net, out=tmp_path / "out.json") for word in arguments]
+    found = run(*words)
+    assert found.returncode == 4, found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert net.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [net]

@@ -11,6 +11,7 @@ from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
+    apart,
     checkpoint_options,
     emit,
     output_options,
@@ -80,6 +81,8 @@ def analyze(
         None if name is None else writable(option, name)
         for option, name in (("--cert", cert), ("--exact-cert", exact_cert), ("--html", html))
     )
+
+    apart({"CKPT": checkpoint, "-o": output.file, "--cert": cert, "--exact-cert": exact_cert, "--html": html})
 
     def one(network: Network, bar: Any) -> Analysis:
         task = bar.add_task(network.provenance.block or network.provenance.source, total=100)

@@ -11,6 +11,7 @@ from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
+    apart,
     checkpoint_options,
     emit,
     output_options,
@@ -57,6 +58,8 @@ def cell(
     if bool(checkpoints) == (task_name is not None):
         raise click.UsageError("expected either CKPT … or --task NAME")
     target = None if html is None else writable("--html", html)
+    for name in checkpoints:
+        apart({"CKPT": name, "-o": output.file, "--html": html})
     documents: list[dict[str, Any]] = []
     with progress(output) as bar:
         for network, folder in _networks(checkpoints, task_name, settings, source):

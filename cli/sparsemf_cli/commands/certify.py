@@ -14,6 +14,7 @@ from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
+    apart,
     checkpoint_options,
     emit,
     output_options,
@@ -74,6 +75,8 @@ def certify(
             raise click.UsageError(f"{name}: expected a positive number, got {value}")
     if radius is not None and norm != "sup":
         raise click.UsageError("--radius goes with --norm sup")
+    for side, path in (("A", a), ("B", b)):
+        apart({side: path, "-o": output.file, "--align": align})
     options = {"norm": norm, "radius": radius, "eps": eps, "rel_eps": rel_eps}
     with (
         OpenCheckpoint(a, activation=source.activation, map=source.map) as first,

@@ -13,6 +13,7 @@ from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
+    apart,
     checkpoint_options,
     emit,
     output_options,
@@ -73,7 +74,7 @@ def compress(
     cert_file, html_file, document_file = (
         None if name is None else writable(option, name) for option, name in others.items()
     )
-    _apart({"CKPT": checkpoint, "-o": out, **others})
+    apart({"CKPT": checkpoint, "-o": out, **others})
     with progress(output) as bar:
 
         @contextmanager
@@ -110,19 +111,6 @@ def compress(
     if document_file is not None:
         atomic.write_json(document_file, whole)
     emit(output, whole, lambda console: _render(console, found.documents, Path(out), cert_file))
-
-
-def _apart(names: dict[str, str | None]) -> None:
-    """Raises InputError where two options name one file: the second would overwrite the first."""
-    from sparsemf.exceptions import InputError
-
-    seen: dict[Path, str] = {}
-    for option, name in names.items():
-        place = None if name is None else Path(name).resolve()
-        if place in seen and place is not None:
-            raise InputError(f"{option} {name}: expected a file of its own, got that of {seen[place]}; name another")
-        if place is not None:
-            seen[place] = option
 
 
 def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:

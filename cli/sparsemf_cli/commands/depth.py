@@ -11,6 +11,7 @@ from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
+    apart,
     checkpoint_options,
     emit,
     output_options,
@@ -59,6 +60,7 @@ def depth(
         raise click.UsageError(f"--shifts: expected a number ≥ 0, got {shifts}")
     target = None if cert is None else writable("--cert", cert)
     page = None if html is None else writable("--html", html)
+    apart({"CKPT": checkpoint, "-o": output.file, "--cert": cert, "--html": html})
     given = {"map": source.map, "activation_option": source.activation}
     documents, certificates = [], []
     with progress(output) as bar:
