@@ -20,7 +20,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -242,6 +242,22 @@ def apart(files: Mapping[str, str | os.PathLike[str] | None]) -> None:
                 f"{option} {os.fspath(name)}: expected a file of its own, got that of {seen[place]}; name another"
             )
         seen[place] = option
+
+
+def sealed(certificates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One document of certificates: the one there is, or several of one kind under a seal of their own."""
+    from sparsemf.certificates.checker.document import seal, wrapper_seal
+    from sparsemf.exceptions import InputError
+
+    certificates = [{**c, "seal": seal(c)} for c in certificates]
+    if len(certificates) == 1:
+        return certificates[0]
+    kinds = sorted({c["schema"].rpartition("/")[0] for c in certificates})
+    if len(kinds) > 1:
+        raise InputError(f"--cert: expected blocks of one kind of certificate, got {' and '.join(kinds)}; use --block")
+    # of plain and gated blocks alike: the newest of theirs
+    several = {"schema": max(c["schema"] for c in certificates), "results": certificates}
+    return {**several, "seal": wrapper_seal(several)}
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from sparsemf_cli.common import (
     emit,
     output_options,
     progress,
+    sealed,
     writable,
 )
 
@@ -111,7 +112,7 @@ def analyze(
     document = documents[0] if len(documents) == 1 else {"schema": "sparsemf/analyze/1", "results": documents}
     for file, found in ((cert_file, certificates), (exact_file, exact)):
         if file is not None:
-            atomic.write_json(file, _sealed(found))
+            atomic.write_json(file, sealed(found))
     if html_file is not None:
         from sparsemf.reports import write
 
@@ -129,21 +130,6 @@ def confirm(document: dict[str, Any], certificate: dict[str, Any]) -> None:
             if certificate["schema"] != "sparsemf/exact/1"
             else f"the independent checker confirms only {claim['lower']} ≤ S* ≤ {claim['upper']} at ε = 0"
         )
-
-
-def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
-    from sparsemf.certificates.checker.document import seal, wrapper_seal
-    from sparsemf.exceptions import InputError
-
-    certificates = [{**c, "seal": seal(c)} for c in certificates]
-    if len(certificates) == 1:
-        return certificates[0]
-    kinds = sorted({c["schema"].rpartition("/")[0] for c in certificates})
-    if len(kinds) > 1:
-        raise InputError(f"--cert: expected blocks of one kind of certificate, got {' and '.join(kinds)}; use --block")
-    # of plain and gated blocks alike: the newest of theirs
-    several = {"schema": max(c["schema"] for c in certificates), "results": certificates}
-    return {**several, "seal": wrapper_seal(several)}
 
 
 def _training(checkpoint: Path, curves: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sparsemf_cli.common import (
     emit,
     output_options,
     progress,
+    sealed,
     writable,
 )
 
@@ -103,7 +104,7 @@ def compress(
     if len(found.documents) > 1:
         whole = {"schema": whole["schema"], "results": found.documents}
     if cert_file is not None:
-        atomic.write_json(cert_file, _sealed(found.certificates))
+        atomic.write_json(cert_file, sealed(found.certificates))
     if html_file is not None:
         from sparsemf.reports import write
 
@@ -111,15 +112,6 @@ def compress(
     if document_file is not None:
         atomic.write_json(document_file, whole)
     emit(output, whole, lambda console: _render(console, found.documents, Path(out), cert_file))
-
-
-def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
-    from sparsemf.certificates.checker.document import wrapper_seal
-
-    if len(certificates) == 1:
-        return certificates[0]
-    several = {"schema": certificates[0]["schema"], "results": certificates}
-    return {**several, "seal": wrapper_seal(several)}
 
 
 _BESIDE = {-1: "nothing", 0: "a constant", 1: "an affine part", 2: "a quadratic part"}

@@ -16,6 +16,7 @@ from sparsemf_cli.common import (
     emit,
     output_options,
     progress,
+    sealed,
     writable,
 )
 
@@ -76,22 +77,12 @@ def depth(
     if len(documents) > 1:
         document = {"schema": "sparsemf/depth/1", "results": documents}
     if target is not None:
-        atomic.write_json(target, _sealed(certificates))
+        atomic.write_json(target, sealed(certificates))
     if page is not None:
         from sparsemf.reports import write
 
         write(document, page)
     emit(output, document, lambda console: _render(console, documents))
-
-
-def _sealed(certificates: list[dict[str, Any]]) -> dict[str, Any]:
-    from sparsemf.certificates.checker.document import seal, wrapper_seal
-
-    certificates = [{**c, "seal": seal(c)} for c in certificates]
-    if len(certificates) == 1:
-        return certificates[0]
-    several = {"schema": certificates[0]["schema"], "results": certificates}
-    return {**several, "seal": wrapper_seal(several)}
 
 
 def _render(console: Console, documents: list[dict[str, Any]]) -> None:
