@@ -135,18 +135,20 @@ def compress(
                 f"{found.stairs.upper[most]:.3g}, that of all {most} atoms, got {target:.3g}; ask for more"
             )
         sizes = range(int(within[0]), min(int(within[0]) + _TRIES, most + 1))
-    verdict, written, size = None, network, 0
+    verdict, written, size, reached = None, network, 0, False
     for size in sizes:
         progress("certifying", 0.95)
         # a file holds one neuron at least
         written = stored(padded(found.network(size), network.width if pad else 1))
         verdict = _certified(network, written, law, float(found.stairs.upper[size]), target, seed)
-        if target is None or verdict.upper <= target:
+        reached = target is None or verdict.upper <= target
+        # what rounding and the proof add hardly depends on S: where it is too much, more neurons do not help
+        if reached or verdict.upper - float(found.stairs.upper[size]) >= (target or 0.0):
             break
-    else:
+    if verdict is None or not reached:
         raise InputError(
             f"block {network.provenance.block or 'main'}: expected an error of {target:.3g}, got "
-            f"{float('inf') if verdict is None else verdict.upper:.3g} after rounding to the type of the file; "
+            f"{float('inf') if verdict is None else verdict.upper:.3g} proved after rounding to the type of the file; "
             "ask for a larger one, or save the checkpoint in a finer type first"
         )
     lower = found.stairs.lower
