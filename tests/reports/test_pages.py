@@ -361,3 +361,11 @@ def test_write_is_whole_or_nothing(tmp_path: Path) -> None:
         reports.write({"schema": "other"}, target)
     assert target.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_bounds_of_a_compressed_block_are_rounded_outward() -> None:
+    document = compress_document()
+    document["error"] |= {"rel_lower": 0.12349, "rel_upper": 0.12341}
+    document["limit"]["rel_lower"] = 0.056789
+    text = Page(reports.render(document)).text
+    assert all(shown in text for shown in ("12.3 %", "12.4 %", "5.67 %"))

@@ -114,32 +114,14 @@ def compress(
     emit(output, whole, lambda console: _render(console, found.documents, Path(out), cert_file))
 
 
-_BESIDE = {-1: "nothing", 0: "a constant", 1: "an affine part", 2: "a quadratic part"}
-
-
 def _render(console: Console, documents: list[dict[str, Any]], out: Path, cert: Path | None) -> None:
     from rich.table import Table
 
-    table = Table(show_edge=False, pad_edge=False)
-    for name in (
-        "block",
-        "neurons",
-        "beside them",
-        "certified error/‖f‖",
-        "none of as many is below",
-        "needs at least",
-    ):
-        table.add_column(name, overflow="fold")
-    for d in documents:
-        error, limit = d["error"], d["limit"]
-        table.add_row(
-            d["input"]["block"] or d["input"]["path"],
-            f"{d['input']['width']} → {d['size']}",
-            _BESIDE[d["free_degree"]],
-            "–" if error["rel_upper"] is None else f"[{error['rel_lower']:.3e}, {error['rel_upper']:.3e}]",
-            "unknown" if limit["rel_lower"] is None else f"{limit['rel_lower']:.3e}",
-            "unknown" if limit["at_least"] is None else f"{limit['at_least']} neurons",
-        )
+    from sparsemf.reports.views.compress import HEAD, compress_row
+
+    table = Table(*HEAD, show_edge=False, pad_edge=False)
+    for document in documents:
+        table.add_row(*compress_row(document))
     console.print(table)
     console.print(f"written: {out}" + ("" if cert is None else f"; certificates: {cert}"), markup=False)
     for line in documents[0]["advice"]:

@@ -88,6 +88,8 @@ def depth(
 def _render(console: Console, documents: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
+    from sparsemf.reports.views.depth import depth_points
+
     table = Table(show_edge=False, pad_edge=False)
     for name in ("block", "σ", "atoms", "d", "biases", "free", "D_var generic", "at the atoms", "D_orb near them"):
         table.add_column(name, overflow="fold")
@@ -105,7 +107,7 @@ def _render(console: Console, documents: list[dict[str, Any]]) -> None:
         )
     console.print(table)
     for doc in documents:
-        for line in _notes(doc):
+        for line in [*depth_points(doc), *(f"note: {text}" for text in doc["warnings"])]:
             console.print(line, markup=False)
 
 
@@ -114,29 +116,3 @@ def _span(bracket: dict[str, Any]) -> str:
     if low == high:
         return str(low)
     return f"{low} or more" if high is None else f"{low} to {high}"
-
-
-def _notes(doc: dict[str, Any]) -> list[str]:
-    lines = []
-    scales = doc["d_orb"]["scales"]
-    if scales is not None:
-        (low, high), (_, shift) = scales["r"], scales["b"]
-        among = f"‖w‖ in [{low:.3g}, {high:.3g}]" + (f", |b| ≤ {shift:.3g}" if shift else "")
-        lines.append(f"D_orb: other solutions are excluded among {among}")
-    for other in doc["d_orb"]["other"]:
-        lines.append(
-            f"D_orb: atom {other['atom']} has another solution at depth {other['depth']}: ‖w‖ = {other['r']:.6g}, "
-            f"b = {other['b']:.6g}" + (", turned" if other["turn"] == -1 else "")
-        )
-    for near in doc["d_var"]["singular"]:
-        lines.append(
-            f"D_var: rescaling atom {near['atom']} by at most {near['within']:.2g} (relative) reaches a singular point "
-            f"of depth {near['depth']}: there D_var > {near['depth']}"
-        )
-    if doc["estimates"]["search"]["starts"]:
-        found = doc["estimates"]["search"]
-        lines.append(
-            f"estimate: {found['other_solutions']} of {found['starts']} random starts found other solutions at depth "
-            f"{found['depth']}"
-        )
-    return lines + [f"note: {text}" for text in doc["warnings"]]

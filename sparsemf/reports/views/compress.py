@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparsemf.reports.figures.intervals import Span, intervals
+from sparsemf.reports.numerals import number
 from sparsemf.reports.views.study import Picture, Section, Study, Table
 
+HEAD = ("block", "neurons", "beside them", "error, at least", "at most", "limit", "needs at least")
 _BESIDE = {-1: "nothing", 0: "a constant", 1: "an affine part", 2: "a quadratic part"}
 
 
@@ -35,8 +37,8 @@ def compress_study(document: Mapping[str, Any]) -> Study:
                 tables=[
                     Table(
                         "Relative to ‖f‖",
-                        ["block", "neurons", "beside them", "error, at least", "at most", "limit", "needs at least"],
-                        [_row(d) for d in found],
+                        list(HEAD),
+                        [compress_row(d) for d in found],
                         "cert",
                     )
                 ],
@@ -46,7 +48,7 @@ def compress_study(document: Mapping[str, Any]) -> Study:
                         intervals(
                             "compress",
                             "Certified limits and errors",
-                            "; ".join(f"{_name(d)}: {_percent(d['error']['rel_upper'])}" for d in found),
+                            "; ".join(f"{_name(d)}: {_percent(d['error']['rel_upper'], 'up')}" for d in found),
                             [_span(d) for d in found],
                             "‖f − f_S‖ / ‖f‖",
                         ),
@@ -65,23 +67,25 @@ def _span(d: Mapping[str, Any]) -> Span:
     return Span(f"{_name(d)} ({d['size']})", limit or 0.0, d["error"]["rel_upper"] or 0.0)
 
 
-def _row(d: Mapping[str, Any]) -> list[str]:
+def compress_row(d: Mapping[str, Any]) -> list[str]:
+    """The cells of the table, as texts: for the page and for the terminal."""
     error, limit = d["error"], d["limit"]
     return [
         _name(d),
         f"{d['input']['width']} → {d['size']}",
         _BESIDE[d["free_degree"]],
-        _percent(error["rel_lower"]),
-        _percent(error["rel_upper"]),
-        "unknown" if limit["rel_lower"] is None else _percent(limit["rel_lower"]),
+        _percent(error["rel_lower"], "down"),
+        _percent(error["rel_upper"], "up"),
+        "unknown" if limit["rel_lower"] is None else _percent(limit["rel_lower"], "down"),
         "unknown" if limit["at_least"] is None else f"{limit['at_least']} neurons",
     ]
 
 
-def _percent(value: float | None) -> str:
+def _percent(value: float | None, towards: str) -> str:
+    """Of ‖f‖; ``towards``: bounds stay true when they are shortened."""
     if value is None:
         return "–"
-    return f"{100 * value:.3g} %" if value >= 1e-5 else f"{value:.3g}"
+    return f"{number(100 * value, 3, towards)} %" if value >= 1e-5 else number(value, 3, towards)
 
 
 def _blocks(count: int) -> str:

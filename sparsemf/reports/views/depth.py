@@ -43,7 +43,7 @@ def _section(one: Mapping[str, Any], index: int, several: bool) -> Section:
     return Section(
         _name(one) if several else "Brackets",
         paragraphs=[", ".join(f"{name} {value}" for name, value in _facts(one)) + "."] if several else [],
-        points=_points(one),
+        points=depth_points(one),
         tables=[
             Table(
                 "What is proved",
@@ -85,7 +85,8 @@ def _facts(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _points(one: Mapping[str, Any]) -> list[str]:
+def depth_points(one: Mapping[str, Any]) -> list[str]:
+    """What the brackets rest on, in sentences: for the page and for the terminal."""
     points = []
     scales = one["d_orb"]["scales"]
     if scales is not None:
