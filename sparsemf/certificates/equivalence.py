@@ -24,6 +24,7 @@ from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, encode
 from sparsemf.certificates.crosscheck import CrossCheck, crosscheck
+from sparsemf.certificates.degrees import ladder
 from sparsemf.certificates.dictionary import Dictionary, dictionary
 from sparsemf.certificates.groups import Grouping, candidates
 from sparsemf.certificates.matching import Matching, match
@@ -43,6 +44,8 @@ _TIGHT = 1.2
 _CHEAP = 2e10
 """… nor do those whose Gram form takes more multiplications."""
 _GRAIN = 2.0**-51
+_ROUNDS = 30.0
+"""Bounds above this multiple of what a form may round are not kept apart by rounding."""
 _LARGE = 20_000_000
 """Entries beyond which only what is needed for the verdict is computed."""
 
@@ -227,6 +230,7 @@ class _Search:
         self.grain: float | None = None
         self.last: tuple[Grouping, grouped.Groups] | None = None
         self.dictionary: Dictionary | None = None
+        self.latest: _Proof | None = None
 
     def run(self) -> _Proof:
         """The proof that decides, or the tightest one found."""
@@ -238,7 +242,7 @@ class _Search:
         for evidence in self._attempts():
             if best is not None and best.verdict == "distinct" and not self._worthwhile(evidence):
                 break
-            proof = self._prove(evidence)
+            self.latest = proof = self._prove(evidence)
             if proof.verdict == "equivalent" or (proof.verdict == "distinct" and proof.spread <= _TIGHT):
                 return proof
             if best is None or proof.spread < best.spread or (proof.spread == best.spread and proof.upper < best.upper):
@@ -298,10 +302,12 @@ class _Search:
             if affordable(Arithmetic(0), self.raw_a.b.size, d, m, degree):
                 last = {**last, "norm_gram": True, "norm_degree": degree}
                 yield last
-            if affordable(Arithmetic(0), n, d, m, degree):
-                last = {**last, "gram": True, "degree": degree}
+            for more in ladder(h, degree, self.gated):
+                last, before = {**last, "gram": True, "degree": more}, self.latest
                 yield last
-        if self.small:
+                if not self._tails_matter(before):
+                    break
+        if self.small and not self._resolved(last):
             for bits in _BITS:
                 degree = int(last["degree"])
                 exact = {**last, "bits": bits}
@@ -311,6 +317,22 @@ class _Search:
                     form = affordable(Arithmetic(bits), n, 1, 1, degree)
                     exact |= {"gram": form, "norm_gram": form, "degree": degree, "norm_degree": degree}
                 yield exact
+
+    def _tails_matter(self, before: _Proof | None) -> bool:
+        """Whether what lies beyond the series' degree keeps the bounds apart, the last degree having been of use."""
+        found = self.latest
+        if found is None or found.spread <= _TIGHT or self._rounds(found):
+            return False
+        return before is None or not np.isfinite(before.upper) or found.upper < 0.95 * before.upper
+
+    def _rounds(self, found: _Proof) -> bool:
+        """Whether the bounds are so small, or undefined, that the rounding of float64 may be what keeps them apart."""
+        return not found.upper > _ROUNDS * float(np.sqrt(self._square()))
+
+    def _resolved(self, last: dict[str, Any]) -> bool:
+        """Whether balls are no help: float64 resolves the Gram form, and takes more degrees than they do."""
+        found = self.latest
+        return found is not None and any(self._forms(last)) and np.isfinite(found.upper) and not self._rounds(found)
 
     @property
     def closed(self) -> bool:

@@ -15,6 +15,7 @@ from sparsemf.certificates.checker.document import SLACK, Refused
 from sparsemf.certificates.checker.expansion import expanded, terms_of
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, encode
+from sparsemf.certificates.degrees import ladder
 from sparsemf.certificates.equivalence import encode_law, norm_for, raw_of
 from sparsemf.certificates.exact import ExactCount
 from sparsemf.certificates.groups import Grouping, candidates
@@ -75,9 +76,10 @@ def sparsity_claim(
     for forms in _forms(raw, raw_of(dictionary), norm_for(law, None)) if apart > found.eps[0] else ({},):
         used = {**document["evidence"], **forms}
         proved = sparsity.upper_bound({**probe, "evidence": used}, raw, data, free)
-        if proved < _BETTER * bound:
+        better = proved < _BETTER * bound
+        if better:
             bound, document["evidence"] = proved, used
-        if bound <= found.eps[0] * (1 + _NEAR):
+        if bound <= found.eps[0] * (1 + _NEAR) or not (better or used["degree"] == _DEGREE):
             break
     evidence = document["evidence"]
     proved_upper, curve = published(bound, curve, mass, evidence["gram"] or evidence.get("closed", False))
@@ -180,15 +182,20 @@ def _mass(norm: Norm, *networks: Raw) -> float:
     return own
 
 
-def _forms(raw: Raw, dictionary: Raw, norm: Norm) -> Iterator[dict[str, bool]]:
+def _forms(raw: Raw, dictionary: Raw, norm: Norm) -> Iterator[dict[str, Any]]:
     """Evidence for a distance that groups leave open, in the order of its price: the closed form, the series' Gram
-    form."""
+    form of more and more degrees."""
     if norm.kind != "gaussian":
         yield {}
         return
-    if raw.gate is None and kinks.affordable(norm, expanded(Arithmetic(0), (raw, 1.0), (dictionary, -1.0))):
-        yield {"closed": True}
-    yield {"gram": True}
+    float64 = Arithmetic(0)
+    if raw.gate is None:
+        h = expanded(float64, (raw, 1.0), (dictionary, -1.0))
+        if kinks.affordable(norm, h):
+            yield {"closed": True}
+    else:
+        h = equivalence.gates(float64, raw, dictionary)
+    yield from ({"gram": True, "degree": degree} for degree in ladder(h, _DEGREE, raw.gate is not None))
 
 
 def _grouping(raw: Raw, dictionary: Raw, norm: Norm, enough: float) -> tuple[Grouping, float]:

@@ -21,20 +21,21 @@ ALLOWED = {"numpy", "flint", PACKAGE}
 # What must be read for one kind of claim.  The demand is fewer than 1,000 lines for each kind; it is not met, and these
 # ceilings, a little above the present numbers, keep it from getting worse unnoticed.
 CEILINGS = {
-    # 100 lines are the closed form of relu neurons, which makes their bounds 20 times tighter than the series does
-    "equivalence": 2380,
-    "equivalence of gated blocks": 2965,
+    # 100 lines are the closed form of relu neurons, which makes their bounds 20 times tighter than the series does; 15
+    # the weights of more than a hundred Hermite degrees, which do the same for smooth ones
+    "equivalence": 2395,
+    "equivalence of gated blocks": 2985,
     "orbit distance": 1345,
     "matching": 1295,
     # 15 lines above what plain blocks need: flattening's verified tails take any two Gram matrices, dictionaries gates;
     # 27 more tell what is free, and write a quadratic part in neurons where it counts; 34 more let degrees 1 and 0 take
     # part where the affine part is charged
-    "sparsity": 2695,
-    "sparsity of gated blocks": 3400,
+    "sparsity": 2720,
+    "sparsity of gated blocks": 3425,
     "exact counts": 720,
     "optimality": 1690,
-    "optimality under a Gaussian law": 3490,
-    "depths": 2530,
+    "optimality under a Gaussian law": 3510,
+    "depths": 2550,
 }
 ALONE = {"transport": 250, "measure": 260, "matching": 200}
 """Code lines of the modules that only one of the informative numbers needs."""

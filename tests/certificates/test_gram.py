@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flint import arb
+from flint import arb, ctx
 from numpy.typing import NDArray
 from scipy import special
 
@@ -285,3 +285,45 @@ def test_cross_tails_of_dipoles() -> None:
         )
         assert truth <= bound
         assert bound <= 2e2 * size**2
+
+
+@pytest.mark.parametrize("r", [0.02, 0.7, 3.0, 9.0])
+def test_high_degrees_of_the_trapezoidal_rule(r: float) -> None:
+    """erf(rg + b) has c_k = (2/√π)(r/√k)E[e^{−z²}he_{k−1}] = (2r/√(πkv))e^{−b²/v}(−t)^{k−1}he_{k−1}(√2b/√v), with
+    v = 1 + 2r² and t = √2r/√v, here with 3,000 bits."""
+    b, degree, before = np.array([-1.3, 0.0, 0.4]), 1024, ctx.prec
+    with FLOAT.precision():
+        found, error = hermite.coefficients(FLOAT, CORES["erf"], np.full(3, r), b, degree)
+    ctx.prec = 3000
+    try:
+        v = 1 + 2 * arb(r) ** 2
+        t = (2 / v).sqrt() * arb(r)
+        for i, shift in enumerate(b.tolist()):
+            x, previous, current = arb(shift) * (2 / v).sqrt(), arb(0), arb(1)
+            factor = 2 * arb(r) / (arb.pi() * v).sqrt() * (-(arb(shift) ** 2) / v).exp()
+            c = [(arb(shift) / v.sqrt()).erf()]
+            for k in range(1, degree + 1):
+                c.append(factor * (-t) ** (k - 1) * current / arb(k).sqrt())
+                previous, current = current, (x * current - arb(k - 1).sqrt() * previous) / arb(k).sqrt()
+            exact = np.array([float(value.mid()) for value in c])
+            assert np.linalg.norm(found[i] - exact) <= error[i] <= 1e-10
+    finally:
+        ctx.prec = before
+
+
+@pytest.mark.parametrize("name", ["tanh", "gelu"])
+def test_clouds_of_smooth_neurons_are_measured(name: str) -> None:
+    """Particles around steep atoms are no copies of them: only high degrees bound what is left on both sides."""
+    rng = np.random.default_rng(5)
+    atoms = np.array([[2.5, 0.4], [-0.6, 3.0], [1.8, -1.9]])
+    inner = np.repeat(atoms, 20, axis=0) + 0.05 * rng.standard_normal((60, 2))
+    cloud = Network(inner=inner, outer=rng.uniform(0.5, 1.5, (60, 1)) / 20, activation=name)
+    means = Network(inner=atoms, outer=cloud.outer.reshape(3, 20, 1).sum(axis=1), activation=name)
+    law = Gaussian(np.zeros(2), np.eye(2))
+    truth = planar_norm([(cloud, 1.0), (means, -1.0)], law)
+    found = certify_pair(cloud, means, law, eps=1.05 * truth)
+    assert found.verdict == "equivalent"
+    assert found.lower * (1 - 1e-6) <= truth <= found.upper * (1 + 1e-6)
+    assert found.upper <= 1.1 * found.lower
+    narrow = certify_pair(cloud, means, law, eps=0.9 * truth)
+    assert narrow.verdict == "distinct"

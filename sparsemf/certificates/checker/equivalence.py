@@ -23,7 +23,7 @@ from sparsemf.certificates.checker.raw import Raw, decode
 Array = NDArray[np.float64]
 Verdict = Literal["equivalent", "distinct", "undecided"]
 
-HIGHEST_DEGREE = 64
+HIGHEST_DEGREE = 1024
 MOST_BITS = 4096
 MOST_BALL_ENTRIES = 4_000_000
 """A network of more entries is not put into balls."""

@@ -30,6 +30,8 @@ Array = NDArray[np.float64]
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 MOST_NODES = 24_000
+_FLOOR = 2.0**-110
+"""What a weight of the trapezoidal rule may be off beside its unit in the last place."""
 _BLOCK = 1 << 21
 
 
@@ -55,11 +57,18 @@ def coefficients(arith: Arithmetic, core: Core, r: Rows, b: Rows, degree: int) -
 
 
 def _by_balls(core: Core, r: Array, b: Array, degree: int) -> tuple[Array, Array]:
-    """Float64 values and errors from balls."""
+    """Float64 values and errors from balls, with as many more bits as a kink's recurrence loses (:func:`_weights`)."""
     closed = _CLOSED.get("power" if core.name.startswith("power") else core.name, _softsign)
     # copies of a neuron share their coefficients
     points, copy = np.unique(np.stack([r, b], axis=1), axis=0, return_inverse=True)
-    rows = [closed(core, arb(x), arb(y), degree) for x, y in points.tolist()]
+    before, rows = ctx.prec, []
+    try:
+        for x, y in points.tolist():
+            reach = min(abs(y / x), 2 * math.sqrt(degree)) if closed is not _softsign else 0.0
+            ctx.prec = before + 64 * math.ceil(1.5 / 64 * (reach * math.sqrt(degree) - 0.25 * reach * reach))
+            rows.append(closed(core, arb(x), arb(y), degree))
+    finally:
+        ctx.prec = before
     values = np.array([[float(v.mid()) for v in row] for row in rows], dtype=np.float64).reshape(len(rows), degree + 1)
     radii = np.array([[float(v.rad()) for v in row] for row in rows], dtype=np.float64).reshape(values.shape)
     if not np.isfinite(values).all():
@@ -367,21 +376,46 @@ _CLOSED: dict[str, Any] = {
 
 @lru_cache(maxsize=64)
 def _weights(step: float, half: int, degree: int, bits: int, precision: int) -> tuple[Rows, Any]:
-    """(nodes (Q,), weights (Q, degree + 1)) with weights h·he_k(g)φ(g); floats are the nearest to the exact ones."""
+    """(nodes (Q,), weights (Q, degree + 1)) with weights h·he_k(g)φ(g): balls, or floats that are within one unit in
+    the last place + :data:`_FLOOR` of the exact ones.
+
+    The recurrence's balls grow like the same recurrence with plus signs, i^{−k}he_k(i|g|)φ(g) ≲ e^{|g|√k − g²/4}, far
+    beyond he_k itself: that many more bits are carried, and the radii are looked at.  he_k(−g) = (−1)^k he_k(g).
+    """
     nodes = step * np.arange(-half, half + 1, dtype=np.float64)
-    root = 1 / (2 * arb.pi()).sqrt()
-    rows = []
-    for g in nodes:
-        x = arb(float(g))
-        previous, current = arb(0), (-x * x / 2).exp() * root * step
-        row = [current]
-        for k in range(1, degree + 1):
-            previous, current = current, (x * current - _root(k - 1) * previous) / _root(k)
-            row.append(current)
-        rows.append(row)
+    widest = min(step * half, 2 * math.sqrt(degree))
+    extra = math.ceil(1.5 * (widest * math.sqrt(degree) - 0.25 * widest * widest)) + 16
+    while True:
+        right = _recurrence(nodes[half:], step, degree, precision + extra)
+        if bits or all(float(v.rad()) < _FLOOR for row in right for v in row):
+            break
+        extra *= 2
+    sign = (-1) ** np.arange(degree + 1)
     if bits:
-        return nodes, np.array(rows, dtype=object)
-    return nodes, np.array([[float(v.mid()) for v in row] for row in rows], dtype=np.float64)
+        table = np.array(right, dtype=object)
+        return nodes, np.concatenate([table[:0:-1] * np.array([int(x) for x in sign], dtype=object), table])
+    table = np.array([[float(v.mid()) for v in row] for row in right], dtype=np.float64)
+    return nodes, np.concatenate([table[:0:-1] * sign, table])
+
+
+def _recurrence(nodes: Array, step: float, degree: int, precision: int) -> list[list[arb]]:
+    before, ctx.prec = ctx.prec, precision
+    try:
+        root = 1 / (2 * arb.pi()).sqrt()
+        roots = [arb(k).sqrt() for k in range(degree + 1)]
+        down = [roots[k - 1] / roots[k] for k in range(1, degree + 1)]
+        across = [1 / roots[k] for k in range(1, degree + 1)]
+        rows = []
+        for x in map(arb, nodes.tolist()):
+            previous, current = arb(0), (-x * x / 2).exp() * root * step
+            row = [current]
+            for k in range(degree):
+                previous, current = current, x * across[k] * current - down[k] * previous
+                row.append(current)
+            rows.append(row)
+        return rows
+    finally:
+        ctx.prec = before
 
 
 def _laguerre(degree: int, a: float) -> float:
@@ -413,7 +447,7 @@ def _octave(
     assert core.strip is not None
     y, flat, slope = core.strip
     digits = (arith.bits or 53) * math.log(2)
-    a = min(y / float(r_up.max()) * (1 - 1e-9), 12.0)
+    a = min(y / float(r_up.max()) * (1 - 1e-9), 12.0, 250 / math.sqrt(degree + 1))  # √L_k(−a²) ≲ e^{a√k}
     # the error exponent is 2πa/h − a²/2 − a√k: aim at the arithmetic's digits
     step = 2 * math.pi * a / (digits + 0.5 * a * a + 2 * a * math.sqrt(degree) + math.log(flat + slope + 1) + 6)
     step = min(
@@ -443,14 +477,14 @@ def _octave(
             value = evaluate(r[i] * points + b[i])
             out[i] = (value * value if square else value) @ weights
         return out, error
-    size = np.abs(weights)
+    size = np.abs(weights) + _FLOOR / arith.unit
     block = max(1, _BLOCK // nodes.size)
     for start in range(0, r.shape[0], block):
         rows = slice(start, start + block)
         z = r[rows, None] * nodes + b[rows, None]
         value = core.value(z)
         out[rows] = (value * value if square else value) @ weights
-        # value: 32 ulps of |σ(0)| + S|z|, argument: S·3u(r|g| + |b|); weights: 2u; the sum: γ_Q
+        # value: 32 ulps of |σ(0)| + S|z|, argument: S·3u(r|g| + |b|); weights: 2u + _FLOOR; the sum: γ_Q
         spread = core.at_zero + core.slope * (r_up[rows, None] * np.abs(nodes) + b_up[rows, None])
         lost = (64 + 8 + 4 + nodes.size) * arith.unit * ((2 * spread * spread if square else spread) @ size)
         error[rows] += np.linalg.norm(lost, axis=1) * (1 + 1e-12)
