@@ -13,6 +13,10 @@ quadratic polynomial has no such degrees), and over disjoint intervals of degree
 rows of an atom are spanned by ĝ^{⊗p} and S_p(ĝ, v) (times α), for p = 0 by α.  ∎  An atom is a pair (α, ℓ) at a gate:
 the matrix Σ α ⊗ ℓ of a shared gate counts with its rank, which is the least number of such pairs.
 
+Nothing of this asks for k ≥ 3 but the free quadratic part: where only a constant, or nothing, is free beside the atoms,
+the degrees from 1, or 0, on take part (c_{−1} = 0, and p ≤ k).  An atom whose gate is constant has T₀ = c₀e and T₁ =
+c₀v (ĝ = 0), so f's A and c are such atoms.
+
 Kernel form: the σ_j² are the eigenvalues of P·Q, P the Gram matrix (2n, 2n) of the row vectors, Q of the column
 vectors; with x = ⟨ĝ, v′⟩, z = ⟨v, ĝ′⟩, y = ⟨v, v′⟩ both are made of the blocks
 
@@ -96,7 +100,7 @@ def gated_spectrum(network: Network, flattening: Flattening) -> Spectrum:
 
 
 def gated_description_error(network: Network, degree: int) -> float:
-    """‖f − f̂‖ beyond degree 2 for the function f̂ with the tensors of the *stored* α, A_k, c_{k−1}, ĝ, v up to
+    """‖f − f̂‖ beyond what is free for the function f̂ with the tensors of the *stored* α, A_k, c_{k−1}, ĝ, v up to
     ``degree``: the coefficients of σ to (ENTRY_ULPS)·UNIT·‖σ(u)‖, which A_k and √k c_{k−1} see at most 4√(K + 2) times
     ‖ℓ‖; ĝ to (d + 8)u, which k indices see k times; p and v to (2d + 8)u·‖ℓ‖."""
     atoms = GatedAtoms.of(network)
@@ -166,8 +170,9 @@ def _column_sizes(atoms: GatedAtoms, flattening: Flattening, light: Array) -> tu
     q = k - flattening.p
     own, before = np.abs(own[:, flattening.low :]), np.abs(before[:, flattening.low :])
     across = np.linalg.norm(atoms.across, axis=1)[:, None]
-    first = own + q / np.sqrt(k) * across * before
-    second = np.sqrt(flattening.p / k) * before
+    whole = np.maximum(k, 1.0)  # c_{−1} = 0
+    first = own + q / np.sqrt(whole) * across * before
+    second = np.sqrt(flattening.p / whole) * before
 
     def lengths(weights: Array) -> Array:
         left = light * np.linalg.norm(first * weights, axis=1)
@@ -195,7 +200,8 @@ def _q_rows(network: Network, atoms: GatedAtoms, flattening: Flattening, rows: s
             powers = [powers[1], powers[2], powers[2] * rho]
         if k < low:
             continue
-        a, b, s = own[:, k], np.sqrt(q / k) * before[:, k], np.sqrt(p / k) * before[:, k]
+        whole = max(k, 1)  # c_{−1} = 0
+        a, b, s = own[:, k], np.sqrt(q / whole) * before[:, k], np.sqrt(p / whole) * before[:, k]
         ar, br, sr = a[rows, None], b[rows, None], s[rows, None]
         gg += ar * a * powers[2]
         if q:

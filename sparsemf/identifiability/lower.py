@@ -18,7 +18,8 @@ and for each partition the low degrees are also tried apart, as one group with p
 spectrum of T_1 as an m × d matrix (of [T_0, T_1]), which for a block with a full-rank linear part is long where the
 other degrees' is short.
 
-Gated networks: degrees ≤ 2 are free, and S atoms have rank 2S (:mod:`~sparsemf.identifiability.gated_flattenings`).
+Gated networks: degrees ≤ 2 are free unless they are charged, and S atoms have rank 2S
+(:mod:`~sparsemf.identifiability.gated_flattenings`); with A and c charged, these are constant gates there.
 """
 
 from __future__ import annotations

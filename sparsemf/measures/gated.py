@@ -161,8 +161,13 @@ def beyond_quadratic(first: GatedAtoms, second: GatedAtoms, degree: int | None, 
     for start in range(0, first.n, _ROWS):
         part = first.take(slice(start, start + _ROWS))
         if degree is None:
-            whole = product_kernel(part, second)
-            out[start : start + _ROWS] = whole - _degrees(part, second, range(free + 1))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found = product_kernel(part, second) - _degrees(part, second, range(free + 1))
+            # a constant gate leaves an affine function, of degrees 0 and 1
+            flat = (part.gates.norm == 0)[:, None] | (second.gates.norm == 0)
+            if flat.any():
+                found = np.where(flat, _degrees(part, second, range(free + 1, 2)), found)
+            out[start : start + _ROWS] = found
         else:
             out[start : start + _ROWS] = _degrees(part, second, range(free + 1, degree + 1))
     return out

@@ -238,7 +238,7 @@ class Analysis:
             self.lower.groups if self.lower is not None else (),
             self.free if self.free < 1 else None,
         )
-        version = 4 if self.source.gated else {2: 5, 1: 3}.get(self.free, 6)
+        version = 6 if self.free < 1 else 4 if self.source.gated else {2: 5, 1: 3}[self.free]
         return self._sealed("sparsity", version, body)
 
     def exact_certificate(self) -> dict[str, Any]:
@@ -322,9 +322,11 @@ def analyze(
     if network.gated and without is None and isinstance(law, Gaussian):
         from sparsemf.pipeline.gated import gated_analysis
 
-        return gated_analysis(network, law, rho, eps, rel_eps, resolution, effort, progress)
+        return gated_analysis(network, law, rho, eps, rel_eps, resolution, effort, progress, affine)
     if network.gated and without is None:
         without = "a gated block on data"
+    if without is not None and charge < 1:
+        raise InputError(f"--affine {affine}: expected a network with a staircase, got {without}; use --affine free")
     if without is not None:
         from sparsemf.pipeline.exact import exact_analysis
 

@@ -1,4 +1,4 @@
-"""What a plain network is to its staircase where its affine part is charged to the atoms.
+"""What a network is to its staircase where its affine part is charged to the atoms (gated blocks: :mod:`.gated`).
 
 S*(ε) then counts the atoms of networks g = Σ α_s σ(⟨w_s, x⟩ + b_s) + c with ‖f − g‖ ≤ ε, c free (``affine`` "offset",
 free = 0) or 0 ("charged", free = −1); f may have A and c, which the atoms have to approximate.  The claims:
@@ -63,11 +63,11 @@ def free_of(affine: str) -> int:
 def refused(network: Network, law: InputLaw, affine: str) -> None:
     """Raises :class:`InputError` where the affine part cannot be charged, and says why."""
     kind = None
-    if network.gated:
-        kind = "a gated block, whose atoms have another rank in the low degrees"
+    if network.gated and network.activation.kind == "matrix":
+        kind = "a gated block with a linear gate, which is a quadratic form"
     elif network.quadratic is not None:
         kind = "a network with a quadratic part, which is free beside its atoms"
-    elif is_algebraic(network.activation):
+    elif not network.gated and is_algebraic(network.activation):
         kind = f"{network.activation.name} atoms, whose S* is a matrix rank (field `exact`)"
     elif not isinstance(law, Gaussian):
         kind = "data rows as input law, for which no lower curve is known"

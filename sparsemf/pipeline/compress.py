@@ -229,8 +229,7 @@ def curves(
 
 
 def _gated_curves(network: Network, law: InputLaw, free: int, goal: Goal, progress: Progress) -> Curves:
-    """Those of a gated block: where quadratic polynomials are not free its gates are not flipped (a flip costs one),
-    and L is that with them free, which bounds the smaller class as well."""
+    """Those of a gated block: where quadratic polynomials are not free its gates keep their side (a flip costs one)."""
     without = without_staircase(network, law)
     if without is not None or not isinstance(law, Gaussian):
         raise InputError(
@@ -238,8 +237,9 @@ def _gated_curves(network: Network, law: InputLaw, free: int, goal: Goal, progre
         )
     floor = whitening_error(law, network)
     white = law.whiten(network)
-    canonical = quotient(white)
-    lower = lower_curve(canonical.network)
+    canonical = quotient(white, free)
+    lower = lower_curve(canonical.network, free=free)
+    lower = replace(lower, atoms=np.maximum(lower.atoms - canonical.error, 0.0))
     if free == FREE_DEGREE:
         white, floor = canonical.network, floor + canonical.error
     upper = upper_curve(white, floor=floor, effort=_effort(goal), progress=progress, free=free)

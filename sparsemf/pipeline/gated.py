@@ -2,6 +2,12 @@
 
 An atom is α·σ(⟨g, x⟩ + c)·(⟨v, x⟩ + e).  Upper curve: atoms of the canonical form, selected and refitted in the kernel
 beyond degree 2; lower curve: flattenings in which S atoms have rank 2S.
+
+*Charged* (``affine`` "offset", free = 0: beside a constant; "charged", free = −1: beside nothing).  S*(ε) then counts
+the atoms of networks Σ α_s σ(u_s)ℓ_s (+ c), which is what a file of a SwiGLU block holds.  x = m + Rg maps such
+networks to such networks atom by atom, ‖f − g‖² is the sum over the degrees > free (Parseval), and both curves are
+those above from that degree on.  Flips are made where they cost nothing.  A and c that f has beside its neurons are
+rank [A c] atoms of a constant gate: α σ(t)ℓ for any t with σ(t) ≠ 0.
 """
 
 from __future__ import annotations
@@ -14,7 +20,9 @@ from sparsemf.certificates.sparsity import staircase
 from sparsemf.identifiability import lower_curve
 from sparsemf.measures import Atoms, Bounds, Gaussian, Network
 from sparsemf.measures.gated import FREE_DEGREE, GatedAtoms, low_margin, low_part
+from sparsemf.measures.gaussian import UNIT
 from sparsemf.pipeline.analyze import Analysis, Clock, assign, atom_reports, conditioning, projection
+from sparsemf.pipeline.charged import free_of
 from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.exact import taken, whitening_error
 from sparsemf.pipeline.laws import describe
@@ -34,32 +42,39 @@ def gated_analysis(
     resolution: float,
     effort: Effort | None,
     progress: Progress,
+    affine: str = "free",
 ) -> Analysis:
-    """The sparse dictionary and certified S* staircase of a gated block with Lipschitz gates."""
+    """The sparse dictionary and certified S* staircase of a gated block with Lipschitz gates; ``affine`` as in
+    :func:`~sparsemf.pipeline.analyze.analyze`, "free" being a polynomial of degree ≤ 2 here."""
     clock = Clock()
-    whole = quotient(network)
-    seen = quotient(law.whiten(network))
+    free = FREE_DEGREE if affine == "free" else free_of(affine)
+    whole = quotient(network, free)
+    seen = quotient(law.whiten(network), free)
     floor = seen.error + whitening_error(law, network)
-    canonical = seen.network
+    canonical, lost = absorbed(seen.network, free)
+    floor += lost
+    neurons = whole.active + canonical.width - seen.network.width
     clock("quotient")
     progress("lower curve", 0.05)
-    lower = lower_curve(canonical)
+    lower = lower_curve(canonical, free=free)
     clock("lower curve")
-    upper = upper_curve(canonical, floor=floor, effort=effort, resolution=resolution, progress=progress)
+    upper = upper_curve(canonical, floor=floor, effort=effort, resolution=resolution, progress=progress, free=free)
     clock("upper curve")
-    norm, energy = norm_and_energy(canonical, upper, floor)
-    stairs = staircase(upper, lower, norm.upper, floor, whole.active, network.provenance.precision, resolution)
+    norm, energy = norm_and_energy(canonical, upper, floor, free)
+    stairs = staircase(upper, lower, norm.upper, floor, neurons, network.provenance.precision, resolution)
     found = stairs.s_star(eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower)
     recovered = upper.network(min(found.value, canonical.width))
     mass = _sizes(recovered)
     recovered = taken(recovered, np.argsort(-mass, kind="stable"))
     dictionary = input_coordinates(recovered, law)
     warnings = []
+    if free < FREE_DEGREE:
+        warnings.append("the exact count at ε = 0 has polynomials of degree ≤ 2 free: a lower bound of what is counted")
     if not found.certified:
         warnings.append(f"S* is between {found.lower} and {found.upper} at ε = {found.eps[0]:.3g}: not certified")
     warnings += conditioning(float(_sizes(canonical).sum()), norm.upper)
-    gates, heads = _gates(canonical), Atoms.of(_gates(recovered))
-    labels, distance = assign(gates, heads)
+    gates, heads = _gates(seen.network), Atoms.of(_gates(recovered))
+    labels, distance = assign(gates, heads, flips=free == FREE_DEGREE)
     atoms = atom_reports(dictionary, gates, seen, labels, distance)
     if len(atoms) < dictionary.width:
         warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
@@ -80,7 +95,7 @@ def gated_analysis(
         s_star=found,
         dictionary=dictionary,
         atoms=atoms,
-        projection=projection(gates, heads, labels),
+        projection=projection(gates, heads, labels, free == FREE_DEGREE),
         threshold=None,
         exact=exact,
         warnings=warnings,
@@ -89,11 +104,42 @@ def gated_analysis(
             "eps": eps,
             "rel_eps": rel_eps,
             "resolution": stairs.resolution,
-            "affine": "free",
+            "affine": affine,
         },
         timing=clock.laps,
-        free=FREE_DEGREE,
+        free=free,
     )
+
+
+def absorbed(network: Network, free: int) -> tuple[Network, float]:
+    """A white gated network with what is charged of A and c as atoms of a constant gate, and how far that is from it.
+
+    [A c] = Σ_r s_r a_r (y_r, e_r)ᵀ (its singular value decomposition) is Σ_r (s_r/σ(t))a_r·σ(t)·(⟨y_r, x⟩ + e_r); the
+    degree of c alone is charged where ``free`` < 0.
+    """
+    level = network.offset if free < 0 else np.zeros(network.m)
+    part = np.concatenate([network.affine, level[:, None]], axis=1) if free < 1 else np.zeros((network.m, 0))
+    if network.gate is None or network.gate_bias is None or not part.any():
+        return network, 0.0
+    steps = np.linspace(-2.0, 2.0, 9)
+    values = network.activation.value(steps)
+    at = int(np.argmax(np.abs(values)))
+    left, size, right = np.linalg.svd(part, full_matrices=False)
+    kept = size > 64 * UNIT * size[0]
+    count, d = int(kept.sum()), network.d
+    outer = (left[:, kept] * size[kept] / values[at]).T
+    lost = float(np.linalg.norm(part - (left[:, kept] * size[kept]) @ right[kept]))
+    lost += (network.m + d + 8) * UNIT * float(np.linalg.norm(part))
+    return network.with_(
+        outer=np.concatenate([network.alpha, outer]),
+        scale=1.0,
+        inner=np.concatenate([network.inner, right[kept, :d]]),
+        bias=np.concatenate([network.bias, right[kept, d]]),
+        gate=np.concatenate([network.gate, np.zeros((count, d))]),
+        gate_bias=np.concatenate([network.gate_bias, np.full(count, steps[at])]),
+        affine=np.zeros_like(network.affine),
+        offset=network.offset - level,
+    ), lost
 
 
 def _gates(network: Network) -> Network:

@@ -60,7 +60,7 @@ class Remainder:
             if m * d * d > _MOST_FORM:
                 raise InputError(
                     f"quadratic part: expected at most {_MOST_FORM:,} numbers m·d², got m = {m}, d = {d}; "
-                    "project the inputs or choose fewer outputs"
+                    "charge it (--affine offset or charged), project the inputs or choose fewer outputs"
                 )
             self.forms = np.zeros((m, d, d))
         for j in range(alpha.shape[1]):

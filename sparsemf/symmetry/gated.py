@@ -12,6 +12,9 @@
 The form is unique when σ is of the kind "atoms" and the singular values of each M are distinct.  Gates of other kinds
 (frequencies, kinks, polynomials of degree ≥ 2), and relu², have relations beyond these: the form is then a valid
 network of the same function, and :attr:`Quotient.unique` is False.
+
+Where fewer polynomials than the quadratic ones are free (``free`` < 2), only flips that cost what is free are made,
+neurons with g = 0 stay atoms unless affine functions are free, and quadratic forms of linear gates stay neurons.
 """
 
 from __future__ import annotations
@@ -46,26 +49,32 @@ Integers = NDArray[np.int64]
 _SEPARATED = 1e-8
 
 
-def gate_flip(network: Network) -> Flip | None:
-    """The flip of a gate that a quadratic part can pay: none for relu²."""
+def gate_flip(network: Network, free: int = 2) -> Flip | None:
+    """The flip of a gate that polynomials of degree ≤ ``free`` can pay, P(u)·ℓ being one degree above P: none for
+    relu²."""
     flip = flip_of(network.activation)
-    return None if flip is None or flip.quadratic else flip
+    if flip is None or flip.quadratic or (flip.cost >= 0 and flip.cost + 1 > free):
+        return None
+    return flip
 
 
-def gated_quotient(network: Network) -> Quotient:
-    """The canonical form of a gated network.  Raises :class:`InputError` for a network without gates."""
+def gated_quotient(network: Network, free: int = 2) -> Quotient:
+    """The canonical form of a gated network, polynomials of degree ≤ ``free`` being free beside it.
+
+    Raises :class:`InputError` for a network without gates.
+    """
     if network.gate is None or network.gate_bias is None:
         raise InputError("gate: expected a gated network, got one without gates; use quotient")
     width, m, activation = network.width, network.m, network.activation
     alpha, gate, shift = network.alpha, network.gate, network.gate_bias
     value = np.concatenate([network.inner, network.bias[:, None]], axis=1)
     silent = ~alpha.any(axis=1) | ~value.any(axis=1)
-    constant = ~silent & still(network, gate, shift)
+    constant = ~silent & still(network, gate, shift) & (free >= 1)
     remainder, error = Remainder(network), 0.0
     level = alpha[constant] * activation.value(shift[constant])[:, None]
     remainder.pay(level, network.inner[constant], network.bias[constant], (0.0, 1.0))
     rows = np.flatnonzero(~silent & ~constant)
-    if activation.kind == "matrix":
+    if activation.kind == "matrix" and free >= 2:
         remainder.pay_product(alpha[rows], gate[rows], shift[rows], network.inner[rows], network.bias[rows])
         rows = rows[:0]
     else:
@@ -74,7 +83,7 @@ def gated_quotient(network: Network) -> Quotient:
         weight = np.sum(np.abs(alpha[constant]), axis=1)
         error += product_displacement(activation, weight, 0 * gate[constant], shift[constant], size, drift)
 
-    flip = gate_flip(network)
+    flip = gate_flip(network, free)
     section = Section.of(Network(network.outer[rows], gate[rows], shift[rows], activation, network.scale))
     points, kappa, value = section.points.copy(), section.kappa.copy(), value[rows]
     if flip is not None:

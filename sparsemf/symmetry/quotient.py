@@ -69,13 +69,14 @@ def quotient(network: Network, free: int = 2) -> Quotient:
     ``free`` < 2: only flips are made whose polynomial has a degree ≤ ``free`` (−1: those that cost nothing), so that
     neurons keep their own orientation where another one would be charged; ramps telescope unless that costs a constant
     which is not free.
-    Neurons with w = 0 move into the offset in any case: what a constant is charged is not the quotient's question.
+    Neurons with w = 0 move into the offset in any case: what a constant is charged is not the quotient's question (of
+    gated blocks see :mod:`~sparsemf.symmetry.gated`).
 
     Raises :class:`~sparsemf.exceptions.InputError` where the flips of relu² or of gates need a quadratic part that is
     too large to store.
     """
     if network.gated:
-        return gated_quotient(network)
+        return gated_quotient(network, free)
     if network.activation.kind == "frequencies":
         return frequency_quotient(network)
     if is_algebraic(network.activation):

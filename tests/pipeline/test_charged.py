@@ -203,7 +203,7 @@ def test_what_cannot_be_charged_is_refused_in_one_line() -> None:
     rng = np.random.default_rng(6)
     plain = planted(rng, "gelu", d=3, atoms=2)
     refusals = [
-        (planted_gated(rng, "silu"), None, "gated"),
+        (planted_gated(rng, "linear"), None, "linear gate"),
         (plain.with_(quadratic=np.ones((1, 3, 3))), None, "quadratic part"),
         (planted(rng, "linear", d=3, atoms=2), None, "matrix rank"),
         (plain, Empirical.of(rng.standard_normal((9, 3))), "data rows"),

@@ -1,4 +1,4 @@
-"""How far a gated block is from every gated block of few atoms, polynomials of degree ≤ 2 being free.
+"""How far a gated block is from every gated block of few atoms, polynomials of degree ≤ 2, ≤ 0 or none being free.
 
 In white coordinates f = Σ_i α_i σ(u_i)ℓ_i + a quadratic polynomial has for k ≥ 3 the tensors (:mod:`gated_series`)
 
@@ -10,9 +10,13 @@ With p ≥ 1 of the k indices in the rows, q = k − p in the columns and S_p = 
 
 since k·Sym(ĝ^{⊗(k−1)} ⊗ v) = Σ over the place of v.  So *any* S atoms α ⊗ σ(u)ℓ, of whatever gates, have rank ≤ 2S
 there (the rows ĝ^{⊗p} and S_p, times α if the outputs are in the rows), and ≤ S for p = 0 with the outputs in the rows
-(the rows α); an atom whose gate is constant has none.  Hence ‖f − g‖² ≥ Σ_{j > 2S} σ_j(M)² (p = 0: j > S), and over
-disjoint intervals of degrees these add up.  A neuron whose σ is a sum of several cores is still one atom of g: its
-terms share ĝ, v and α.
+(the rows α).  An atom whose gate is constant has degrees ≤ 1 only, T₀ = α c₀e and T₁ = α ⊗ c₀v.  Hence ‖f − g‖² ≥
+Σ_{j > 2S} σ_j(M)² (p = 0: j > S), and over disjoint intervals of degrees these add up.  A neuron whose σ is a sum of
+several cores is still one atom of g: its terms share ĝ, v and α.
+
+Where the quadratic part is charged to the atoms, degrees from 1 (or 0) on take part: the same formulas with c_{−1} = 0.
+f may have A and c there, constant gates and images' p₀ + p₁u; their T₀ and T₁ are written out as terms e_j ⊗ (T₁)_j
+and T₀ of their own (a₁ = 1, a₀ = 1), and the images' T₂ = √2 Sym(g ⊗ v) ⊗ α as terms with a = 0 and c = ‖g‖.
 
 σ_j(M)² are the eigenvalues of P·Q, Gram matrices of the 2n row and column vectors, made of
 
@@ -40,7 +44,7 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.int64] | slice
 
 FREE = 2
-"""Degrees up to this one are free."""
+"""Degrees up to this one are free unless a claim says that fewer are."""
 _FLOAT = Arithmetic(0)
 _MOST_NEURONS = 10_000
 
@@ -56,9 +60,14 @@ class Pairs:
     a: Array
     c: Array
 
+    @property
+    def parts(self) -> tuple[Array, ...]:
+        """The arrays in their order."""
+        return self.unit, self.v, self.alpha, self.a, self.c
 
-def described(norm: Norm, f: Raw, degree: int) -> tuple[Pairs, float]:
-    """f's tensors of degrees 3 … ``degree`` as stored numbers, and how far f is from having them.
+
+def described(norm: Norm, f: Raw, degree: int, free: int = FREE) -> tuple[Pairs, float]:
+    """f's tensors of degrees ``free`` + 1 … ``degree`` as stored numbers, and how far f is from having them.
 
     Of each neuron: what the coefficients of σ and (e, p, v) are rounded by, as in :func:`gated_series.gram`; and the
     direction, to (d + 8)u, which k slots see.
@@ -76,7 +85,39 @@ def described(norm: Norm, f: Raw, degree: int) -> tuple[Pairs, float]:
     each = 4 * np.sqrt(degree + 2.0) * each + (d + 8) * unit * np.linalg.norm(k * sizes, axis=1)
     whole = np.linalg.norm(sizes, axis=1) + each
     lost = t.drift + float(t.f.weight @ each) + float(t.h.gates.alpha_error @ whole)
-    return Pairs(t.f.unit, t.v, t.f.alpha, a, before), lost * (1 + 1e-12)
+    found = Pairs(t.f.unit, t.v, t.f.alpha, a, before)
+    if free < FREE:
+        more, error = _low(norm, t)
+        found = Pairs(*(np.concatenate(x) for x in zip(found.parts, more.parts, strict=True)))
+        lost += 3 * (t.error + error)  # T₀, T₁ and T₂
+    return found, lost * (1 + 1e-12)
+
+
+def _low(norm: Norm, t: gated_series.Tensors) -> tuple[Pairs, float]:
+    """What f has in degrees ≤ 2 beside its gates, and the images' rounding in T₂."""
+    h, (d, m), columns = t.h, (t.v.shape[1], t.t0.size), t.degree + 1
+    low0, low1, error = gated_series.low_degrees(_FLOAT, norm, h)
+    t1 = low1 + (h.affine if norm.root is None else h.affine @ norm.root)
+    t0 = low0 + (h.offset if norm.mean is None else h.offset + h.affine @ norm.mean)
+    kept = np.flatnonzero([*t1.any(axis=0), t0.any()])
+    parts = [(np.eye(d + 1, d)[kept], np.zeros((kept.size, d)), np.concatenate([t1.T, t0.reshape(1, m)])[kept])]
+    a = [np.zeros((kept.size, columns))]
+    a[0][kept < d, 1], a[0][kept == d, 0] = 1.0, 1.0
+    c = [np.zeros((kept.size, columns))]
+    for alpha, g, shift, v, e, _, _ in h.low:
+        g, v = norm.white(_FLOAT, g, shift)[0], norm.white(_FLOAT, v, e)[0]
+        length = np.linalg.norm(g, axis=1)
+        heard = length > 1e-150  # else it has no T₂ that is a number
+        lost = np.linalg.norm(alpha[~heard], axis=1) @ (4e-150 * np.linalg.norm(v[~heard], axis=1))
+        error += float(lost) + (d + 12) * _FLOAT.unit * float(
+            np.linalg.norm(alpha, axis=1) @ (length * np.linalg.norm(v, axis=1))
+        )
+        parts.append((g[heard] / length[heard, None], v[heard], alpha[heard]))
+        a.append(np.zeros((int(heard.sum()), columns)))
+        c.append(np.zeros((int(heard.sum()), columns)))
+        c[-1][:, 2] = length[heard]
+    unit, beside, outer = (np.concatenate(x) for x in zip(*parts, strict=True))
+    return Pairs(unit, beside, outer, np.concatenate(a), np.concatenate(c)), error * (1 + 1e-12)
 
 
 def stride(group: Group) -> int:
@@ -94,7 +135,8 @@ def tails(f: Pairs, group: Group) -> Array:
     across = np.linalg.norm(f.v, axis=1) * (1 + 1e-12)
     k = np.arange(group.low, group.high + 1.0)
     a, c = (np.abs(x[:, group.low : group.high + 1]) for x in (f.a, f.c))
-    first, second = a + (k - p) / np.sqrt(k) * across[:, None] * c, np.sqrt(p / k) * c
+    whole = np.maximum(k, 1.0)  # c_{−1} = 0
+    first, second = a + (k - p) / np.sqrt(whole) * across[:, None] * c, np.sqrt(p / whole) * c
 
     def columns(weights: Array) -> Array:
         parts = [light * np.linalg.norm(x * weights, axis=1) for x in (first, second)]
@@ -174,9 +216,9 @@ def _right(f: Pairs, group: Group, rows: slice) -> Array:
             low, mid, high = mid, high, high * rho
         if k < group.low:
             continue
-        a, b = f.a[:, k], np.sqrt(q / k) * f.c[:, k]
+        a, b = f.a[:, k], np.sqrt(q / max(k, 1)) * f.c[:, k]
         mine, beside = a[neurons, None], b[neurons, None]
-        side, root = np.sqrt(p / k) * f.c[:, k], np.sqrt(q)
+        side, root = np.sqrt(p / max(k, 1)) * f.c[:, k], np.sqrt(q)
         blocks[0][0] += mine * a * high + root * (mine * b * x + beside * a * z) * mid
         blocks[0][0] += beside * b * (mid * y + max(q - 1, 0) * low * crossed)
         if step == 2:

@@ -86,7 +86,7 @@ def tensors(arith: Arithmetic, norm: Norm, h: Gated, degree: int) -> Tensors:
     c, root = f.c, _roots(arith, 3)
     t0 = t0 + f.alpha.T @ (e * c[:, 0] + along * c[:, 1])
     t1 = t1 + (f.alpha * c[:, :1]).T @ v + (f.alpha * (e * c[:, 1] + root[2] * along * c[:, 2])[:, None]).T @ f.unit
-    low0, low1, low_error = _low_degrees(arith, norm, h)
+    low0, low1, low_error = low_degrees(arith, norm, h)
     reach = norm.reach(h.v.shape[1])
     span = reach * (arith.norms(h.v) + arith.ups(abs(h.e)))
     size = norm.sizes(arith, h.v, h.e)
@@ -114,7 +114,7 @@ def _roots(arith: Arithmetic, count: int) -> Rows:
     return np.array([x.sqrt() for x in arith.array(k)], dtype=object) if arith.exact else np.sqrt(k)
 
 
-def _low_degrees(arith: Arithmetic, norm: Norm, h: Gated) -> tuple[Rows, Rows, float]:
+def low_degrees(arith: Arithmetic, norm: Norm, h: Gated) -> tuple[Rows, Rows, float]:
     """T₀ and T₁ of the images' affine gates and of Q, with their error."""
     m, d = h.affine.shape
     k = d if norm.root is None else norm.root.shape[1]

@@ -4,10 +4,10 @@ Upper end: an explicit network of ``upper`` atoms within ε, bounded like any di
 ``lower`` − 1 atoms (polynomials up to :func:`free_degree` free) comes within ε, by the verified tails of
 :mod:`flattening` or :mod:`gated_flattening`; which flattenings serve is chosen by the evidence, the best of all valid
 choices counts.  Documents have four schemas: of plain networks beside affine functions; of gated blocks, whose
-dictionaries have gates and a quadratic part; of plain networks beside quadratic polynomials, with such a part; of plain
-networks whose linear part (``free`` = 0 in the claim), or the constant too (−1), is charged to the atoms: there the
-dictionary has none, a constant neuron counts, and the tensors from degree ``free`` + 1 on take part, T_1 and T_0 with
-what A and c of f_A add to them.
+dictionaries have gates and a quadratic part; of plain networks beside quadratic polynomials, with such a part; of
+networks of either kind whose linear (and quadratic) part (``free`` = 0 in the claim), or the constant too (−1), is
+charged to the atoms: there the dictionary has none, a constant neuron counts, and the tensors from degree ``free`` + 1
+on take part, T_1 and T_0 with what A and c of f_A add to them.
 
 One *atom* is α·σ(⟨w, x⟩ + b), whatever σ is and whatever cores it is written in: all of them have direction ŵ and the
 coefficient α, so its tensors are c_k α ŵ^{⊗k} and it has rank 1 in every flattening.
@@ -34,8 +34,8 @@ from sparsemf.certificates.checker.raw import Raw, decode
 Array = NDArray[np.float64]
 
 SCHEMAS = ("sparsemf/sparsity/3", "sparsemf/sparsity/4", "sparsemf/sparsity/5", "sparsemf/sparsity/6")
-"""Of plain networks, of gated blocks, of plain networks where quadratic polynomials are free, of plain networks where
-affine functions are not."""
+"""Of plain networks, of gated blocks, of plain networks where quadratic polynomials are free, of networks where affine
+functions are not."""
 _HIGHEST_DEGREE = 128
 _MOST_NEURONS = 20_000
 _MOST_PARTITIONS = 32
@@ -72,8 +72,8 @@ def free_of(document: Mapping[str, Any], a: Raw) -> int:
         if "free" in document["claim"]:
             raise Refused(f"what is free is said in {SCHEMAS[3]} only")
         return free_degree(a)
-    if a.gate is not None or a.quadratic is not None:
-        raise Refused("only plain networks without a quadratic part are charged for their affine part")
+    if a.quadratic is not None:
+        raise Refused("only networks without a quadratic part are charged for their affine part")
     free = document["claim"]["free"]
     if type(free) is not int or free not in (-1, 0):
         raise Refused("what is free is nothing (−1) or a constant (0)")
@@ -217,7 +217,7 @@ def lower_curve(norm: Norm, a: Raw, partitions: list[tuple[Group, ...]], free: i
             if a.gate is None:
                 f, lost = described(norm, a, max(degree, 2), free)
                 return _curve(lambda group: tails(f, group), f.alpha.shape[0], lost, partitions)
-            pairs, lost = gated_flattening.described(norm, a, degree)
+            pairs, lost = gated_flattening.described(norm, a, max(degree, 2), free)
         except Undefined:
             return np.zeros(1)
         return _curve(lambda group: gated_flattening.tails(pairs, group), pairs.alpha.shape[0], lost, partitions)
