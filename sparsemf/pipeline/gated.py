@@ -163,19 +163,16 @@ def _sizes(network: Network) -> Array:
 def norm_and_energy(
     canonical: Network, upper: UpperCurve, floor: float, free: int = FREE_DEGREE
 ) -> tuple[Bounds, dict[str, float]]:
-    """Bounds of ‖f‖ from its free degrees written out and the Gram form of the others; the shares of the energy (of
-    the latter together where less than quadratic polynomials is free)."""
-    parts = [
-        float(np.linalg.norm(t))
-        for t in (low_part(canonical) if free == FREE_DEGREE else linear_part(canonical)[: free + 1])
-    ]
-    head, margin = float(np.linalg.norm(parts)), low_margin(canonical)
+    """Bounds of ‖f‖ from its free degrees written out and the Gram form of the others; the shares of the energy in
+    degrees 0, 1 (and 2, where quadratic polynomials are free) and beyond."""
+    tensors = low_part(canonical) if free == FREE_DEGREE else linear_part(canonical)
+    parts = [float(np.linalg.norm(t)) for t in tensors]
+    head, margin = float(np.linalg.norm(parts[: free + 1])), low_margin(canonical)
     least, most = upper.problem.energy_bounds
     low = float(np.hypot(max(head - margin, 0.0), np.sqrt(least)) - floor)
     high = float(np.hypot(head + margin, np.sqrt(most)) + floor)
-    total = high**2
     energy = {}
-    if total > 0:
-        energy = {name: x**2 / total for name, x in zip(("constant", "linear", "quadratic"), parts, strict=False)}
-        energy["beyond_quadratic" if free == FREE_DEGREE else "beyond"] = max(1.0 - sum(energy.values()), 0.0)
+    if high > 0:
+        energy = {name: (x / high) ** 2 for name, x in zip(("constant", "linear", "quadratic"), parts, strict=False)}
+        energy["beyond_quadratic" if free == FREE_DEGREE else "beyond_affine"] = max(1.0 - sum(energy.values()), 0.0)
     return Bounds(max(low, 0.0), high, "Gram form of the Hermite tensors"), energy

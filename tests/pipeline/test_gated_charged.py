@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from safetensors.numpy import save_file
 
 from cases import planted_gated
 from sparsemf.certificates.checker.document import seal
@@ -18,6 +21,7 @@ from sparsemf.pipeline.analyze import analyze
 from sparsemf.pipeline.gated import absorbed
 from sparsemf.pipeline.verify import verify
 from sparsemf.symmetry import gated_quotient, quotient
+from sparsemf_cli.main import cli
 
 Array = np.ndarray
 GATES = ["silu", "gelu", "relu", "sigmoid", "tanh", "leaky_relu(0.2)", "sin"]
@@ -150,3 +154,18 @@ def test_what_cannot_be_charged_is_said() -> None:
         analyze(Network(np.ones((3, 1)), activation="relu2", **block), affine="charged")
     with pytest.raises(InputError, match="quadratic part"):
         analyze(Network(np.ones((3, 1)), activation="silu", quadratic=np.ones((1, 2, 2)), **block), affine="offset")
+
+
+def test_the_command_on_a_model_s_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user meets it: names of a Llama file, no biases, half-precision numbers."""
+    rng = np.random.default_rng(0)
+    shapes = {"gate_proj": (6, 8), "up_proj": (6, 8), "down_proj": (8, 6)}
+    state = {f"model.layers.0.mlp.{k}.weight": rng.standard_normal(s).astype(np.float16) for k, s in shapes.items()}
+    monkeypatch.chdir(tmp_path)
+    save_file(state, "model.safetensors")
+    options = ["--activation", "silu", "--affine", "charged", "--cert", "c.json", "--html", "r.html"]
+    found = CliRunner().invoke(cli, ["analyze", "model.safetensors", *options])
+    assert found.exit_code == 0, found.output
+    assert "free: nothing" in found.stdout
+    assert CliRunner().invoke(cli, ["verify", "c.json"]).exit_code == 0
+    assert "Nothing is free" in Path("r.html").read_text(encoding="utf-8")

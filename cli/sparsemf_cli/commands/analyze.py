@@ -141,7 +141,7 @@ _FREE = {
     2: "polynomials of degree ≤ 2",
     1: "an affine function",
     0: "a constant only; the linear part is charged to the atoms",
-    -1: "nothing; the linear part and constants are charged to the atoms",
+    -1: "nothing; polynomial parts are charged to the atoms",
 }
 """What is not counted, by its degree."""
 

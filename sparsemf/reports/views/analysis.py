@@ -85,7 +85,7 @@ _FREE = {
     0: ("constant", "a constant", "constant part",
         "Only a constant is free: the linear part is charged, the dictionary has none but what its atoms make."),
     -1: ("function without atoms", "the function 0", "free part (there is none)",
-         "Nothing is free: the linear part and constants are charged, the dictionary is its atoms alone."),
+         "Nothing is free: polynomial parts are charged, the dictionary is its atoms alone."),
 }  # fmt: skip
 """What is free by its degree: as a function, with its article, as a part, and as a sentence."""
 
