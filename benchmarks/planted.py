@@ -10,9 +10,10 @@ refinement is limited to two sizes: what is tested are the certificates, not how
 the planted one.
 
 With ``--affine offset|charged`` the linear part (and the constant) is charged: planted networks without affine part,
-half of them disguised by flips that leave one in the file.
+half of them disguised by flips that leave one in the file.  With ``--gated`` gated blocks without polynomial part.
 
-    python benchmarks/planted.py [--cases 5000] [--seed 0] [--jobs 2] [--keep FILE] [--others | --affine offset]
+    python benchmarks/planted.py [--cases 5000] [--seed 0] [--jobs 2] [--keep FILE]
+        [--others | --affine offset] [--gated]
 """
 
 from __future__ import annotations
@@ -47,10 +48,27 @@ def run_charged(seed: int, first: int, count: int) -> dict[str, Any]:
     return run(seed, first, count, affine="charged")
 
 
-def run(seed: int, first: int, count: int, others: bool = False, affine: str = "free") -> dict[str, Any]:
+def run_gated(seed: int, first: int, count: int) -> dict[str, Any]:
+    """:func:`run` for gated blocks beside which quadratic polynomials are free."""
+    return run(seed, first, count, gated=True)
+
+
+def run_gated_offset(seed: int, first: int, count: int) -> dict[str, Any]:
+    """:func:`run_offset` for gated blocks."""
+    return run(seed, first, count, affine="offset", gated=True)
+
+
+def run_gated_charged(seed: int, first: int, count: int) -> dict[str, Any]:
+    """:func:`run_charged` for gated blocks."""
+    return run(seed, first, count, affine="charged", gated=True)
+
+
+def run(
+    seed: int, first: int, count: int, others: bool = False, affine: str = "free", gated: bool = False
+) -> dict[str, Any]:
     """Cases first … first + count − 1."""
     import sparsemf
-    from planted_cases import charged_case, law_of, other_case, random_case, smaller
+    from planted_cases import charged_case, gated_case, law_of, other_case, random_case, smaller
     from sparsemf.exceptions import InputError
     from sparsemf.measures import l2_distance
     from sparsemf.pipeline.verify import verify
@@ -62,7 +80,8 @@ def run(seed: int, first: int, count: int, others: bool = False, affine: str = "
     seconds: list[float] = []
     for number in range(first, first + count):
         rng = np.random.default_rng([seed, number])
-        case = other_case(rng) if others else random_case(rng) if affine == "free" else charged_case(rng)
+        draw = other_case if others else gated_case if gated else random_case if affine == "free" else charged_case
+        case = draw(rng)
         start = time.perf_counter()
         try:
             found = sparsemf.analyze(case.network, effort=Effort(few=1, drops=1, joint=0), affine=affine)
@@ -95,11 +114,13 @@ def run(seed: int, first: int, count: int, others: bool = False, affine: str = "
                 failures.append(f"WRONG ({name}) {what}")
             elif lower <= case.atoms:
                 near = []
-                for g in smaller(case, lower - 1, rng, None if affine == "free" else found.free):
+                for g in smaller(case, lower - 1, rng, None if affine == "free" and not gated else found.free):
                     # the mean of 4096 draws is within a few percent: the exact distance is asked for where it matters
                     rough = float(np.sqrt(np.mean(np.sum((case.network(draws) - g(draws)) ** 2, axis=1))))
-                    if rough < 1.5 * high:
+                    if rough < 1.5 * high and not gated:
                         near.append(l2_distance(case.network, g, law_of(case)).upper)
+                    elif rough < 1.5 * high:
+                        near.append(sparsemf.certify(case.network, g, eps=high).upper)
                 if near and min(near) < high * (1 - 1e-9):
                     counts["wrong"] += 1
                     failures.append(f"WRONG ({name}) {what}: {lower - 1} atoms come within {min(near):.6g}")
@@ -110,6 +131,7 @@ def run(seed: int, first: int, count: int, others: bool = False, affine: str = "
 
 
 _RUNS = {"free": run, "offset": run_offset, "charged": run_charged}
+_GATED = {"free": run_gated, "offset": run_gated_offset, "charged": run_gated_charged}
 
 
 def main() -> None:
@@ -121,9 +143,10 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="file of finished parts; given again, they are not run again")
     parser.add_argument("--others", action="store_true", help="relu², exp, ramps, polynomials, quadratic parts")
     parser.add_argument("--affine", choices=list(_RUNS), default="free", help="what is free beside the atoms")
+    parser.add_argument("--gated", action="store_true", help="gated blocks")
     options = parser.parse_args()
     counts, lists = sweep(
-        run_others if options.others else _RUNS[options.affine],
+        run_others if options.others else (_GATED if options.gated else _RUNS)[options.affine],
         options.seed,
         options.cases,
         20,

@@ -19,6 +19,7 @@ OTHER_ACTIVATIONS = (
     "relu2", "exp", "relu6", "hardtanh", "hard_sigmoid", "quadratic", "cubic", "hermite(2)", "hermite(3)", "hermite(4)",
 )  # fmt: skip
 """Beside :data:`cases.ANALYSED`; drawn by :func:`other_case`, so that the seeds of :func:`random_case` stay."""
+GATES = ("silu", "gelu", "relu", "sigmoid", "tanh", "softplus", "leaky_relu(0.2)", "erf", "sin")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,34 @@ def charged_case(rng: np.random.Generator) -> PlantedCase:
     return _case(rng, str(rng.choice(list(ANALYSED))), charged=True)
 
 
+def gated_case(rng: np.random.Generator) -> PlantedCase:
+    """Gated blocks without polynomial part, disguised by what costs nothing; ``shared direction``: two gates on one
+    line, ``near-duplicates``: gates and factors close to others, ``cloud``: noise on every gate."""
+    kind = str(rng.choice(["separated", "near-duplicates", "shared direction", "cloud"], p=[0.6, 0.15, 0.1, 0.15]))
+    d = int(2 ** rng.uniform(1, 5))
+    atoms = int(rng.integers(1, {2: 2, 3: 3}.get(d, min(12, d)) + 1))
+    outputs, bias = int(rng.choice([1, 4])), bool(rng.integers(2))
+    gate = directions(rng, atoms, d) * rng.uniform(1.0, 2.0, (atoms, 1))
+    inner = directions(rng, atoms, d) * rng.uniform(0.7, 1.5, (atoms, 1))
+    shift, height = (rng.normal(0.0, 0.5, atoms) * bias for _ in range(2))
+    if kind in ("near-duplicates", "shared direction") and atoms >= 2:
+        gap = 10.0 ** rng.uniform(-8, -1)
+        if kind == "shared direction":
+            gate[1], shift[1] = gate[0] * rng.uniform(0.5, 2.0), shift[0] + rng.uniform(-1, 1)
+        else:
+            gate[1], inner[1] = gate[0] + gap * rng.standard_normal(d), inner[0] + gap * rng.standard_normal(d)
+            shift[1], height[1] = shift[0], height[0]
+    activation = str(rng.choice(GATES))
+    size = rng.uniform(0.5, 1.5, (atoms, outputs)) * rng.choice([-1.0, 1.0], (atoms, outputs))
+    truth = Network(size, inner, height, activation, gate=gate, gate_bias=shift)
+    network = disguise(truth, rng, int(atoms + rng.integers(0, 2 * atoms + 10)), flips=False)
+    if kind == "cloud":
+        noise = 1 + 10.0 ** rng.uniform(-6, -2) * rng.standard_normal((network.width, d))
+        network = network.with_(gate=np.asarray(network.gate) * noise)
+    label = f"{activation} gates, {kind} d={d} S={atoms} m={outputs} bias={bias} width={network.width}"
+    return PlantedCase(label, kind, truth, network, kind != "cloud")
+
+
 def _case(rng: np.random.Generator, activation: str, charged: bool = False) -> PlantedCase:
     kind = str(rng.choice(KINDS, p=[0.5, 0.15, 0.1, 0.1, 0.15]))
     d = int(2 ** rng.uniform(1, 6))
@@ -142,6 +171,8 @@ def smaller(case: PlantedCase, size: int, rng: np.random.Generator, free: int | 
     found = []
     weight = np.linalg.norm(f.alpha, axis=1)
     points = np.concatenate([f.inner, f.bias[:, None]], axis=1)
+    if f.gate is not None and f.gate_bias is not None:
+        points = np.concatenate([points, f.gate, f.gate_bias[:, None]], axis=1)
     merged = points.copy()
     mass, alive = weight.copy(), list(range(f.width))
     while len(alive) > size:
@@ -158,7 +189,9 @@ def smaller(case: PlantedCase, size: int, rng: np.random.Generator, free: int | 
         mass[i] += mass[j]
         alive.remove(j)
     for chosen in (points[np.argsort(-weight)[:size]], merged[alive]):
-        phi = f.activation.value(x @ chosen[:, :-1].T + chosen[:, -1])
+        own, gates = chosen[:, : f.d + 1], chosen[:, f.d + 1 :] if f.gated else None
+        phi = x @ own[:, :-1].T + own[:, -1]
+        phi = f.activation.value(phi) if gates is None else phi * f.activation.value(x @ gates[:, :-1].T + gates[:, -1])
         # columns of 0 get no coefficient
         line, one = x * float(free > 0), np.full((x.shape[0], 1), float(free >= 0))
         design = np.concatenate([phi, line, one, x[:, first] * x[:, second]], axis=1)
@@ -177,9 +210,11 @@ def smaller(case: PlantedCase, size: int, rng: np.random.Generator, free: int | 
         found.append(
             Network(
                 solution[:k],
-                chosen[:, :-1],
-                chosen[:, -1],
+                own[:, :-1],
+                own[:, -1],
                 f.activation,
+                gate=None if gates is None else gates[:, :-1],
+                gate_bias=None if gates is None else gates[:, -1],
                 affine=solution[k : k + f.d].T,
                 offset=solution[k + f.d],
                 quadratic=form,

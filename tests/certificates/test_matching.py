@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from cases import planted_gated
 from sparsemf import Network
+from sparsemf.certificates.equivalence import certify_pair
 from sparsemf.certificates.matching import match
 from sparsemf.symmetry import disguise, point_distances
 
@@ -174,3 +176,14 @@ def test_many_equal_atoms_and_empty_networks() -> None:
     found = match(few, empty)
     assert (found.matched, found.unmatched_a, found.unmatched_b) == (0, 3, 0)
     assert match(empty, empty).pairs == []
+
+
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_gates_of_waves_keep_their_factors(name: str) -> None:
+    """sin(z + t) is a sin and a cos at one gate: both families carry the factors ℓ."""
+    rng = np.random.default_rng(0)
+    f = planted_gated(rng, name, 4, 3, 2)
+    g = disguise(f, rng, 14, flips=False)
+    found = certify_pair(f, g, eps=1e-9)
+    assert (found.verdict, found.matching.matched, found.matching.unmatched_a) == ("equivalent", 3, 0)
+    assert found.matching.kind == "certificate"

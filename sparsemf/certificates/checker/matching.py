@@ -151,7 +151,7 @@ def _wave(family: Family) -> tuple[Family, Array]:
 
 
 def _joined(first: Family, second: Family) -> Family:
-    arrays = ("rows", "points", "alpha", "moved", "lost", "weight")
+    arrays = ("rows", "points", "alpha", "moved", "lost", "weight", *(() if first.value is None else ("value",)))
     return replace(first, **{x: np.concatenate([getattr(first, x), getattr(second, x)]) for x in arrays})
 
 
