@@ -142,7 +142,7 @@ def lower_curve(
         curves[rows] = np.maximum(curves[rows], found)
 
     for rows in (False, True) if network.m > 1 else (False,):  # for one output the two kinds coincide
-        for p in _row_orders(orders, n) if rows else orders:
+        for p in _row_orders(orders, n, (1 + gated) * n, network.d * network.m) if rows else orders:
             for partition in partitions(free, degree, p, rows, n <= _MANY):
                 offer(partition, rows)
                 for other in with_low_degrees(free, partition) if free < 1 else ():
@@ -189,6 +189,8 @@ def _gated_orders(n: int, d: int) -> tuple[int, ...]:
     return (1, 2, 3, 4, *(p for p in (6, 8) if feature_count(d, 4) < 2 * n and feature_count(d, p) <= 256))
 
 
-def _row_orders(orders: tuple[int, ...], n: int) -> tuple[int, ...]:
-    """With the outputs in the rows p = 0 counts too; p = 2 gains little and is tried where it is cheap."""
-    return tuple(p for p in (0, 1, 2) if p == 0 or (p in orders and (p == 1 or n <= _MANY)))
+def _row_orders(orders: tuple[int, ...], n: int, rows: int, features: int) -> tuple[int, ...]:
+    """With the outputs in the rows p = 0 counts too; p = 1 where the d·m features of the ``rows``, or the rows
+    themselves, are few enough; p = 2 gains little and is tried where it is cheap."""
+    small = min(rows, features) <= _MOST_IMPLICIT
+    return tuple(p for p in (0, 1, 2) if p == 0 or (p in orders and (small if p == 1 else n <= _MANY)))
