@@ -98,6 +98,17 @@ class CheckpointOptions:
         return load(path, self.block, activation=self.activation, map=self.map)
 
 
+def affine_option(command: Command) -> Command:
+    """``--affine``: what is free beside the atoms."""
+    return click.option(
+        "--affine",
+        type=click.Choice(["free", "offset", "charged"]),
+        default="free",
+        show_default=True,
+        help="What atoms need not make: an affine function (what flips cost), a constant c only, or nothing.",
+    )(command)
+
+
 def checkpoint_options(command: Command) -> Command:
     """Add --block, --activation, --map, --rho; the command gets them as ``source: CheckpointOptions``."""
     options = (

@@ -38,13 +38,17 @@ class Settings:
     reference: str | None = None
     reference_sha256: str | None = None
     data_sha256: str | None = None
+    affine: str = "free"
 
     def identity(self) -> str:
         """A canonical text: files by base name (which the documents hold) and content, not by path.
 
-        ``block`` is left out: the name of the block itself is part of every identity.
+        ``block`` is left out: the name of the block itself is part of every identity; so is a free affine part, which
+        stores that are older than the option hold.
         """
         values = {key: value for key, value in asdict(self).items() if key != "block"}
+        if self.affine == "free":
+            del values["affine"]
         values["reference"] = None if self.reference is None else Path(self.reference).name
         values["rho"] = self.rho if self.data_sha256 is None else Path(self.rho).name
         return json.dumps(values, sort_keys=True)

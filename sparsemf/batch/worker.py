@@ -96,7 +96,7 @@ def _analyze(request: Request) -> dict[str, Any]:
     settings = Settings(**request["settings"])
     network = _load(request["entry"], settings)
     law = law_of(settings.rho, network)
-    found = analyze(network, law, settings.rho, settings.eps, settings.rel_eps)
+    found = analyze(network, law, settings.rho, settings.eps, settings.rel_eps, affine=settings.affine)
     document = {"id": request["id"], **found.document()}
     certificate = None
     if settings.reference is not None:

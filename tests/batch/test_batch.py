@@ -71,10 +71,12 @@ def test_batch_isolates_failures_resumes_and_agrees(folder: Path, tmp_path: Path
     assert not list(two.rglob("*.tmp"))
 
     # a changed option is another result; the earlier one stays, and leaves the table
-    changed = run_batch(files, Settings(rel_eps=0.1), one, jobs=1)
+    changed = run_batch(files, Settings(rel_eps=0.1, affine="offset"), one, jobs=1)
     assert changed.done == 3
     assert len(list((one / "results").glob("*.json"))) == 6
     assert all(row["verdict"] is None for row in table(one))
+    documents = [json.loads((one / "results" / f"{row['id']}.json").read_text()) for row in table(one)]
+    assert [d["config"]["affine"] for d in documents] == ["offset"] * 3
 
     # a changed file, a result that a crash left half-written: computed anew, and only these; failures are tried again
     rng = np.random.default_rng(5)
@@ -154,6 +156,7 @@ def test_result_identity() -> None:
     assert result_id("net", "layer.0", "abd", "relu", Settings()) != base
     assert result_id("net", "layer.0", "abc", "tanh", Settings()) != base
     assert result_id("net", "layer.0", "abc", "relu", Settings(rel_eps=0.1)) != base
+    assert result_id("net", "layer.0", "abc", "relu", Settings(affine="offset")) != base
     assert result_id("net", "layer.0", "abc", "relu", Settings(rho="x.npz", data_sha256="1")) != base
     assert result_id("net", "layer.0", "abc", "relu", Settings(block="layer.*")) == base
     assert "/" not in result_id("n", "a/b:c", "abc", "relu", Settings())

@@ -11,6 +11,7 @@ from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
+    affine_option,
     apart,
     checkpoint_options,
     emit,
@@ -38,13 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Least error, relative to ‖f‖ without its affine part, on which plateaus are compared.",
 )
-@click.option(
-    "--affine",
-    type=click.Choice(["free", "offset", "charged"]),
-    default="free",
-    show_default=True,
-    help="What atoms need not make: an affine function (what flips cost), a constant c only, or nothing.",
-)
+@affine_option
 @click.option(
     "--cert",
     metavar="FILE",

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from sparsemf_cli.common import CheckpointOptions, OutputOptions, checkpoint_options, emit, output_options, progress
+from sparsemf_cli.common import (
+    CheckpointOptions,
+    OutputOptions,
+    affine_option,
+    checkpoint_options,
+    emit,
+    output_options,
+    progress,
+)
 from sparsemf_cli.main import Interrupted
 
 if TYPE_CHECKING:
@@ -30,6 +38,7 @@ SOME_FAILED = 5
 )
 @click.option("--eps", type=float, metavar="E", help="S* at this absolute error instead of the plateau.")
 @click.option("--rel-eps", type=float, metavar="E", help="The same relative to ‖f‖.")
+@affine_option
 @click.option("--pairs", metavar="reference=CKPT", help="Also certify every block against the reference's.")
 @click.option("--classes", is_flag=True, help="Also find which blocks are the same function (classes.json).")
 @click.option(
@@ -46,6 +55,7 @@ def batch(
     memory_limit: float | None,
     eps: float | None,
     rel_eps: float | None,
+    affine: str,
     pairs: str | None,
     classes: bool,
     class_eps: float | None,
@@ -70,7 +80,9 @@ def batch(
             raise click.UsageError(f"{name}: expected a positive number, got {value}")
     reference = _reference(pairs)
     files = work_list(source_path)
-    settings = Settings(source.block, source.activation, source.map, source.rho, eps, rel_eps, output.seed, reference)
+    settings = Settings(
+        source.block, source.activation, source.map, source.rho, eps, rel_eps, output.seed, reference, affine=affine
+    )
     folder = Path(out)
     with progress(output) as bar:
         tasks: dict[str, Any] = {}
