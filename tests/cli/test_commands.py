@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,17 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import sparsemf
 from cases import planted, rotated_atom
 from sparsemf.symmetry import disguise
+from sparsemf_cli.main import cli
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sparsemf_cli", *arguments], capture_output=True, text=True, cwd=cwd, timeout=120,
-        check=False,
-    )  # fmt: skip
+    """In this process, which has its imports behind it; tests/cli/test_bad_files.py and others start real ones."""
+    with contextlib.chdir(cwd or Path.cwd()):
+        found = CliRunner().invoke(cli, list(arguments))
+    return subprocess.CompletedProcess(arguments, found.exit_code, found.stdout, found.stderr)
 
 
 @pytest.fixture(scope="module")
