@@ -20,7 +20,7 @@ from sparsemf.certificates.exact import ExactCount
 from sparsemf.certificates.groups import Grouping, candidates
 from sparsemf.certificates.sparsity import SStar
 from sparsemf.exceptions import InconsistentBounds, InputError
-from sparsemf.identifiability import Flattening
+from sparsemf.identifiability import Flattening, KinkMatrix
 from sparsemf.measures import Empirical, InputLaw, Network
 
 Array = NDArray[np.float64]
@@ -36,12 +36,13 @@ def sparsity_claim(
     found: SStar,
     dictionary: Network,
     partitions: Sequence[tuple[Flattening, ...]],
+    kinks: Sequence[KinkMatrix] = (),
     charged: int | None = None,
 ) -> dict[str, Any]:
     """The ``claim``, ``law`` and ``evidence`` of a sparsity certificate, with the numbers that the checker proves.
 
-    ``dictionary`` is the explicit network in input coordinates, ``partitions`` the flattenings that gave the lower
-    curve, all of which the claim repeats as the checker proves it.  The interval of ε is the part of the staircase's
+    ``dictionary`` is the explicit network in input coordinates, ``partitions`` the flattenings and ``kinks`` the kink
+    matrices that gave the lower curve, all of which the claim repeats as the checker proves it.  The interval of ε is the part of the staircase's
     that the checker confirms; when it confirms none, the claim falls back to what it does: lower = 0, and ε from its
     own upper bound.  ``charged``: −1 or 0 where polynomials beyond that degree are charged to the atoms; the claim then
     says so, and ``dictionary`` has none.
@@ -64,6 +65,7 @@ def sparsity_claim(
                 for groups in dict.fromkeys(partitions)
                 if groups
             ],
+            **({"kinks": [matrix.document() for matrix in kinks]} if kinks else {}),
             "dictionary": _dictionary(dictionary, free),
         },
     }
