@@ -42,10 +42,10 @@ def sparsity_claim(
     """The ``claim``, ``law`` and ``evidence`` of a sparsity certificate, with the numbers that the checker proves.
 
     ``dictionary`` is the explicit network in input coordinates, ``partitions`` the flattenings and ``kinks`` the kink
-    matrices that gave the lower curve, all of which the claim repeats as the checker proves it.  The interval of ε is the part of the staircase's
-    that the checker confirms; when it confirms none, the claim falls back to what it does: lower = 0, and ε from its
-    own upper bound.  ``charged``: −1 or 0 where polynomials beyond that degree are charged to the atoms; the claim then
-    says so, and ``dictionary`` has none.
+    matrices that gave the lower curve, all of which the claim repeats as the checker proves it.  The interval of ε is
+    the part of the staircase's that the checker confirms; when it confirms none, the claim falls back to what it does:
+    lower = 0, and ε from its own upper bound.  ``charged``: −1 or 0 where polynomials beyond that degree are charged to
+    the atoms; the claim then says so, and ``dictionary`` has none.
     """
     raw = raw_of(network)
     free = sparsity.free_degree(raw) if charged is None else charged

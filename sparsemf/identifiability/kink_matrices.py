@@ -14,18 +14,18 @@ of T_k on the harmonic polynomials of degree h, C² = max_h λ_max(Σ_blocks g g
     g_k = a b·r! C(j, r)C(l, r)/√(j! l!)·√n!·Π_{m = (n−h)/2 + 1}^{(k−h)/2} √(2m(2m + 2h + d − 2)),
     k = j + l − 2r + 2, n = p + q ≥ h, n ≡ h (mod 2)            (h ≤ 1 for d = 1).
 
-The proof is that of :mod:`sparsemf.certificates.checker.kink_matrices`, which shares no code with this.  Rows (p, 0) and
-columns (k − p, k − 2), with weights that make C = 1, are the flattening with p indices of :mod:`.flattenings`.
+The proof is that of :mod:`sparsemf.certificates.checker.kink_matrices`, which shares no code with this.  Rows (p, 0)
+and columns (k − p, k − 2), with weights that make C = 1, are the flattening with p indices of :mod:`.flattenings`.
 
-Rounding: he_j(−β)√φ(β) by its recurrence with a running error bound, products of n terms to (n + 4)u of the lengths, the
-singular values by the residual of their decomposition (the distance to rank S is 1-Lipschitz).
+Rounding: he_j(−β)√φ(β) by its recurrence with a running error bound, products of n terms to (n + 4)u of the lengths,
+the singular values by the residual of their decomposition (the distance to rank S is 1-Lipschitz).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from math import comb, lgamma, log
+from functools import cache, cached_property
+from math import comb, exp, lgamma, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,10 @@ Blocks = tuple[tuple[int, int], ...]
 """(p, j) of each block of rows, or (q, l) of columns."""
 
 MOST_ENTRIES = 2_000_000
-MOST_WORK = 2e9
-"""Larger matrices, or multiply-adds for one, are not tried."""
+MOST_WORK = 4e8
+"""Larger matrices, or larger products of a matrix's three dimensions (its singular values' price), are not tried."""
+MOST_PRODUCT = 1.6e10
+"""Multiply-adds of XᵀY beyond this are not tried."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,27 @@ def affordable(n: int, d: int, m: int, rows: Blocks, columns: Blocks) -> bool:
     """Whether M is tried for n atoms in R^d with m outputs."""
     tall, wide = shape(d, rows, columns)
     entries = tall * wide * m
-    return entries <= MOST_ENTRIES and entries * min(tall, wide * m) <= MOST_WORK and entries * n <= 8 * MOST_WORK
+    return entries <= MOST_ENTRIES and entries * min(tall, wide * m) <= MOST_WORK and entries * n <= MOST_PRODUCT
+
+
+@cache
+def block_terms(d: int, h: int, n: int, j: int, low: int) -> tuple[tuple[int, float], ...]:
+    """(k, g_k) of a block of n = p + q indices and orders j, l on the part of degree h, without its weights."""
+    if h > n or (n - h) % 2:
+        return ()
+    found = []
+    for r in range(min(j, low) + 1):
+        k = j + low - 2 * r + 2
+        size = lgamma(r + 1) + log(comb(j, r) * comb(low, r))
+        size += 0.5 * (lgamma(n + 1) - lgamma(j + 1) - lgamma(low + 1))
+        size += 0.5 * sum(log(2 * m * (2 * m + 2 * h + d - 2)) for m in range((n - h) // 2 + 1, (k - h) // 2 + 1))
+        found.append((k, exp(size)))
+    return tuple(found)
 
 
 @cache
 def block_forms(d: int, rows: Blocks, columns: Blocks) -> tuple[Array, ...]:
-    """g of each h without the weights, shape (rows, columns, degrees); ``columns`` are those of M."""
+    """g of each h without the weights, shape (rows, columns, degrees that occur)."""
     degree = max(j for _, j in rows) + max(low for _, low in columns) + 2
     most = max(p for p, _ in rows) + max(q for q, _ in columns)
     found = []
@@ -115,16 +132,8 @@ def block_forms(d: int, rows: Blocks, columns: Blocks) -> tuple[Array, ...]:
         g = np.zeros((len(rows), len(columns), degree + 1))
         for x, (p, j) in enumerate(rows):
             for y, (q, low) in enumerate(columns):
-                n = p + q
-                if h > n or (n - h) % 2:
-                    continue
-                for r in range(min(j, low) + 1):
-                    k = j + low - 2 * r + 2
-                    size = lgamma(r + 1) + log(comb(j, r) * comb(low, r))
-                    size += 0.5 * (lgamma(n + 1) - lgamma(j + 1) - lgamma(low + 1))
-                    steps = np.arange((n - h) // 2 + 1, (k - h) // 2 + 1, dtype=np.float64)
-                    size += 0.5 * float(np.sum(np.log(2 * steps * (2 * steps + 2 * h + d - 2))))
-                    g[x, y, k] = np.exp(size)
+                for k, value in block_terms(d, h, p + q, j, low):
+                    g[x, y, k] = value
         found.append(g[:, :, g.any(axis=(0, 1))])
     return tuple(g for g in found if g.shape[2])
 
@@ -153,6 +162,16 @@ class Kinks:
         live = np.flatnonzero(atoms.norm > 0)
         r = atoms.norm[live]
         return Kinks(atoms.unit[live], atoms.bias[live] / r, mass * network.alpha[live] * r[:, None])
+
+    @cached_property
+    def _powers(self) -> dict[int, Array]:
+        return {}
+
+    def power(self, p: int) -> Array:
+        """ŵ^{⊗p} as normalised monomials, shape (n, C(d + p − 1, p))."""
+        if p not in self._powers:
+            self._powers[p] = symmetric_features(self.unit, p)
+        return self._powers[p]
 
     def hermite(self, order: int) -> tuple[Array, Array]:
         """(he_j(−β)√φ(β), error) for j ≤ order, shape (n, order + 1); |he_j|√φ ≤ 1 (Cramér)."""
@@ -193,10 +212,9 @@ class Factors:
         order = max(j for _, j in (*rows, *columns))
         value, error = kinks.hermite(order)
         n, d = kinks.unit.shape
-        powers = {p: symmetric_features(kinks.unit, p) for p in {p for p, _ in (*rows, *columns)}}
 
         def side(blocks: Blocks) -> tuple[list[Array], Array, Array]:
-            features = [value[:, j, None] * powers[p] for p, j in blocks]
+            features = [value[:, j, None] * kinks.power(p) for p, j in blocks]
             long = np.array([np.abs(value[:, j]) + error[:, j] for _, j in blocks]) * (1 + 1e-10)
             ulps = np.array([p * (d + 10) + p + 8.0 for p, _ in blocks])[:, None] * ROUNDOFF
             return features, long, np.array([error[:, j] for _, j in blocks]) + ulps * long

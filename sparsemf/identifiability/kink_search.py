@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from sparsemf.identifiability.flattenings import feature_count, symmetric_features
+from sparsemf.identifiability.flattenings import feature_count
 from sparsemf.identifiability.kink_matrices import (
     Blocks,
     KinkMatrix,
@@ -38,7 +38,8 @@ from sparsemf.measures import Network
 Array = NDArray[np.float64]
 
 _SWEEPS = 12
-_EVALUATIONS = 160
+_EVALUATIONS = 240
+_STEP = -0.4
 _REFINED = 2
 _KEPT = 6
 _SEARCHED = 4e6
@@ -115,6 +116,11 @@ def balanced(d: int, rows: Blocks, columns: Blocks) -> tuple[Array, Array]:
     return a, b
 
 
+def _triangle(x: Array) -> Array:
+    """L (n, n) with x = L·Q, Q with orthonormal rows."""
+    return np.asarray(np.linalg.qr(x.T, mode="r"), dtype=np.float64).T
+
+
 class _Trial:
     """M of one family up to isometries, for any weights."""
 
@@ -133,12 +139,11 @@ class _Trial:
     def singular_values(self, a: Array, b: Array) -> Array:
         """σ_j(M)/C."""
         if self._made is None:
-            x = np.linalg.qr((self._x * a[self._row]).T, mode="r")
-            y = np.linalg.qr((self._y * b[self._column]).T, mode="r")
-            made = x @ y.T
+            made = _triangle(self._x * a[self._row]) @ _triangle(self._y * b[self._column]).T
         else:
             made = a[self._row, None] * self._made * b[self._column]
-        return np.linalg.svd(made, compute_uv=False) / map_norm(self._forms, a, b)
+        found = np.asarray(np.linalg.svd(made, compute_uv=False), dtype=np.float64)
+        return found / map_norm(self._forms, a, b)
 
     def curve(self, a: Array, b: Array) -> Array:
         """√Σ_{j > S} σ_j²/C, S = 0 … n, a guess."""
@@ -158,12 +163,10 @@ class _Trial:
         def loss(z: Array) -> float:
             return -float(np.log(self.curve(np.exp(z[:split]), np.exp(z[split:]))[size] + 1e-300))
 
-        found = optimize.minimize(
-            loss,
-            np.log(np.concatenate([a, b])),
-            method="Nelder-Mead",
-            options={"maxfev": _EVALUATIONS, "xatol": 1e-2, "fatol": 1e-2, "adaptive": True},
-        )
+        start = np.log(np.concatenate([a, b]))
+        simplex = start + _STEP * np.concatenate([np.zeros((1, start.size)), np.eye(start.size)])
+        options = {"maxfev": _EVALUATIONS, "xatol": 1e-2, "fatol": 1e-2, "adaptive": True, "initial_simplex": simplex}
+        found = optimize.minimize(loss, start, method="Nelder-Mead", options=options)
         z = np.clip(found.x, -60.0, 60.0)
         return np.exp(z[:split]), np.exp(z[split:])
 
@@ -174,15 +177,15 @@ class _Search:
     def __init__(self, kinks: Kinks, order: int) -> None:
         self.kinks = kinks
         self._value = kinks.hermite(order)[0]
-        self._powers: dict[int, Array] = {}
+        self._small: dict[int, Array] = {}
 
     def block(self, p: int, j: int, outputs: bool = False) -> Array:
         """he_j√φ ŵ^{⊗p} (times κ) with at most n columns (for one output)."""
         n = self.kinks.beta.size
-        if p not in self._powers:
-            power = symmetric_features(self.kinks.unit, p)
-            self._powers[p] = power if power.shape[1] <= n else np.linalg.qr(power.T, mode="r").T
-        found = self._value[:, j, None] * self._powers[p]
+        if p not in self._small:
+            power = self.kinks.power(p)
+            self._small[p] = power if power.shape[1] <= n else _triangle(power)
+        found = self._value[:, j, None] * self._small[p]
         if not outputs:
             return found
         return (found[:, :, None] * self.kinks.kappa[:, None, :]).reshape(n, -1)

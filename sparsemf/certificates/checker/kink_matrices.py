@@ -50,6 +50,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import combinations_with_replacement
 from math import comb, factorial, prod
 from typing import Any
@@ -97,6 +98,11 @@ class Kinks:
     alpha: Array
     r: Array
     b: Array
+
+    @cached_property
+    def powers(self) -> dict[int, Array]:
+        """ŵ^{⊗p} by p, as far as they were asked for."""
+        return {}
 
 
 def one_kink(activation: str) -> bool:
@@ -225,10 +231,11 @@ def _vectors(f: Kinks, side: Side) -> tuple[Array, Array, Array]:
     """(v (n, D), ≥ ‖v_i‖, ≥ ‖v_i − exact‖) for v_i = (weight·he_j(−β_i)√φ(β_i)·ŵ_i^{⊗p})_{(p, j)}."""
     n, d = f.unit.shape
     value, radius = _hermite(f.r, f.b, max(j for _, j, _ in side))
-    powers = {p: _monomials(f.unit, p) for p in {p for p, _, _ in side}}
+    for p in {p for p, _, _ in side} - set(f.powers):
+        f.powers[p] = _monomials(f.unit, p)
     blocks, length, error = [], np.zeros(n), np.zeros(n)
     for p, j, weight in side:
-        blocks.append(weight * value[:, j, None] * powers[p])
+        blocks.append(weight * value[:, j, None] * f.powers[p])
         own = np.abs(value[:, j]) + radius[:, j]
         length += (weight * own) ** 2
         # ŵ^{⊗p} moves p times as far as ŵ; its monomials round p + 4 times, the products twice

@@ -3,11 +3,11 @@
 Upper end: an explicit network of ``upper`` atoms within ε, bounded like any distance.  Lower end: no network of
 ``lower`` − 1 atoms (polynomials up to :func:`free_degree` free) comes within ε, by the verified tails of
 :mod:`flattening` or :mod:`gated_flattening`, or of :mod:`kink_matrices` for one-kink atoms beside affine functions;
-which flattenings and matrices serve is chosen by the evidence, the best of all valid choices counts.  Documents have four schemas: of plain networks beside affine functions; of gated blocks, whose
-dictionaries have gates and a quadratic part; of plain networks beside quadratic polynomials, with such a part; of plain
-networks whose linear part (``free`` = 0 in the claim), or the constant too (−1), is charged to the atoms: there the
-dictionary has none, a constant neuron counts, and the tensors from degree ``free`` + 1 on take part, T_1 and T_0 with
-what A and c of f_A add to them.
+which flattenings and matrices serve is chosen by the evidence, the best of all valid choices counts.  Documents have
+four schemas: of plain networks beside affine functions; of gated blocks, whose dictionaries have gates and a quadratic
+part; of plain networks beside quadratic polynomials, with such a part; of plain networks whose linear part (``free`` =
+0 in the claim), or the constant too (−1), is charged to the atoms: there the dictionary has none, a constant neuron
+counts, and the tensors from degree ``free`` + 1 on take part, T_1 and T_0 with what A and c of f_A add to them.
 
 One *atom* is α·σ(⟨w, x⟩ + b), whatever σ is and whatever cores it is written in: all of them have direction ŵ and the
 coefficient α, so its tensors are c_k α ŵ^{⊗k} and it has rank 1 in every flattening.
