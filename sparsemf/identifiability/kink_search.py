@@ -41,7 +41,8 @@ _SWEEPS = 12
 _EVALUATIONS = 240
 _STEP = -0.4
 _REFINED = 2
-_KEPT = 6
+"""Values of S for which weights are refined; in one dimension, where that is cheap, for all that are kept."""
+_KEPT = 8
 _SEARCHED = 4e6
 """Multiply-adds of one trial's singular values; families beyond it are tried for few atoms only, where they shrink."""
 _RELATIVE = 1e-9
@@ -97,8 +98,8 @@ def level(order: int, most: int, indices: int, extra: int) -> tuple[Blocks, Bloc
 
 def families(d: int) -> list[tuple[Blocks, Blocks]]:
     """The families that are tried for inputs in R^d."""
-    if d == 1:  # both parities are one matrix up to signs
-        return [flat(1, j, j, 0) for j in range(1, 11)] + [flat(2, j, j + 2, 0) for j in range(1, 7)]
+    if d == 1:  # ŵ = ±1: both parities, and all p of one parity, are the same rows up to signs
+        return [flat(1, j, j, 0) for j in range(1, 11)]
     found = [flat(1, j, j, parity) for j in range(1, 9) for parity in (0, 1)]
     found += [flat(2, j, j + more, parity) for j in (1, 2, 3) for more in (0, 1, 3) for parity in (0, 1)]
     found += [level(p, most, q, e) for p in (2, 3, 4, 5) for most in (2, 4) for q in (1, 2, 3) for e in (1, 2)]
@@ -121,10 +122,10 @@ def _triangle(x: Array) -> Array:
     return np.asarray(np.linalg.qr(x.T, mode="r"), dtype=np.float64).T
 
 
-class _Trial:
+class Trial:
     """M of one family up to isometries, for any weights."""
 
-    def __init__(self, search: _Search, rows: Blocks, columns: Blocks) -> None:
+    def __init__(self, search: Search, rows: Blocks, columns: Blocks) -> None:
         self.d, self.rows, self.columns = search.kinks.unit.shape[1], rows, columns
         self._forms = block_forms(self.d, rows, columns)
         x = [search.block(p, j) for p, j in rows]
@@ -139,7 +140,7 @@ class _Trial:
     def singular_values(self, a: Array, b: Array) -> Array:
         """σ_j(M)/C."""
         if self._made is None:
-            made = _triangle(self._x * a[self._row]) @ _triangle(self._y * b[self._column]).T
+            made = _triangle(self._x * a[self._row]).T @ _triangle(self._y * b[self._column])
         else:
             made = a[self._row, None] * self._made * b[self._column]
         found = np.asarray(np.linalg.svd(made, compute_uv=False), dtype=np.float64)
@@ -171,7 +172,7 @@ class _Trial:
         return np.exp(z[:split]), np.exp(z[split:])
 
 
-class _Search:
+class Search:
     """The blocks of all families, each made once."""
 
     def __init__(self, kinks: Kinks, order: int) -> None:
@@ -210,7 +211,7 @@ def kink_curve(network: Network, known: Array | None = None) -> KinkCurve | None
     if not chosen:
         reason = f"the matrices of {count} atoms in {d} inputs with {m} outputs are too large"
         return KinkCurve(none.lower, none.by, [], [], reason)
-    search = _Search(kinks, max(j for rows, columns in chosen for _, j in (*rows, *columns)))
+    search = Search(kinks, max(j for rows, columns in chosen for _, j in (*rows, *columns)))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         matrices = _chosen(search, chosen, known[: count + 1])
     lower, by, values = np.zeros(n + 1), np.full(n + 1, -1), []
@@ -231,11 +232,11 @@ def _searched(n: int, d: int, m: int, rows: Blocks, columns: Blocks) -> bool:
     return affordable(n, d, m, rows, columns) and tall * wide * small <= (_SEARCHED if n > small else 8 * _SEARCHED)
 
 
-def _chosen(search: _Search, shapes: list[tuple[Blocks, Blocks]], known: Array) -> list[KinkMatrix]:
+def _chosen(search: Search, shapes: list[tuple[Blocks, Blocks]], known: Array) -> list[KinkMatrix]:
     """The matrices that say most, those for the steepest falls of the curve refined."""
     trials, curves = [], []
     for rows, columns in shapes:
-        trial = _Trial(search, rows, columns)
+        trial = Trial(search, rows, columns)
         curve = trial.curve(*balanced(trial.d, rows, columns))
         if np.isfinite(curve).all():
             trials.append(trial)
@@ -247,15 +248,24 @@ def _chosen(search: _Search, shapes: list[tuple[Blocks, Blocks]], known: Array) 
     floor = _RELATIVE * max(float(best[0]), float(known[0])) + 1e-300
     joint = np.maximum(np.maximum(best, known), floor)
     falls = np.argsort(-(joint[:-1] / joint[1:]), kind="stable")
-    useful = [int(size) for size in falls if best[size] > max(0.5 * known[size], floor)]
+    useful = [int(size) for size in falls if best[size] > max(0.7 * known[size], floor)]
+    line = search.kinks.unit.shape[1] == 1
+    refined = _KEPT if line else _REFINED
     kept: list[KinkMatrix] = []
     for rank, size in enumerate(useful):
-        for index in np.argsort(-table[:, size])[: 2 if rank == 0 else 1]:
-            trial = trials[int(index)]
+        if len(kept) == _KEPT:
+            break
+        candidates = []
+        order = np.argsort(-table[:, size])[: 3 if rank == 0 else 1].tolist()
+        if line:  # more orders than atoms help once their weights are refined
+            order = list(dict.fromkeys([order[0], min(size + 1, len(trials) - 1), min(size + 4, len(trials) - 1)]))
+        for index in order:
+            trial = trials[index]
             weights = balanced(trial.d, trial.rows, trial.columns)
-            if rank < _REFINED:
+            if rank < refined:
                 weights = trial.refined(*weights, size)
-            matrix = trial.matrix(*weights)
-            if matrix not in kept and len(kept) < _KEPT:
-                kept.append(matrix)
+            candidates.append((float(trial.curve(*weights)[size]), trial.matrix(*weights)))
+        chosen = max(candidates, key=lambda candidate: candidate[0])[1]
+        if chosen not in kept:
+            kept.append(chosen)
     return kept

@@ -62,7 +62,7 @@ from numpy.typing import NDArray
 from sparsemf.certificates.checker import series
 from sparsemf.certificates.checker.arithmetic import Arithmetic
 from sparsemf.certificates.checker.catalogue import image
-from sparsemf.certificates.checker.document import Refused
+from sparsemf.certificates.checker.document import Refused, number
 from sparsemf.certificates.checker.expansion import Expanded
 from sparsemf.certificates.checker.laws import Norm
 
@@ -131,8 +131,9 @@ def _side(entry: Any) -> Side:
         p, j, weight = item
         if type(p) is not int or type(j) is not int or not 0 <= p <= _MOST_INDICES or not 0 <= j <= _MOST_ORDER:
             raise Refused(f"a block has 0 to {_MOST_INDICES} indices and an order of 0 to {_MOST_ORDER}")
-        if type(weight) is not float or not _WEIGHTS[0] <= weight <= _WEIGHTS[1]:
-            raise Refused(f"a weight is a float from {_WEIGHTS[0]} to {_WEIGHTS[1]}")
+        weight = number(weight, "a weight", positive=True)
+        if not _WEIGHTS[0] <= weight <= _WEIGHTS[1]:
+            raise Refused(f"a weight is a number from {_WEIGHTS[0]} to {_WEIGHTS[1]}")
         found.append((p, j, weight))
     if len({(p, j) for p, j, _ in found}) < len(found):
         raise Refused("a block stands twice in a kink matrix")
