@@ -30,6 +30,10 @@ _NEAR, _BETTER = 1e-3, 0.99
 """A bound this close to the staircase's is good enough; one that is better by less is not worth its price."""
 
 
+_MATRIX_ROUNDING = 2.0**-40
+"""Of the mass: far more than another machine's products and decompositions of a kink matrix round, over C."""
+
+
 def sparsity_claim(
     network: Network,
     law: InputLaw,
@@ -72,7 +76,12 @@ def sparsity_claim(
     data = law.x if isinstance(law, Empirical) else None
     rows = None if data is None else hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
     probe = {**document, "config": {"rows_sha256": rows}}
-    mass, curve = _mass(norm_for(law, None), raw, raw_of(dictionary)), sparsity.lower_bounds(document, raw, free)
+    mass = _mass(norm_for(law, None), raw, raw_of(dictionary))
+    # apart, since the tails of flattenings are differences of squares and those of kink matrices are not
+    curve, by_kinks = (
+        sparsity.lower_bounds({**document, "evidence": {**document["evidence"], other: []}}, raw, free)
+        for other in ("kinks", "partitions")
+    )
     bound = np.inf
     for forms in _forms(raw, raw_of(dictionary), norm_for(law, None)) if apart > found.eps[0] else ({},):
         used = {**document["evidence"], **forms}
@@ -83,6 +92,9 @@ def sparsity_claim(
             break
     evidence = document["evidence"]
     proved_upper, curve = published(bound, curve, mass, evidence["gram"] or evidence.get("closed", False))
+    by_kinks = np.maximum(by_kinks - _MATRIX_ROUNDING * mass, 0.0) * (1 - SLACK)
+    longest = max(curve.size, by_kinks.size)
+    curve = np.maximum(*(np.append(x, np.zeros(longest - x.size)) for x in (curve, by_kinks)))
     low = max(proved_upper, found.eps[0])
     lower, high = found.lower, None
     if lower > 0:
