@@ -12,8 +12,11 @@ the planted one.
 With ``--affine offset|charged`` the linear part (and the constant) is charged: planted networks without affine part,
 half of them disguised by flips that leave one in the file.  With ``--gated`` gated blocks without polynomial part.
 
+With ``--shared``: relu, leaky_relu and abs of one output, one to four directions in d = 1 … 16 with two to four atoms
+on each, which flattenings cannot tell apart.
+
     python benchmarks/planted.py [--cases 5000] [--seed 0] [--jobs 2] [--keep FILE]
-        [--others | --affine offset] [--gated]
+                                 [--others | --shared | --gated] [--affine offset]
 """
 
 from __future__ import annotations
@@ -36,6 +39,11 @@ from sweep import sweep  # noqa: E402
 def run_others(seed: int, first: int, count: int) -> dict[str, Any]:
     """:func:`run` for the other activations."""
     return run(seed, first, count, others=True)
+
+
+def run_shared(seed: int, first: int, count: int) -> dict[str, Any]:
+    """:func:`run` for several atoms on each direction."""
+    return run(seed, first, count, shared=True)
 
 
 def run_offset(seed: int, first: int, count: int) -> dict[str, Any]:
@@ -64,11 +72,17 @@ def run_gated_charged(seed: int, first: int, count: int) -> dict[str, Any]:
 
 
 def run(
-    seed: int, first: int, count: int, others: bool = False, affine: str = "free", gated: bool = False
+    seed: int,
+    first: int,
+    count: int,
+    others: bool = False,
+    affine: str = "free",
+    shared: bool = False,
+    gated: bool = False,
 ) -> dict[str, Any]:
     """Cases first … first + count − 1."""
     import sparsemf
-    from planted_cases import charged_case, gated_case, law_of, other_case, random_case, smaller
+    from planted_cases import charged_case, gated_case, law_of, other_case, random_case, shared_case, smaller
     from sparsemf.exceptions import InputError
     from sparsemf.measures import l2_distance
     from sparsemf.pipeline.verify import verify
@@ -80,7 +94,8 @@ def run(
     seconds: list[float] = []
     for number in range(first, first + count):
         rng = np.random.default_rng([seed, number])
-        draw = other_case if others else gated_case if gated else random_case if affine == "free" else charged_case
+        draw = other_case if others else shared_case if shared else gated_case if gated else random_case
+        draw = charged_case if affine != "free" and not gated else draw
         case = draw(rng)
         start = time.perf_counter()
         try:
@@ -100,7 +115,7 @@ def run(
         right = claim["certified"] and claim["upper"] == case.atoms
         counts[f"{case.kind}: certified S* = planted"] += right
         counts[f"{case.kind}: certified"] += claim["certified"]
-        if case.kind == "separated" and not right:
+        if (case.kind == "separated" or shared) and not right:
             missed.append(what)
         for name, lower, high in (
             ("staircase", star.lower, star.eps[1]),
@@ -142,11 +157,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="file of finished parts; given again, they are not run again")
     parser.add_argument("--others", action="store_true", help="relu², exp, ramps, polynomials, quadratic parts")
+    parser.add_argument("--shared", action="store_true", help="several one-kink atoms on each direction, one output")
     parser.add_argument("--affine", choices=list(_RUNS), default="free", help="what is free beside the atoms")
     parser.add_argument("--gated", action="store_true", help="gated blocks")
     options = parser.parse_args()
+    runs = _GATED if options.gated else _RUNS
     counts, lists = sweep(
-        run_others if options.others else (_GATED if options.gated else _RUNS)[options.affine],
+        run_others if options.others else run_shared if options.shared else runs[options.affine],
         options.seed,
         options.cases,
         20,

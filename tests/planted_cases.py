@@ -125,6 +125,30 @@ def gated_case(rng: np.random.Generator) -> PlantedCase:
     return PlantedCase(label, kind, truth, network, kind != "cloud")
 
 
+def shared_case(rng: np.random.Generator) -> PlantedCase:
+    """One-kink atoms of one output on one to four directions, two to four on each; d 1 … 16, kinks −b/‖w‖ in
+    [−1.5, 1.5] and at least 0.3 apart.  ``kind`` says the directions and the most atoms on one of them."""
+    activation = str(rng.choice(["relu", "leaky_relu(0.2)", "abs"]))
+    d = int(rng.integers(1, 17))
+    lines = 1 if d == 1 else int(rng.integers(1, 5))
+    w, b, most = [], [], 0
+    for line in directions(rng, lines, d) if d > 1 else np.ones((1, 1)):
+        count = int(rng.integers(2, 5))
+        most = max(most, count)
+        kinks = np.sort(rng.uniform(-1.5, 1.5, count))
+        while np.min(np.diff(kinks)) < 0.3:
+            kinks = np.sort(rng.uniform(-1.5, 1.5, count))
+        length = rng.uniform(0.5, 2.0, count) * rng.choice([-1.0, 1.0], count)
+        w.append(length[:, None] * line)
+        b.append(-kinks * length)
+    inner, bias = np.concatenate(w), np.concatenate(b)
+    size = rng.uniform(0.5, 1.5, (bias.size, 1)) * rng.choice([-1.0, 1.0], (bias.size, 1))
+    truth = Network(size, inner, bias, activation, affine=0.3 * rng.standard_normal((1, d)), offset=np.zeros(1))
+    network = disguise(truth, rng, int(bias.size + rng.integers(0, 3 * bias.size + 20)))
+    label = f"{activation} d={d} directions={lines} S={bias.size}"
+    return PlantedCase(label, f"{lines} directions, up to {most} on one", truth, network, True)
+
+
 def _case(rng: np.random.Generator, activation: str, charged: bool = False) -> PlantedCase:
     kind = str(rng.choice(KINDS, p=[0.5, 0.15, 0.1, 0.1, 0.15]))
     d = int(2 ** rng.uniform(1, 6))

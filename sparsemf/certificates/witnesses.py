@@ -21,7 +21,7 @@ from sparsemf.certificates.exact import ExactCount
 from sparsemf.certificates.groups import Grouping, candidates
 from sparsemf.certificates.sparsity import SStar
 from sparsemf.exceptions import InconsistentBounds, InputError
-from sparsemf.identifiability import Flattening
+from sparsemf.identifiability import Flattening, KinkMatrix
 from sparsemf.measures import Empirical, InputLaw, Network
 
 Array = NDArray[np.float64]
@@ -31,21 +31,26 @@ _NEAR, _BETTER = 1e-3, 0.99
 """A bound this close to the staircase's is good enough; one that is better by less is not worth its price."""
 
 
+_MATRIX_ROUNDING = 2.0**-40
+"""Of the mass: far more than another machine's products and decompositions of a kink matrix round, over C."""
+
+
 def sparsity_claim(
     network: Network,
     law: InputLaw,
     found: SStar,
     dictionary: Network,
     partitions: Sequence[tuple[Flattening, ...]],
+    kinks: Sequence[KinkMatrix] = (),
     charged: int | None = None,
 ) -> dict[str, Any]:
     """The ``claim``, ``law`` and ``evidence`` of a sparsity certificate, with the numbers that the checker proves.
 
-    ``dictionary`` is the explicit network in input coordinates, ``partitions`` the flattenings that gave the lower
-    curve, all of which the claim repeats as the checker proves it.  The interval of ε is the part of the staircase's
-    that the checker confirms; when it confirms none, the claim falls back to what it does: lower = 0, and ε from its
-    own upper bound.  ``charged``: −1 or 0 where polynomials beyond that degree are charged to the atoms; the claim then
-    says so, and ``dictionary`` has none.
+    ``dictionary`` is the explicit network in input coordinates, ``partitions`` the flattenings and ``kinks`` the kink
+    matrices that gave the lower curve, all of which the claim repeats as the checker proves it.  The interval of ε is
+    the part of the staircase's that the checker confirms; when it confirms none, the claim falls back to what it does:
+    lower = 0, and ε from its own upper bound.  ``charged``: −1 or 0 where polynomials beyond that degree are charged to
+    the atoms; the claim then says so, and ``dictionary`` has none.
     """
     raw = raw_of(network)
     free = sparsity.free_degree(raw) if charged is None else charged
@@ -65,13 +70,19 @@ def sparsity_claim(
                 for groups in dict.fromkeys(partitions)
                 if groups
             ],
+            **({"kinks": [matrix.document() for matrix in kinks]} if kinks else {}),
             "dictionary": _dictionary(dictionary, free),
         },
     }
     data = law.x if isinstance(law, Empirical) else None
     rows = None if data is None else hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
     probe = {**document, "config": {"rows_sha256": rows}}
-    mass, curve = _mass(norm_for(law, None), raw, raw_of(dictionary)), sparsity.lower_bounds(document, raw, free)
+    mass = _mass(norm_for(law, None), raw, raw_of(dictionary))
+    # apart, since the tails of flattenings are differences of squares and those of kink matrices are not
+    curve, by_kinks = (
+        sparsity.lower_bounds({**document, "evidence": {**document["evidence"], other: []}}, raw, free)
+        for other in ("kinks", "partitions")
+    )
     bound = np.inf
     for forms in _forms(raw, raw_of(dictionary), norm_for(law, None)) if apart > found.eps[0] else ({},):
         used = {**document["evidence"], **forms}
@@ -83,6 +94,9 @@ def sparsity_claim(
             break
     evidence = document["evidence"]
     proved_upper, curve = published(bound, curve, mass, evidence["gram"] or evidence.get("closed", False))
+    by_kinks = np.maximum(by_kinks - _MATRIX_ROUNDING * mass, 0.0) * (1 - SLACK)
+    longest = max(curve.size, by_kinks.size)
+    curve = np.maximum(*(np.append(x, np.zeros(longest - x.size)) for x in (curve, by_kinks)))
     low = max(proved_upper, found.eps[0])
     lower, high = found.lower, None
     if lower > 0:

@@ -7,6 +7,8 @@ from sparsemf.identifiability.compressibility import (
     stechkin_curve,
 )
 from sparsemf.identifiability.flattenings import Flattening, Spectrum, spectrum, symmetric_features
+from sparsemf.identifiability.kink_matrices import KinkMatrix
+from sparsemf.identifiability.kink_search import KinkCurve, kink_curve
 from sparsemf.identifiability.kinks import ridge_variation
 from sparsemf.identifiability.lower import LowerCurve, lower_curve
 from sparsemf.identifiability.sampled import ConfidenceCurve, sampled_lower_curve
@@ -29,12 +31,15 @@ __all__ = [
     "HermiteTarget",
     "InvariantThreshold",
     "Kind",
+    "KinkCurve",
+    "KinkMatrix",
     "LowerCurve",
     "Spectrum",
     "SummedThreshold",
     "ThresholdNumber",
     "compressibility",
     "invariant_threshold",
+    "kink_curve",
     "lower_curve",
     "minimiser_atoms",
     "network_compressibility",

@@ -33,6 +33,7 @@ are charged with a priori bounds; how far the function with exactly these tensor
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import factorial
@@ -97,10 +98,9 @@ def symmetric_features(unit: Array, p: int) -> Array:
         return np.ones((unit.shape[0], 1))
     columns = []
     for index in combinations_with_replacement(range(unit.shape[1]), p):
-        counts = np.unique(index, return_counts=True)[1]
         multiplicity = factorial(p)
-        for c in counts:
-            multiplicity //= factorial(int(c))
+        for c in Counter(index).values():
+            multiplicity //= factorial(c)
         columns.append(np.sqrt(multiplicity) * np.prod(unit[:, index], axis=1))
     return np.stack(columns, axis=1)
 

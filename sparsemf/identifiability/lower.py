@@ -18,6 +18,10 @@ and for each partition the low degrees are also tried apart, as one group with p
 spectrum of T_1 as an m × d matrix (of [T_0, T_1]), which for a block with a full-rank linear part is long where the
 other degrees' is short.
 
+*Kinks.*  For relu, leaky_relu and abs the curve of :mod:`~sparsemf.identifiability.kink_search` is taken where it says
+more: it tells atoms on one direction apart, for one output too.  It uses degrees ≥ 2 alone, so it holds where affine
+functions are free and where they are charged; beside free quadratic polynomials it is not used.
+
 Gated networks: degrees ≤ 2 are free unless they are charged, and S atoms have rank 2S
 (:mod:`~sparsemf.identifiability.gated_flattenings`); with A and c charged, these are constant gates there.
 """
@@ -31,6 +35,8 @@ from numpy.typing import NDArray
 
 from sparsemf.identifiability import gated_flattenings
 from sparsemf.identifiability.flattenings import Flattening, Spectrum, description_error, feature_count, spectrum
+from sparsemf.identifiability.kink_matrices import KinkMatrix
+from sparsemf.identifiability.kink_search import KinkCurve, kink_curve
 from sparsemf.measures import Network
 from sparsemf.measures.gaussian import free_degree
 
@@ -49,7 +55,8 @@ class LowerCurve:
     Counting atoms, both kinds of flattening apply; counting directions, only those with the outputs in the
     columns (of a gated atom: the line of its gate with the line of its factor across it).  ``groups[S]`` names the
     flattenings whose tails were added at S.  ``degree`` is the truncation K, ``error`` what separates the function
-    that the ``spectra`` belong to from the network's (taken off the curves already).
+    that the ``spectra`` belong to from the network's (taken off the curves already).  ``kinks``: the curve of kink
+    matrices, None where the activation has no kink or more than one; ``by_kinks[S]``: whether ``atoms[S]`` is theirs.
     """
 
     atoms: Array
@@ -58,6 +65,21 @@ class LowerCurve:
     spectra: list[Spectrum]
     degree: int
     error: float = 0.0
+    kinks: KinkCurve | None = None
+
+    @property
+    def by_kinks(self) -> NDArray[np.bool_]:
+        """Where ``atoms`` is the kink matrices' bound."""
+        if self.kinks is None:
+            return np.zeros(self.atoms.size, dtype=bool)
+        return (self.kinks.lower >= self.atoms) & (self.kinks.lower > 0)
+
+    @property
+    def kink_matrices(self) -> list[KinkMatrix]:
+        """The matrices that prove ``atoms`` somewhere."""
+        if self.kinks is None:
+            return []
+        return [self.kinks.matrices[i] for i in np.unique(self.kinks.by[self.by_kinks])]
 
 
 Partition = tuple[Flattening, ...]
@@ -153,13 +175,16 @@ def lower_curve(
         return np.maximum(np.sqrt(np.minimum.accumulate(squares)) * (1 - 1e-14) - lost, 0.0)
 
     better = curves[True] > curves[False]
+    atoms = curve(np.maximum(curves[False], curves[True]))
+    kinks = kink_curve(network, atoms) if free < 2 else None
     return LowerCurve(
-        atoms=curve(np.maximum(curves[False], curves[True])),
+        atoms=atoms if kinks is None else np.maximum(atoms, kinks.lower),
         directions=curve(curves[False]),
         groups=[r if b else c for b, r, c in zip(better, names[True], names[False], strict=True)],
         spectra=list(known.values()),
         degree=degree,
         error=lost,
+        kinks=kinks,
     )
 
 

@@ -143,6 +143,7 @@ class Analysis:
                 "rel_eps": [self.s_star.eps[0] / self._scale, _finite(self.s_star.eps[1] / self._scale)],
                 "strength": _finite(self.s_star.strength),
                 "counts": self.s_star.counts,
+                "lower_by": self._lower_by(self.s_star.lower - 1),
                 "kind": ("exact " if self._at_zero else "") + ("certificate" if self.s_star.certified else "bracket"),
             },
             "exact": self.exact.document() | ({} if self.free > 0 else {"affine": "free", "bounds": "from below"}),
@@ -152,6 +153,7 @@ class Analysis:
                     "upper": float(stairs.upper[size]),
                     "lower": float(stairs.lower[size]),
                     "lower_directions": float(stairs.lower_directions[size]),
+                    "lower_by": self._lower_by(size),
                 }
                 for size in range(stairs.upper.size)
             ],
@@ -171,6 +173,7 @@ class Analysis:
                 }
                 for s in (self.lower.spectra if self.lower else [])
             ],
+            **({} if self.lower is None or self.lower.kinks is None else {"kinks": self.lower.kinks.document()}),
             "s_up": None
             if self.threshold is None
             else {
@@ -209,6 +212,13 @@ class Analysis:
         white = self.law.whiten(self.dictionary) if isinstance(self.law, Gaussian) else self.dictionary
         return path_document(self.upper, self.s_star.value, white)
 
+    def _lower_by(self, size: int) -> str | None:
+        """What proves L(size): "kinks" or "flattenings"; None where L is 0."""
+        if self.lower is None or not 0 <= size < self.staircase.lower.size or not self.staircase.lower[size] > 0:
+            return None
+        by = self.lower.by_kinks
+        return "kinks" if size < by.size and by[size] else "flattenings"
+
     @property
     def _at_zero(self) -> bool:
         """Whether S* is the exact count at ε = 0."""
@@ -236,6 +246,7 @@ class Analysis:
             self.s_star,
             self.dictionary,
             self.lower.groups if self.lower is not None else (),
+            self.lower.kink_matrices if self.lower is not None else (),
             self.free if self.free < 1 else None,
         )
         version = 6 if self.free < 1 else 4 if self.source.gated else {2: 5, 1: 3}[self.free]

@@ -2,12 +2,13 @@
 
 Upper end: an explicit network of ``upper`` atoms within ε, bounded like any distance.  Lower end: no network of
 ``lower`` − 1 atoms (polynomials up to :func:`free_degree` free) comes within ε, by the verified tails of
-:mod:`flattening` or :mod:`gated_flattening`; which flattenings serve is chosen by the evidence, the best of all valid
-choices counts.  Documents have four schemas: of plain networks beside affine functions; of gated blocks, whose
-dictionaries have gates and a quadratic part; of plain networks beside quadratic polynomials, with such a part; of
-networks of either kind whose linear (and quadratic) part (``free`` = 0 in the claim), or the constant too (−1), is
-charged to the atoms: there the dictionary has none, a constant neuron counts, and the tensors from degree ``free`` + 1
-on take part, T_1 and T_0 with what A and c of f_A add to them.
+:mod:`flattening` or :mod:`gated_flattening`, or of :mod:`kink_matrices` for one-kink atoms beside affine functions;
+which flattenings and matrices serve is chosen by the evidence, the best of all valid choices counts.  Documents have
+four schemas: of plain networks beside affine functions; of gated blocks, whose dictionaries have gates and a quadratic
+part; of plain networks beside quadratic polynomials, with such a part; of networks of either kind whose linear (and
+quadratic) part (``free`` = 0 in the claim), or the constant too (−1), is charged to the atoms: there the dictionary has
+none, a constant neuron counts, and the tensors from degree ``free`` + 1 on take part, T_1 and T_0 with what A and c of
+f_A add to them.
 
 One *atom* is α·σ(⟨w, x⟩ + b), whatever σ is and whatever cores it is written in: all of them have direction ŵ and the
 coefficient α, so its tensors are c_k α ŵ^{⊗k} and it has rank 1 in every flattening.
@@ -22,12 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import equivalence, gated_flattening, grouped, series
+from sparsemf.certificates.checker import equivalence, gated_flattening, grouped, kink_matrices, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, image
 from sparsemf.certificates.checker.document import LAWS, TINY, Refused, norm_of, number
 from sparsemf.certificates.checker.expansion import Expanded, expanded
 from sparsemf.certificates.checker.flattening import Group, Tensors, tails
+from sparsemf.certificates.checker.kink_matrices import KinkMatrix
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import Raw, decode
 
@@ -39,6 +41,7 @@ functions are not."""
 _HIGHEST_DEGREE = 128
 _MOST_NEURONS = 20_000
 _MOST_PARTITIONS = 32
+_MOST_MATRICES = 16
 _TURN = 1.01 * 2.0**-53
 _FLOAT = Arithmetic(0)
 
@@ -236,14 +239,43 @@ def _curve(of: Callable[[Group], Array], n: int, lost: float, partitions: list[t
     return np.where((found > TINY) & np.isfinite(found), found - TINY, 0.0)
 
 
+def kink_curve(norm: Norm, a: Raw, matrices: list[KinkMatrix], free: int = 1) -> Array:
+    """:func:`lower_curve` by kink matrices, for a network of one-kink atoms."""
+    with _FLOAT.precision(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        try:
+            h, lost = merged(norm, expanded(_FLOAT, (a, 1.0)), free < 1)
+            if h.core.size > _MOST_NEURONS:
+                return np.zeros(1)
+            f, moved = kink_matrices.described(norm, h)
+        except Undefined:
+            return np.zeros(1)
+        found = kink_matrices.best(f, (lost + moved) * (1 + 1e-12), matrices)
+    return np.where(found > TINY, found - TINY, 0.0)
+
+
+def matrices_of(entry: Any, a: Raw, free: int) -> list[KinkMatrix]:
+    """The evidence's kink matrices, validated; raises :class:`Refused` where there are none for the network."""
+    if not isinstance(entry, list) or len(entry) > _MOST_MATRICES:
+        raise Refused(f"the kink matrices are a list of at most {_MOST_MATRICES}")
+    if entry and (a.gate is not None or free > 1 or not kink_matrices.one_kink(a.activation)):
+        raise Refused("kink matrices are for plain one-kink atoms where degree 2 is not free")
+    return [kink_matrices.kink_matrix(one) for one in entry]
+
+
 def lower_bounds(document: Mapping[str, Any], a: Raw, free: int) -> Array:
-    """:func:`lower_curve` for the document's evidence; (0,) where there is none for its law and kind of network."""
+    """The better of :func:`lower_curve` and :func:`kink_curve` for the document's evidence; (0,) where there is none
+    for its law and kind of network."""
     partitions = [groups_of(entry, free) for entry in document["evidence"]["partitions"]]
+    matrices = matrices_of(document["evidence"].get("kinks", []), a, free)
     if document["law"]["name"] == "empirical":
         return np.zeros(1)
-    if len(partitions) > _MOST_PARTITIONS or not any(partitions):
-        return np.zeros(1)
-    return lower_curve(norm_of(document, a.w.shape[1], None), a, partitions, free)
+    norm, curves = norm_of(document, a.w.shape[1], None), [np.zeros(1)]
+    if len(partitions) <= _MOST_PARTITIONS and any(partitions):
+        curves.append(lower_curve(norm, a, partitions, free))
+    if matrices:
+        curves.append(kink_curve(norm, a, matrices, free))
+    longest = max(curve.size for curve in curves)
+    return np.max([np.append(curve, np.zeros(longest - curve.size)) for curve in curves], axis=0)
 
 
 def at(curve: Array, size: int) -> float:
