@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from sparsemf.certificates.checker import depth_polynomial
 from sparsemf.certificates.checker.depth import MOST_ATOMS, singular_near
 from sparsemf.certificates.checker.depth_cells import Box, Field
+from sparsemf.certificates.checker.depth_lines import levels, lines
 from sparsemf.certificates.checker.depth_moments import precision
 from sparsemf.certificates.checker.depth_orbit import Identified, Others, by_prony, collision, identified
-from sparsemf.certificates.checker.depth_lines import levels, lines
 from sparsemf.certificates.checker.depth_rank import Atoms, full_rank
 from sparsemf.certificates.checker.depth_shape import HIGHEST, Shape, least_depth
 from sparsemf.certificates.checker.depth_theorems import second_shift
@@ -234,7 +234,9 @@ class _Search:
         """The least depth that another solution leaves possible, with the evidence for it."""
         shape = self.shape
         stop = self.most if found is None else found - 1
-        candidates = [k for k in range(self.least, stop + 1) if len(shape.degrees(k)) == 2 + shape.bias - (shape.homogeneous > 0)]
+        candidates = [
+            k for k in range(self.least, stop + 1) if len(shape.degrees(k)) == 2 + shape.bias - (shape.homogeneous > 0)
+        ]
         if not candidates or shape.form.frequency is not None or shape.form.translation:
             return 0, []
         depth = max(candidates)

@@ -1,48 +1,52 @@
-"""Lines and coefficients of atoms from tensors of several degrees at once: uniqueness of a stacked decomposition.
+"""Atoms from tensors of several degrees at once: uniqueness of a stacked decomposition.
 
-*Data.*  Points v_i ∈ R^n, coefficients u_i ∈ R^m and numbers g_{k,i}, i ≤ S.  Known are the tensors Σ_i u_i ⊗ g_{k,i}
-v_i^{⊗k}, k in some set; for p ≥ 1 those with k ≥ p are stacked as one matrix
+*Data.*  Points v_i ∈ R^n, coefficients u_i ∈ R^m and numbers g_{k,i}, i ≤ S.  Known are the tensors Σ_i u_i ⊗
+g_{k,i} v_i^{⊗k} for k in some set.  For p ≥ 1 those with k ≥ p are stacked as one matrix Z = Σ_i z_i ⊗ y_i:
 
-    Z = Σ_i z_i ⊗ y_i,   y_i = v_i^{⊗p},        z_i = (u_i ⊗ g_{k,i} v_i^{⊗(k−p)})_{k ≥ p}    (coefficients in the rows), or
-                         y_i = u_i ⊗ v_i^{⊗p},  z_i = (g_{k,i} v_i^{⊗(k−p)})_{k ≥ p}          (in the columns).
+    y_i = v_i^{⊗p},         z_i = (u_i ⊗ g_{k,i} v_i^{⊗(k−p)})_{k ≥ p}     (coefficients in the rows), or
+    y_i = u_i ⊗ v_i^{⊗p},   z_i = (g_{k,i} v_i^{⊗(k−p)})_{k ≥ p}           (in the columns).
 
-*Claim.*  Let the z_i be independent and the y_i, too, and let one of the two hold, for combinations Y = Σ λ_i y_i that are
-themselves of the form u ⊗ x^{⊗p} (x of the family of points):
+*Claim.*  Let the z_i be independent, the y_i, too, and let one of the two hold, for combinations Y = Σ λ_i y_i that
+are themselves of the form u ⊗ x^{⊗p} (x of the family of points):
 
 (R)  such a Y has only one λ_i ≠ 0;
 (R′) there is, up to a factor, at most one such Y with more; its x is parallel to no v_i; and each atom has some
      g_{k,i} ≠ 0 with k > p.
 
-Then every other sum Z = Σ_j z′_j ⊗ y′_j of at most S terms of this form - any points, coefficients and numbers - has S
-of them and, renumbered, y′_i = t_i y_i, z′_i = z_i/t_i with t_i ≠ 0.
+Then every other sum Z = Σ_j z′_j ⊗ y′_j of at most S terms of this form - any points, coefficients and numbers -
+has S of them and, renumbered, y′_i = t_i y_i, z′_i = z_i/t_i with t_i ≠ 0.
 
-*Proof.*  rank Z = S, so there are S terms, independent z′ and y′, and both lists y, y′ span the row space.  Each y′_j is
-a combination as above.  Under (R) it is a multiple of some y_i, each i once.  Under (R′) the only other case is that
-one of them is Y = Σ λ_i y_i and the others are multiples of all y_i but one, i = j₀ say; λ_{j₀} ≠ 0 since the y′ are
-independent.  The coefficient of y_{j₀} in both sums: z_{j₀} = λ_{j₀}z′.  In the degree k of (R′) for j₀ the left side is
-v_{j₀}^{⊗(k−p)} times something ≠ 0, the right side x^{⊗(k−p)} times something: x ∥ v_{j₀}, which (R′) excludes.  ∎
+*Proof.*  rank Z = S, so there are S terms, independent z′ and y′, and both lists y, y′ span the row space: each
+y′_j is a combination as above.  Under (R) it is a multiple of some y_i, each i once.  Under (R′) the only other
+case is that one of them is Y = Σ λ_i y_i and the others are multiples of all y_i but one, i = h say; λ_h ≠ 0 since
+the y′ are independent.  The coefficient of y_h in both sums: z_h = λ_h z′.  In the degree k of (R′) for h the left
+side is v_h^{⊗(k−p)} times something ≠ 0, the right side x^{⊗(k−p)} times something: x ∥ v_h, which (R′) excludes.
+∎
 
 Nothing is asked of the other sum but the number of its terms.  It follows that v′_i ∥ v_i, and for each known k ≥ p
-that u′_i g′_{k,i} v′_i^{⊗k} = u_i g_{k,i} v_i^{⊗k} (the z′_i ⊗ y′_i are the z_i ⊗ y_i).
+that u′_i g′_{k,i} v′_i^{⊗k} = u_i g_{k,i} v_i^{⊗k}, since z′_i ⊗ y′_i = z_i ⊗ y_i.
 
-*How (R) and (R′) are shown.*  A quadratic form q on the span of all y that vanishes on those of the form u ⊗ x^{⊗p} gives
-0 = q(Y) = 2Σ_{i<j} λ_iλ_j q(y_i, y_j).  Such forms: the 2 × 2 minors of Y cut into two factors, y = s ⊗ t with s = v,
-t = u ⊗ v^{⊗(p−1)}, or s = u, t = v^{⊗p}; and for points (1, ŵ) of which the family knows ‖ŵ‖ = 1, the form −Y₀Y₀ + Σ_e Y_eY_e in one
-index.  Where the vectors (q(y_i, y_j))_q, one for each pair i < j, are independent, all products λ_iλ_j vanish: (R).
-Where they are so without one pair (i₀, j₀), the products are a multiple of one computed vector n with n_{i₀j₀} = 1: all 0,
-or, if n_{i₀k} and n_{j₀k} are not 0 for some k, λ is determined up to a factor: λ_l/λ_{l′} = n_{lk}/n_{l′k}, l, l′ ≠ k.  That
-leaves one Y, and its x is a contraction of it: (R′).
+*How (R) and (R′) are shown.*  A quadratic form q on the span of all y that vanishes on those of the form u ⊗ x^{⊗p}
+gives 0 = q(Y) = 2Σ_{i<j} λ_iλ_j q(y_i, y_j).  Such forms: the 2 × 2 minors of Y cut into two factors, y = s ⊗ t
+with s = v, t = u ⊗ v^{⊗(p−1)}, or s = u, t = v^{⊗p}; and for points (1, x) of which the family knows ‖x‖ = 1, the
+form Σ_e Y_eY_e − Y₀Y₀ in one index of v.  Where the vectors (q(y_i, y_j))_q, one for each pair i < j, are
+independent, all λ_iλ_j vanish: (R).  Where they are so without one pair (i, j), the products are a multiple of one
+computed vector n with n_ij = 1: all 0, or, if n_ik and n_jk are not 0 for some k, λ is determined up to a factor,
+λ_i/λ_j = n_ik/n_jk and λ_l/λ_j = n_il for the others.  That leaves at most one Y, and its x is a contraction of it:
+(R′).
 
-Everything is tried with functionals that evaluate tensors at whole vectors; more of them would prove no less.
+All conditions are open: they hold in balls, so for all atoms near the given ones.  Tensors are evaluated at whole
+vectors; a bad choice of them proves less, never more.
 
-Sources: the matrix pencil of Leurgans, Ross & Abel (1993); products of pairs: De Lathauwer, SIAM J. Matrix Anal. Appl.
-28 (2006), and Jiang & Sidiropoulos, IEEE Trans. Signal Process. 52 (2004); forms through the base points of an apolar
-system: Oeding & Ottaviani, J. Symb. Comput. 54 (2013).
+Sources: the matrix pencil of Leurgans, Ross & Abel (1993); products of pairs: Jiang & Sidiropoulos, IEEE Trans.
+Signal Process. 52 (2004), De Lathauwer, SIAM J. Matrix Anal. Appl. 28 (2006); apolar forms and their common zeros:
+Oeding & Ottaviani, J. Symb. Comput. 54 (2013).  (R) for a plane conic and a cubic is Roberts' theorem (1889); (R′)
+is the case of eight points common to three quadrics, nine common to two cubics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -60,25 +64,13 @@ _SPARE = 6
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """``v`` (S, n), ``u`` (S, m), and for each known degree k the numbers g_{k,i} (S,).  ``unit``: the points of the
-    family are (1, x) with ‖x‖ = 1."""
+    """``v`` (S, n), ``u`` (S, m), and for each known degree k the numbers g_{k,i} (S,).  ``unit``: the points of
+    the family are (1, x) with ‖x‖ = 1."""
 
     v: list[Balls]
     u: list[Balls]
     known: dict[int, Balls]
     unit: bool = False
-
-
-def _vectors(size: int) -> Iterator[list[int]]:
-    """Whole vectors in general position, the same in each run."""
-    state = 20_011
-    while True:
-        out = []
-        for _ in range(size):
-            state = (1103515245 * state + 12345) % 2**31
-            out.append((state >> 12) % 19 - 9)
-        if any(out):
-            yield out
 
 
 def _dots(rows: Sequence[Balls], with_: Sequence[int]) -> Balls:
@@ -93,16 +85,25 @@ class _Sampler:
     """Values of the tensors of all atoms at whole vectors."""
 
     def __init__(self, points: Points) -> None:
-        self.points, self.ones = points, [arb(1)] * len(points.v)
-        self._v, self._u = _vectors(len(points.v[0])), _vectors(len(points.u[0]))
+        self.points, self.ones, self._state = points, [arb(1)] * len(points.v), 20_011
+
+    def _vector(self, size: int) -> list[int]:
+        """A whole vector ≠ 0 in general position, of a sequence that is the same in each run."""
+        out: list[int] = []
+        while not any(out):
+            out = []
+            for _ in range(size):
+                self._state = (1103515245 * self._state + 12345) % 2**31
+                out.append((self._state >> 12) % 19 - 9)
+        return out
 
     def v(self) -> Balls:
         """⟨v_i, η⟩ of a new η."""
-        return _dots(self.points.v, next(self._v))
+        return _dots(self.points.v, self._vector(len(self.points.v[0])))
 
     def u(self) -> Balls:
         """⟨u_i, γ⟩ of a new γ."""
-        return _dots(self.points.u, next(self._u))
+        return _dots(self.points.u, self._vector(len(self.points.u[0])))
 
     def tensor(self, power: int, with_u: bool) -> Balls:
         """⟨v_i, η⟩^power (⟨u_i, γ⟩)."""
@@ -173,8 +174,6 @@ def _forms(sampler: _Sampler, p: int, columns: bool, pairs: list[tuple[int, int]
         out += [sampler.minor(sampler.u, lambda: sampler.tensor(p, False), pairs) for _ in range(count)]
     if p > 1:
         out += [sampler.minor(sampler.v, lambda: sampler.tensor(p - 1, columns), pairs) for _ in range(count)]
-    elif columns:
-        out += [sampler.minor(sampler.v, sampler.u, pairs) for _ in range(count)]
     if sampler.points.unit:
         v = sampler.points.v
         product = [sum((x * y for x, y in zip(v[i][1:], v[j][1:], strict=True)), -v[i][0] * v[j][0]) for i, j in pairs]
@@ -184,9 +183,7 @@ def _forms(sampler: _Sampler, p: int, columns: bool, pairs: list[tuple[int, int]
     return out
 
 
-def _one_other(
-    sampler: _Sampler, forms: list[Balls], pairs: list[tuple[int, int]], p: int, columns: bool
-) -> bool:
+def _one_other(sampler: _Sampler, forms: list[Balls], pairs: list[tuple[int, int]], p: int, columns: bool) -> bool:
     """(R′), but for its last condition."""
     middle = np.array([[float(x.mid()) for x in row] for row in forms])
     size = np.max(np.abs(middle), axis=1, keepdims=True)
@@ -212,7 +209,7 @@ def _one_other(
     if not third:
         return False
     k = third[0]
-    # λ_other = 1: then λ_one = n_{one,k}/n_{other,k} and λ_l = n_{one,l}/n_{one,other}·λ_other
+    # λ_other = 1
     weight = [product(one, j) if j not in (one, other) else arb(1) for j in range(len(sampler.points.v))]
     weight[one] = product(one, k) / product(other, k)
     weight = _times(weight, sampler.tensor(p - 1, columns))

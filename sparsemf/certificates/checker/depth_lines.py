@@ -2,19 +2,23 @@
 
 ν has S atoms, ν′ at most S, and Ψ_D(ν′) = Ψ_D(ν).  Three ways to the lines:
 
-- *One degree* (Kruskal 1977; Sidiropoulos & Bro 2000).  At some k ∈ K with c_k(θ_i) ≠ 0 for all i, write k = p + q + s and
-  T_k = Σ A_i ⊗ B_i ⊗ C_i with A = w^{⊗p}, B = w^{⊗q}, C = α ⊗ w^{⊗s}.  If the k-ranks (any that many are independent)
-  satisfy κ_A + κ_B + κ_C ≥ 2S + 2, no other sum of at most S such terms equals T_k.  k-ranks are found by testing all
-  sets of that many rows, or bounded by κ(X ⊙ Y) ≥ min(κ_X + κ_Y − 1, S).
+- *One degree* (Kruskal 1977; Sidiropoulos & Bro 2000).  At some k ∈ K with c_k(θ_i) ≠ 0 for all i, write k = p + q
+  + s and T_k = Σ A_i ⊗ B_i ⊗ C_i with A = w^{⊗p}, B = w^{⊗q}, C = α ⊗ w^{⊗s}.  If the k-ranks (any that many are
+  independent) satisfy κ_A + κ_B + κ_C ≥ 2S + 2, no other sum of at most S such terms equals T_k.  k-ranks are found
+  by testing all sets of that many rows, or bounded by κ(X ⊙ Y) ≥ min(κ_X + κ_Y − 1, S).
 - *Joint degrees*: :mod:`depth_joint` with v = w, u = α, g_k = G_k, all k ∈ K with k ≥ p.
-- *Lifted*, where T_k = Σ A_i κ_k w_i^{⊗k} with numbers κ_k ≠ 0 common to all atoms: homogeneous σ without biases (with A = αr^p, w = ŵ)
-  and exp (A = αe^{b + r²/2}).  Then Σ A_i ⊗ w_i^{⊗k} is known, and with k = a, …, a + t the tensor
-  Σ (A_i ⊗ w_i^{⊗a}) ⊗ (1, w_i)^{⊗t}: :mod:`depth_joint` with v = (1, w), u = A ⊗ w^{⊗a} and the one degree t.  For homogeneous σ, a = 0,
-  and contraction (‖ŵ‖ = 1) gives k − 2 from k.  The points follow with their signs, then A: ν′ = ν up to the orbit.
+- *Lifted*, where T_k = Σ A_i κ_k w_i^{⊗k} with κ_k the same for all atoms: homogeneous σ without biases (A = αr^p
+  and ŵ for w) and exp (A = αe^{b + r²/2}).  Then Σ A_i ⊗ w_i^{⊗k} is known where κ_k ≠ 0, and k = a, …, a + t make
+  up the tensor Σ (A_i ⊗ w_i^{⊗a}) ⊗ (1, w_i)^{⊗t}: :mod:`depth_joint` with v = (1, w), u = A ⊗ w^{⊗a} and the one
+  degree t.  For homogeneous σ contraction (‖ŵ‖ = 1) gives k − 2 from k, and a = 0.  The points follow with their
+  signs, then A: ν′ = ν up to scaling, or translation of e^b.
 
-The first two give, renumbered, exactly S atoms with ŵ′_i = s_iŵ_i, s_i = ±1, and α′_i = ρ_iα_i, ρ_i ≠ 0: all coefficients of ν′ in
-some T_k are those of ν up to the sign.  One atom needs neither.  Then l ∈ L (:func:`levels`) where the α_i ⊗ w_i^{⊗l} are
-independent: 0 = T_l(ν′) − T_l(ν) = Σ_i (s_i^l c_l(θ′_i)ρ_i − c_l(θ_i)) α_i ⊗ ŵ_i^{⊗l}, so s_i^l c_l(θ′_i)α′_i = c_l(θ_i)α_i for each atom.
+The first two give, renumbered, exactly S atoms with ŵ′_i = s_iŵ_i, s_i = ±1, and α′_i = ρ_iα_i, ρ_i ≠ 0: some T_k
+has the same terms for ν and ν′, with coefficient c_k(θ_i)α_i ≠ 0 for atom i.  One atom needs neither: its T_k has
+one term.
+
+Then l ∈ L (:func:`levels`) where the α_i ⊗ w_i^{⊗l} are independent: 0 = T_l(ν′) − T_l(ν) =
+Σ_i (s_i^l c_l(θ′_i)ρ_i − c_l(θ_i)) α_i ⊗ ŵ_i^{⊗l}, so s_i^l c_l(θ′_i)α′_i = c_l(θ_i)α_i for each atom.
 """
 
 from __future__ import annotations
@@ -145,13 +149,13 @@ def levels(atoms: Atoms, degrees: Sequence[int]) -> list[int]:
 def prony(atoms: Atoms, degrees: Sequence[int]) -> tuple[Lines, list[int]] | None:
     """d = 1: nodes and vectors of Σ A_i x_i^j, j = 0, …, M − 1, and the degrees in which they are read.
 
-    2S moments in a row of a measure with at most S atoms determine it (the difference of two such measures has at most
-    2S points, whose Vandermonde matrix is invertible), vector-valued ones alike; with several outputs fewer may do:
-    :mod:`depth_joint` with v = (1, x), u = A and the one degree M − 1.
+    2S moments in a row of a measure with at most S atoms determine it (the difference of two such measures has at
+    most 2S points, whose Vandermonde matrix is invertible), vector-valued ones alike; with several outputs fewer
+    may do: :mod:`depth_joint` with v = (1, x), u = A and the one degree M − 1.
 
-    The points: −β·sign(w) for relu, leaky_relu, abs, relu² with biases (F_l = A·He_{l−p−1} of it, l ≥ p + 1, a change
-    of basis of its powers); w for exp (F_l = A·w^l); r² for sin and cos without biases, ρ² for erf and Φ (every second
-    degree).  A is α up to a number ≠ 0.
+    The points: −β·sign(w) for relu, leaky_relu, abs, relu² with biases (F_l = A·He_{l−p−1} of it, l ≥ p + 1, a
+    change of basis of its powers); w for exp (F_l = A·w^l); r² for sin and cos without biases, ρ² for erf and Φ
+    (every second degree).  A is α up to a number ≠ 0.
     """
     shape, n = atoms.shape, atoms.shape.atoms
     names = {term.core for term in shape.form.terms}

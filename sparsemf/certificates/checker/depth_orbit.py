@@ -1,26 +1,30 @@
 """Global identifiability at a point: does Ψ_D see every atom up to its orbit?  Upper and lower ends of D_orb.
 
-*Upper end* (:func:`identified`).  Let ν′ have at most S atoms of the family, scales in the declared box where one is
-needed, and Ψ_D(ν′) = Ψ_D(ν).
+*Upper end* (:func:`identified`).  Let ν′ have at most S atoms of the family, scales in the declared box where one
+is needed, and Ψ_D(ν′) = Ψ_D(ν).
 
-1. **Lines**: ν′ has exactly S atoms and, renumbered, ŵ′_i = s_iŵ_i (s_i = ±1), α′_i = ρ_iα_i, by one of the theorems of
-   :mod:`depth_lines` on one degree or on joint ones.  Homogeneous σ without biases and exp may be done with that.
+1. **Lines**: ν′ has exactly S atoms and, renumbered, ŵ′_i = s_iŵ_i (s_i = ±1), α′_i = ρ_iα_i, by one of the
+   theorems of :mod:`depth_lines` on one degree or on joint ones.  Homogeneous σ without biases and exp may be done
+   with that.
 2. **Levels.**  For l ∈ L, the degrees of K where the α_i ⊗ w_i^{⊗l} are independent, subtracting gives
    s_i^l c_l(θ′_i)α′_i = c_l(θ_i)α_i for each atom.
-3. **Scales.**  The line through (c_l)_{l ∈ L}, up to the sign (−1)^l of the turn, determines (r, b) up to the orbit:
-   by a theorem (:mod:`depth_theorems`) for all r > 0 and b, else by subdivision of the declared box (:mod:`depth_scales`).
-   Then α′_i follows.  Where the box holds other solutions, each is enclosed, and they must be refuted together by the
-   degrees of K outside L: no choice of other solutions for some atoms leaves those tensors unchanged (all tried).
-4. **Turns.**  With σ(z) = ςσ(−z) + P(z), the turned atom (ςα, −w, −b) differs by αP(⟨w, x⟩ + b).  It is in the orbit
-   where the polynomial part of that degree is free, or P = 0.  Otherwise it must be refuted: by some l ∈ L where P has
-   a component ≠ 0, by the subdivision, or because no set F of turned atoms has Σ_F α_iP(⟨w_i, x⟩ + b_i) = 0 (all
-   subsets tried, in the degrees of K).
+3. **Scales.**  The line through (c_l)_{l ∈ L}, up to the sign (−1)^l of the turn, determines (r, b) up to the
+   orbit: by a theorem (:mod:`depth_theorems`) for all r > 0 and b, else by subdivision of the declared box
+   (:mod:`depth_scales`).  Then α′_i follows.  Where there are other solutions, each is enclosed, and they must be
+   refuted together by the degrees of K outside L: no choice of other solutions for some atoms leaves those tensors
+   unchanged (all tried).
+4. **Turns.**  With σ(z) = ςσ(−z) + P(z), the turned atom (ςα, −w, −b) differs by αP(⟨w, x⟩ + b).  It is in the
+   orbit where the polynomial part of that degree is free, or P = 0.  Otherwise it must be refuted: by some l ∈ L
+   where P has a component ≠ 0, by the subdivision, or because no set F of turned atoms has Σ_F α_iP(⟨w_i, x⟩ + b_i)
+   = 0 (all subsets tried, in the degrees of K).
 
 For d = 1 all atoms share the line and 1 fails; :func:`by_prony` serves instead.
 
-*Lower end* (:func:`collision`): another (r′, b′) of one atom with the same line through (c_k) for **all** k ∈ K, shown
-by Krawczyk's operator, or by a change of sign (:func:`~sparsemf.certificates.checker.depth_theorems.second_shift`).  Scaling α_i accordingly gives ν′ ≠ ν modulo the group with Ψ_D(ν′) = Ψ_D(ν), whatever the other
-atoms are; it is regular, so the same holds on an open set around ν.
+*Lower end* (:func:`collision`): another (r′, b′) of one atom with the same line through (c_k) for **all** k ∈ K,
+shown by Krawczyk's operator, or by a change of sign
+(:func:`~sparsemf.certificates.checker.depth_theorems.second_shift`).  Scaling α_i accordingly gives ν′ ≠ ν modulo
+the group with Ψ_D(ν′) = Ψ_D(ν), whatever the other atoms are; it is regular, so the same holds on an open set
+around ν.
 """
 
 from __future__ import annotations
@@ -54,7 +58,8 @@ class Identified:
 
 
 def _no_free_turn(atoms: Atoms, turning: list[int], degrees: Sequence[int]) -> bool:
-    """Whether no set of turned atoms leaves the tensors of K unchanged: Σ_F α_i ⊗ P-components ≠ 0 for all F ≠ ∅."""
+    """Whether no set of turned atoms leaves the tensors of K unchanged: Σ_F α_i ⊗ P-components ≠ 0 for all F ≠
+    ∅."""
     if not turning:
         return True
     if len(turning) > MOST_TURNS:
@@ -157,8 +162,11 @@ def _scale_of(
         return _Scale("theorem", components is not None and not seen and not shape.form.translation, [])
     shift = second_shift(atoms, i, known)
     if shift is not None and components is not None and seen:
-        table = moments(shape.activation, arb(1), shift, max([2, *left]))
-        return _Scale("theorem", False, [_change(atoms, i, known, left, (arb(1), table), 1)])
+        other = arb(1), moments(shape.activation, arb(1), shift, max([*known, *left]))
+        # a degree of L that the other shift changes excludes it by itself
+        if any(not x.contains(0) for x in _change(atoms, i, known, known, other, 1)):
+            return _Scale("theorem", False, [])
+        return _Scale("theorem", False, [_change(atoms, i, known, left, other, 1)])
     if field is None or len(known) < 2:
         return None
     r, b = atoms.length[i], float(atoms.b[i])
@@ -194,7 +202,7 @@ def _scale_of(
 def _change(
     atoms: Atoms, i: int, known: list[int], left: list[int], other: tuple[arb, list[arb]], turn: int
 ) -> list[arb]:
-    """α_i ⊗ ŵ_i^{⊗k}·(ρ s^k F_k(θ′) − F_k(θ_i)) for k ∈ ``left``, ρ = F_l(θ_i)/(s^l F_l(θ′)) for the leading l ∈ L;
+    """α_i ⊗ ŵ_i^{⊗k}·(ρ s^k F_k(θ′) − F_k(θ_i)) for k in ``left``, ρ = F_l(θ_i)/(s^l F_l(θ′)) for the leading l ∈ L;
     ``other``: r′ and G at θ′."""
     shape, r, (there, g) = atoms.shape, atoms.length[i], other
 
@@ -237,8 +245,8 @@ def by_prony(atoms: Atoms, depth: int) -> Identified | None:
 
 
 def collision(atoms: Atoms, depth: int, i: int, r: float, b: float, turn: int) -> Box:
-    """The box of another solution for atom i at this depth (a point near it where a change of sign shows it); raises
-    :class:`Refused` where it is not shown."""
+    """The box of another solution for atom i at this depth (a point near it where a change of sign shows it);
+    raises :class:`Refused` where it is not shown."""
     shape = atoms.shape
     if turn not in (1, -1) or (not shape.bias and b != 0) or not r > 0:
         raise Refused("the other solution is not of the family")

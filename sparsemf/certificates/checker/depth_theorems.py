@@ -12,23 +12,26 @@ from sparsemf.certificates.checker.expansion import is_exactly
 
 _HALVINGS = 160
 
+
 def theorem(atoms: Atoms, i: int, known: Sequence[int]) -> bool:
     """Whether (r, b) of atom i follows from the degrees L for all r > 0 and b, up to the orbit and the turn.
 
     With A ≠ 0 any number, He_n monic Hermite polynomials, s the turn:
 
-    - homogeneous, no biases: r is the orbit, and any l with c_l ≠ 0 gives α up to the turn's sign (−1)^l.  Degrees of
-      both parities exclude the turn; those of one parity leave (−1)^l α, the turned atom's ςα only for ς = (−1)^l.
+    - homogeneous, no biases: r is the orbit, and any l with c_l ≠ 0 gives α up to the turn's sign (−1)^l.  Degrees
+      of both parities exclude the turn; those of one parity leave (−1)^l α, the turned atom's ςα only for ς =
+      (−1)^l.
     - relu, leaky_relu, abs (p = 1), relu² (p = 2), l ≥ p + 1: F_l = A·He_{l−p−1}(−β), β = b/r (the orbit keeps it).
-      {p + 1, p + 2} ⊂ L: the ratio is −β.  {l, l + 1} ⊂ L, l ≤ p, for relu and relu²: G_l ∝ u = E h(g + β), h(z) = z₊^{p−l},
-      and G_{l+1} = ∂_β G_l, so the ratio is (log u)′ > 0; (log u)″ = Var − 1 < 0, the variance of the density h(y)φ(y − β) up
-      to a factor (Brascamp & Lieb 1976: log-concave times Gaussian; h is no exponential on R).  The turn's sign shows.
-      {1, 2} ⊂ L for abs: (Φ(β) − ½)/φ(β) increases; it is odd, and so is the turn, which is in the orbit.
-      {l, l + 1, l + 2} ⊂ L with F_{l+1} ≠ 0: −β = (He_{n+2} + (n + 1)He_n)/He_{n+1}.
-    - erf, Φ, l ≥ 1: F_l = A·(−ρ)^{l−1}He_{l−1}(β), ρ² = v²/(½ + v²), v the core's r, β = its b/√(½ + v²).  No biases:
-      two odd degrees give ρ², which increases with r.  {1, 2, 3}: X = ρβ and X² − ρ² are the ratios.  Four in a row,
-      h_n = ρⁿHe_n: h_{n+1} = Xh_n − nρ²h_{n−1} and the next are linear in (X, ρ²) with determinant −(h_n² + n(h_n² −
-      h_{n−1}h_{n+1})) < 0 (Turán's inequality for Hermite polynomials).
+      {p + 1, p + 2} ⊂ L: the ratio is −β.  {l, l + 1} ⊂ L, l ≤ p, for relu and relu²: G_l ∝ u = E h(g + β) with
+      h(z) = z₊^{p−l}, and G_{l+1} = ∂_β G_l, so the ratio is (log u)′ > 0; it decreases, since (log u)″ = Var − 1 <
+      0, Var that of the density ∝ h(y)φ(y − β) (Brascamp & Lieb 1976: log-concave times Gaussian, and h is no
+      exponential on R).  The turn's sign shows.  {1, 2} ⊂ L for abs: (Φ(β) − ½)/φ(β) increases; it is odd, and so
+      is the turn, which is in the orbit.  {l, l + 1, l + 2} ⊂ L with F_{l+1} ≠ 0: −β = (He_{n+2} + (n +
+      1)He_n)/He_{n+1}.
+    - erf, Φ, l ≥ 1: F_l = A·(−ρ)^{l−1}He_{l−1}(β), ρ² = v²/(½ + v²), v the core's r, β = its b/√(½ + v²).  No
+      biases: two odd degrees give ρ², which increases with r.  {1, 2, 3}: X = ρβ and X² − ρ² are the ratios.  Four
+      in a row, h_n = ρⁿHe_n: h_{n+1} = Xh_n − nρ²h_{n−1} and the next are linear in (X, ρ²) with determinant −(h_n²
+      + n(h_n² − h_{n−1}h_{n+1})) < 0 (Turán's inequality for Hermite polynomials).
     - sin, cos: F_l = A·r^l·sin(b + (l + shift)π/2).  No biases: two degrees.  {l, l + 1, l + 2} with F_l ≠ 0:
       F_{l+2}/F_l = −r², and F_{l+1}/(rF_l) is a cotangent: b modulo π, and b + π is −α.
     - exp: F_l = A·r^l: two degrees of different parity (so that the turn shows).
@@ -85,13 +88,13 @@ def _kappa(shape: Shape) -> arb | None:
 
 
 def second_shift(atoms: Atoms, i: int, known: Sequence[int]) -> arb | None:
-    """The only other β′ = b′/r′ with the ratio F_1 : F_2 of atom i, for σ ∝ relu(z) + κz with κ < −1 or κ > 0 (leaky_relu of
-    positive slope) and biases; None for others.
+    """The only other β′ = b′/r′ with the ratio F_1 : F_2 of atom i, for σ ∝ relu(z) + κz with κ < −1 or κ > 0
+    (leaky_relu of positive slope) and biases; None for others.
 
-    F_1 ∝ κ + Φ(β), F_2 ∝ φ(β) (β = b/r).  With h = (κ + Φ(β₀))/φ(β₀) ≠ 0, E(β) = κ + Φ(β) − hφ(β) has E′ = φ(β)(1 + hβ): E is
-    monotone on either side of −1/h, and has the sign of κ + Φ at ±∞.  So there is exactly one zero besides β₀ ≠ −1/h, on
-    the other side, and it is regular; a change of sign encloses it.  The turned equation κ + Φ + hφ = 0 has no solution,
-    since κ + Φ and h have one sign.
+    F_1 ∝ κ + Φ(β), F_2 ∝ φ(β) (β = b/r).  With h = (κ + Φ(β₀))/φ(β₀) ≠ 0, E(β) = κ + Φ(β) − hφ(β) has E′ = φ(β)(1 +
+    hβ): E is monotone on either side of −1/h, and has the sign of κ + Φ at ±∞.  So there is exactly one zero
+    besides β₀, if β₀ ≠ −1/h: on the other side, and regular.  A change of sign encloses it.  The turned equation κ
+    + Φ + hφ = 0 has no solution, since κ + Φ and h have one sign.
     """
     kappa = _kappa(atoms.shape)
     if kappa is None or not atoms.shape.bias or not {1, 2} <= set(known) or not (kappa > 0 or kappa < -1):
