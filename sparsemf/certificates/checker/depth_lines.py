@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -67,6 +68,12 @@ def k_rank(rows: Array, power: int = 1) -> int:
 
 def lines(atoms: Atoms, degrees: Sequence[int]) -> Lines | None:
     """The lines of all atoms from the degrees K, by one degree or joint ones; None where both fail."""
+    return _lines(atoms, tuple(degrees))
+
+
+@lru_cache(maxsize=4)
+def _lines(atoms: Atoms, degrees: tuple[int, ...]) -> Lines | None:
+    # asked for by each attempt at one depth: without a box, with it, and before the box is subdivided
     shape, n = atoms.shape, atoms.shape.atoms
     if n == 1:
         # in d = 1 there is but one line, and T_0 is as good as any
