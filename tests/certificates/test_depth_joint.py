@@ -108,9 +108,8 @@ def searched(parts: Parts, degrees: list[int], rng: np.random.Generator, starts:
     found: list[float] = []
     for _ in range(starts):
         start = np.concatenate([part.ravel() for part in draw(rng, n, d, m, degrees)])
-        got = optimize.least_squares(
-            lambda x: tensors(split(x), degrees) - wanted, start, lambda x: slopes(split(x), degrees), max_nfev=200
-        )
+        exact: dict[str, Any] = {"jac": lambda x: slopes(split(x), degrees), "max_nfev": 200}
+        got = optimize.least_squares(lambda x: tensors(split(x), degrees) - wanted, start, **exact)
         if np.linalg.norm(got.fun) < 1e-6 * np.linalg.norm(wanted):
             found.append(far(parts[0], split(got.x)[0]))
             if len(found) == 4:
