@@ -83,6 +83,7 @@ class DepthReport:
                 "how": None
                 if f.how is None
                 else {
+                    "lines": f.how.lines.way,
                     "degree": f.how.lines.degree,
                     "split": list(f.how.lines.split),
                     "levels": list(f.how.levels),
