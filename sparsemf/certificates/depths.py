@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from sparsemf.certificates.checker import depth_polynomial
 from sparsemf.certificates.checker.depth import MOST_ATOMS, singular_near
 from sparsemf.certificates.checker.depth_cells import Box, Field
+from sparsemf.certificates.checker.depth_lines import levels, lines
 from sparsemf.certificates.checker.depth_moments import precision
-from sparsemf.certificates.checker.depth_orbit import Identified, Others, by_prony, collision, identified, levels, lines
+from sparsemf.certificates.checker.depth_orbit import Identified, Others, by_prony, collision, identified
 from sparsemf.certificates.checker.depth_rank import Atoms, full_rank
 from sparsemf.certificates.checker.depth_shape import HIGHEST, Shape, least_depth
+from sparsemf.certificates.checker.depth_theorems import second_shift
 from sparsemf.certificates.checker.document import Refused
 from sparsemf.certificates.checker.raw import encode
 from sparsemf.exceptions import InconsistentBounds, InputError
@@ -232,11 +234,15 @@ class _Search:
         """The least depth that another solution leaves possible, with the evidence for it."""
         shape = self.shape
         stop = self.most if found is None else found - 1
-        candidates = [k for k in range(self.least, stop + 1) if len(shape.degrees(k)) == 2 + shape.bias]
-        if not candidates or shape.homogeneous or shape.form.frequency is not None or shape.form.translation:
+        candidates = [
+            k for k in range(self.least, stop + 1) if len(shape.degrees(k)) == 2 + shape.bias - (shape.homogeneous > 0)
+        ]
+        if not candidates or shape.form.frequency is not None or shape.form.translation:
             return 0, []
         depth = max(candidates)
         degrees = shape.degrees(depth)
+        if shape.homogeneous:
+            return self._shifted(depth)
         for i in range(shape.atoms):
             r, b = float(self.atoms.length[i].mid()), float(self.parts[2][i])
             for other in other_scales(self.family, r, b, degrees, self.box):
@@ -245,6 +251,16 @@ class _Search:
                 except Refused:
                     continue
                 entry = {"depth": depth, "atom": i, "r": other.r, "b": other.b, "turn": other.turn}
+                return depth + 1, [entry]
+        return 0, []
+
+    def _shifted(self, depth: int) -> tuple[int, list[dict[str, Any]]]:
+        """The same for homogeneous σ, where another b/r of an atom may have its ratio of T_1 and T_2."""
+        for i in range(self.shape.atoms if self.shape.degrees(depth) == [1, 2] else 0):
+            shift = second_shift(self.atoms, i, [1, 2])
+            if shift is not None:
+                entry = {"depth": depth, "atom": i, "r": 1.0, "b": float(shift.mid()), "turn": 1}
+                collision(self.atoms, depth, i, entry["r"], entry["b"], 1)
                 return depth + 1, [entry]
         return 0, []
 

@@ -83,8 +83,9 @@ class DepthReport:
                 "how": None
                 if f.how is None
                 else {
-                    "degree": f.how.degree,
-                    "split": list(f.how.split),
+                    "lines": f.how.lines.way,
+                    "degree": f.how.lines.degree,
+                    "split": list(f.how.lines.split),
                     "levels": list(f.how.levels),
                     "scales": f.how.scales,
                 },

@@ -16,12 +16,13 @@ from sparsemf.activations import get
 from sparsemf.certificates.checker.check import check
 from sparsemf.certificates.checker.depth import singular_near
 from sparsemf.certificates.checker.depth_cells import Box, Field, cells_of
+from sparsemf.certificates.checker.depth_lines import k_rank
 from sparsemf.certificates.checker.depth_moments import moments, precision
-from sparsemf.certificates.checker.depth_orbit import k_rank, theorem
 from sparsemf.certificates.checker.depth_power_sums import another_list
 from sparsemf.certificates.checker.depth_rank import Atoms, full_by_matrix, full_by_structure, invertible_columns
 from sparsemf.certificates.checker.depth_scales import alone, exists_near, line_of, unique_around
 from sparsemf.certificates.checker.depth_shape import Shape, least_depth, rank_bound
+from sparsemf.certificates.checker.depth_theorems import theorem
 from sparsemf.certificates.checker.document import Refused, seal
 from sparsemf.certificates.checker.raw import encode
 from sparsemf.certificates.equivalence import raw_of

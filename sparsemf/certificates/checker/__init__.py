@@ -5,6 +5,7 @@ Imports numpy and python-flint only.  Submodules, in the order in which they bui
 ``laws`` (norms), ``expansion`` (f_A − f_B as one sum), ``evaluate``, ``hermite``, ``grouped``, ``series``,
 ``gated`` (bounds), ``document``, ``measure``, ``transport``, ``matching``, ``equivalence``, ``sparsity`` (the
 claims), ``tree``, ``derivatives``, ``dual_boxes``, ``dual_cones``, ``optimality`` (programs over measures),
-``depth_shape``, ``depth_moments``, ``depth_rank``, ``depth_cells``, ``depth_scales``, ``depth_orbit``,
-``depth_polynomial``, ``depth_power_sums``, ``depth`` (identifiability), ``check``.
+``depth_shape``, ``depth_moments``, ``depth_rank``, ``depth_joint``, ``depth_lines``, ``depth_cells``,
+``depth_scales``, ``depth_theorems``, ``depth_orbit``, ``depth_polynomial``, ``depth_power_sums``, ``depth``
+(identifiability), ``check``.
 """

@@ -83,7 +83,7 @@ def invertible_columns(rows: Sequence[Sequence[arb]], columns: int) -> bool:
     if len(rows) < columns:
         return False
     middle = np.array([[float(x.mid()) for x in row] for row in rows])
-    chosen = _pivots(middle)
+    chosen = pivots(middle)
     if chosen is None:
         return False
     scale = [_unit(middle[i]) for i in chosen]
@@ -99,7 +99,7 @@ def _unit(row: Array) -> float:
     return 2.0 ** -math.frexp(float(np.max(np.abs(row))))[1]
 
 
-def _pivots(matrix: Array) -> list[int] | None:
+def pivots(matrix: Array) -> list[int] | None:
     """Rows of a well-conditioned square part, by elimination with row pivoting on scaled rows."""
     size = np.max(np.abs(matrix), axis=1, keepdims=True)
     size[size == 0] = 1.0
@@ -130,7 +130,7 @@ def powers_independent(w: Array, k: int) -> bool:
     unit = w / np.max(np.abs(w), axis=1, keepdims=True)
     exponents = list(combinations_with_replacement(range(d), k))
     middle = np.stack([np.prod(unit[:, list(g)], axis=1) for g in exponents])
-    chosen = _pivots(middle)
+    chosen = pivots(middle)
     if chosen is None:
         return False
     balls = [[arb(x) / arb(s) for x in row] for row, s in zip(w.tolist(), np.max(np.abs(w), axis=1), strict=True)]
@@ -185,7 +185,7 @@ def full_by_matrix(atoms: Atoms, depth: int) -> bool:
     labels = [(k, g) for k in known for g in combinations_with_replacement(range(shape.d), k)]
     per_label = [_row(atoms, k, g, float) for k, g in labels]
     stacked = np.stack([row for rows in per_label for row in rows])
-    chosen = _pivots(stacked)
+    chosen = pivots(stacked)
     if chosen is None:
         return False
     cache: dict[int, list[list[arb]]] = {}
