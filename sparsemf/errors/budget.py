@@ -134,6 +134,11 @@ class Budget:
             lines.append(
                 f"{rate.quantity.capitalize()}: ‖·‖² ∝ ({rate.variable})^{rate.exponent:.2f} "
                 f"(95 %: {low:.2f} to {high:.2f}), {said} ({_range(rate.expected)}: {rate.source})"
+                + (
+                    f"; without {', '.join(f'{x:g}' for x in rate.left_out)}, off any power law"
+                    if rate.left_out
+                    else ""
+                )
             )
         if self.decay is not None:
             lines.append(f"Optimization: {self.decay.statement}")
@@ -304,23 +309,25 @@ def _rates(
     if len(config.grids.width) > 1:
         x = [1 / n - 1 / ref.width for n in config.grids.width]
         found = np.array([row for _, row in chaos])
-        rates.append(power_rate("chaos", "1/N − 1/N_ref", x, found, CHAOS_RANGE, "synchronous coupling"))
+        rates.append(power_rate("chaos", "1/N − 1/N_ref", x, found, CHAOS_RANGE, "synchronous coupling", True))
     if len(config.grids.samples) > 1:
         x = [1 / n - 1 / ref.samples for n in config.grids.samples]
         source = "uniform deviation (½) to a stable minimiser (1)"
-        rates.append(power_rate("statistical", "1/n − 1/n_ref", x, squares["samples"], (0.5, 1.0), source))
+        rates.append(power_rate("statistical", "1/n − 1/n_ref", x, squares["samples"], (0.5, 1.0), source, True))
     if len(config.grids.temperature) > 1:
         x = [tau - ref.temperature for tau in config.grids.temperature]
         source = "free energy (1) to a smooth perturbation (2)"
-        rates.append(power_rate("entropic", "τ − τ_ref", x, squares["temperature"], (1.0, 2.0), source))
+        rates.append(power_rate("entropic", "τ − τ_ref", x, squares["temperature"], (1.0, 2.0), source, True))
     if len(config.grids.weight_decay) > 1:
         x = [decay - ref.weight_decay for decay in config.grids.weight_decay]
         source = "risk of the penalised minimiser (1) to a smooth perturbation (2)"
-        rates.append(power_rate("regularization", "λ − λ_ref", x, squares["weight_decay"], (1.0, 2.0), source))
+        rates.append(power_rate("regularization", "λ − λ_ref", x, squares["weight_decay"], (1.0, 2.0), source, True))
     if len(config.grids.step_size) > 1:
         x = [eta - ref.step_size for eta in config.grids.step_size]
         source = "strong order 1: the drift's (η − η_ref)² and the noise's η² − η_ref²"
-        rates.append(power_rate("step size", "η − η_ref", x, squares["step_size"], (_noise_order(x, ref), 2.0), source))
+        rates.append(
+            power_rate("step size", "η − η_ref", x, squares["step_size"], (_noise_order(x, ref), 2.0), source, True)
+        )
     decay = exponential_decay(config.grids.time, squares["time"]) if config.grids.time else None
     return rates, decay
 

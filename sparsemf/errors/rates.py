@@ -16,6 +16,7 @@ from sparsemf.exceptions import InputError
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
+_BENT = 1.0
 
 Verdict = Literal["within", "outside", "undecided"]
 
@@ -25,7 +26,7 @@ class Rate:
     """‖·‖² ∝ x^exponent: the fit and what the theory says of the exponent.
 
     ``expected`` is a closed range; "within": the interval meets it and is no wider than 1; "outside": the interval
-    lies beyond it; else "undecided".
+    lies beyond it; else "undecided".  ``left_out``: the x that were measured and are not part of the fit.
     """
 
     quantity: str
@@ -37,6 +38,7 @@ class Rate:
     interval: tuple[float, float]
     expected: tuple[float, float]
     source: str
+    left_out: tuple[float, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -60,6 +62,7 @@ class Rate:
             "expected": list(self.expected),
             "verdict": self.verdict,
             "source": self.source,
+            "left_out": list(self.left_out),
         }
 
 
@@ -70,12 +73,17 @@ def power_rate(
     squares: Array,
     expected: tuple[float, float],
     source: str,
+    towards_zero: bool = False,
 ) -> Rate:
     """The exponent of the mean of ``squares`` (repetitions, K) in ``x`` (K,), all > 0.
 
     Least squares of log mean against log x; its standard error from the repetitions' influence, Σ_k c_k
     (q_sk/q̄_k − 1) (delta method: the mean of logarithms would be biased where few repetitions scatter), and Student's
     quantile with repetitions − 1 degrees of freedom.
+
+    ``towards_zero``: the theory speaks of x → 0.  While more than two points are left, the largest x is left out where
+    the slope of the last segment differs from that of the others by more than 1 beyond its 95 % error: steps that are
+    no longer stable, samples too few to learn from.
 
     Raises :class:`InputError` for fewer than two repetitions or points, and where a mean is 0.
     """
@@ -86,12 +94,20 @@ def power_rate(
     mean = squares.mean(axis=0)
     if not (np.isfinite(mean).all() and (mean > 0).all()):
         raise InputError(f"rate of {quantity}: expected positive distances, got {mean.tolist()}")
-    centred = place - place.mean()
-    coefficients = centred / (centred @ centred)
-    exponent = float(coefficients @ np.log(mean))
-    influence = (squares / mean - 1.0) @ coefficients
-    error = float(np.sqrt(influence @ influence / (count * (count - 1))))
-    half = float(student.ppf(0.5 + LEVEL / 2, count - 1)) * error
+
+    def combination(coefficients: Array) -> tuple[float, float]:
+        """Σ c_k log q̄_k and the half-width of its interval."""
+        influence = (squares / mean - 1.0) @ coefficients
+        error = float(np.sqrt(influence @ influence / (count * (count - 1))))
+        return float(coefficients @ np.log(mean)), float(student.ppf(0.5 + LEVEL / 2, count - 1)) * error
+
+    used = np.argsort(place, kind="stable")
+    while towards_zero and used.size > 2:
+        bend, doubt = combination(_slope(place, used[-2:]) - _slope(place, used[:-1]))
+        if not abs(bend) - doubt > _BENT:
+            break
+        used = used[:-1]
+    exponent, half = combination(_slope(place, used))
     return Rate(
         quantity,
         variable,
@@ -102,7 +118,15 @@ def power_rate(
         (exponent - half, exponent + half),
         expected,
         source,
+        tuple(float(x[k]) for k in range(place.size) if k not in used),
     )
+
+
+def _slope(place: Array, rows: NDArray[np.intp]) -> Array:
+    """Coefficients (K,) of the least-squares slope through some of the points."""
+    out, centred = np.zeros(place.size), place[rows] - place[rows].mean()
+    out[rows] = centred / (centred @ centred)
+    return out
 
 
 @dataclass(frozen=True)

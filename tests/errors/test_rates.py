@@ -40,6 +40,22 @@ def test_scattered_repetitions_do_not_bias_the_exponent():
     assert naive > 1.4
 
 
+def test_points_off_the_power_law_are_left_out_and_named():
+    """x² up to 0.7, where it is a thousand times as much: the largest x is left out, in any order of the points; a
+    gentle bend, noise, and the other end are not."""
+    rng, x = np.random.default_rng(3), np.array([0.7, 0.1, 0.3])
+    law = np.where(x == 0.7, 1e3, 1.0) * x**2
+    found = power_rate("a", "x", x, law * noisy(rng, np.ones(3), 6, 200), (2, 2), "", True)
+    assert found.left_out == (0.7,)
+    assert found.exponent == pytest.approx(2, abs=0.3)
+    assert len(found.x) == 3
+    assert power_rate("a", "x", x, np.stack([law, law]), (2, 2), "").left_out == ()
+    assert power_rate("a", "x", x[:2], np.stack([law, law])[:, :2], (2, 2), "", True).left_out == ()
+    assert power_rate("a", "x", x, np.stack([x**1.5 * (1 + x)] * 2), (1, 2), "", True).left_out == ()
+    wide = [power_rate("a", "x", x, noisy(rng, x**2, 4, 2), (2, 2), "", True).left_out for _ in range(100)]
+    assert sum(bool(out) for out in wide) <= 10
+
+
 def test_what_cannot_be_fitted_is_refused():
     x = [1.0, 2.0]
     for squares, message in (

@@ -71,9 +71,10 @@ def _rates(document: Mapping[str, Any], name: str) -> Section:
     for i, rate in enumerate(document["rates"]):
         pairs = list(zip(rate["x"], rate["squares"], strict=True))
         spread = [(q - 2 * e, q + 2 * e) for q, e in zip(rate["squares"], rate["errors"], strict=True)]
-        middle = math.exp(sum(math.log(x) for x in rate["x"]) / len(pairs))
-        level = math.exp(sum(math.log(q) for q in rate["squares"]) / len(pairs))
-        line = [(x, level * (x / middle) ** rate["exponent"]) for x in (min(rate["x"]), max(rate["x"]))]
+        left_out = rate.get("left_out", [])
+        used = [(x, q) for x, q in pairs if x not in left_out]
+        middle, level = (math.exp(sum(math.log(pair[i]) for pair in used) / len(used)) for i in (0, 1))
+        line = [(x, level * (x / middle) ** rate["exponent"]) for x in (min(used)[0], max(used)[0])]
         low, high = rate["interval"]
         caption = f"{rate['quantity'].capitalize()}: exponent {rate['exponent']:.2f} ({low:.2f} to {high:.2f})"
         drawing = plot(
@@ -89,6 +90,7 @@ def _rates(document: Mapping[str, Any], name: str) -> Section:
         points.append(
             f"{rate['quantity'].capitalize()}: ‖·‖² ∝ ({rate['variable']})^{rate['exponent']:.2f}, theory {theory} "
             f"({rate['source']}): {rate['verdict']}"
+            + (f"; without {', '.join(f'{x:.3g}' for x in left_out)}, off any power law" if left_out else "")
         )
     relaxation = document["relaxation"]
     if relaxation is not None:
