@@ -43,6 +43,8 @@ _TIGHT = 1.2
 """Distinct networks with bounds closer than this factor need no tighter ones …"""
 _CHEAP = 2e10
 """… nor do those whose Gram form takes more multiplications."""
+_FEW = 24
+"""Degrees of the series in balls where its Gram form is too large for them."""
 _GRAIN = 2.0**-51
 _ROUNDS = 30.0
 """Bounds above this multiple of what a form may round are not kept apart by rounding."""
@@ -313,7 +315,8 @@ class _Search:
                 exact = {**last, "bits": bits}
                 if gaussian:
                     n = h.core.size
-                    degree = next((k for k in (32, 24, 16, 8) if affordable(Arithmetic(bits), n, 1, 1, k)), degree)
+                    fewer = (k for k in (32, 24, 16, 8) if affordable(Arithmetic(bits), n, 1, 1, k))
+                    degree = next(fewer, min(degree, _FEW))
                     form = affordable(Arithmetic(bits), n, 1, 1, degree)
                     exact |= {"gram": form, "norm_gram": form, "degree": degree, "norm_degree": degree}
                 yield exact
