@@ -16,7 +16,7 @@ from sparsemf.certificates.checker.catalogue import CORES
 from sparsemf.certificates.checker.equivalence import HIGHEST_DEGREE, Proved
 from sparsemf.certificates.checker.expansion import expanded
 from sparsemf.certificates.checker.laws import Norm
-from sparsemf.certificates.equivalence import raw_of
+from sparsemf.certificates.equivalence import certify_pair, raw_of
 from sparsemf.measures import Network
 from sparsemf.pipeline.analyze import analyze
 from sparsemf.pipeline.verify import verify
@@ -72,3 +72,22 @@ def test_what_a_certificate_may_ask_for_is_limited() -> None:
     h = expanded(FLOAT, (raw_of(many), 1.0))
     with FLOAT.precision(), pytest.raises(Undefined, match="degrees"):
         series.spectrum(FLOAT, Norm("gaussian"), h, HIGHEST_DEGREE)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_balls_decide_what_float64_rounds(seed: int) -> None:
+    """Near-copies of a gated block: the form's proven rounding error is some thirty times what it really rounds."""
+    rng = np.random.default_rng(seed)
+    n, d, relative = 2, 10, 3e-6
+    block: dict[str, Any] = {
+        "outer": rng.standard_normal((n, 1)),
+        "gate": 5.5 * rng.standard_normal((n, d)) / np.sqrt(d),
+        "gate_bias": rng.standard_normal(n),
+        "inner": rng.standard_normal((n, d)) / np.sqrt(d),
+        "bias": rng.standard_normal(n),
+    }
+    moved = {name: x * (1 + relative * rng.standard_normal(x.shape)) for name, x in block.items()}
+    a, b = (Network(activation="silu", **x) for x in (block, moved))
+    x = rng.standard_normal((4000, d))
+    distance = float(np.sqrt(np.mean((a(x) - b(x)) ** 2)))
+    assert certify_pair(a, b, eps=1.6 * distance).verdict == "equivalent"
