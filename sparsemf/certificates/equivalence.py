@@ -43,9 +43,14 @@ _TIGHT = 1.2
 """Distinct networks with bounds closer than this factor need no tighter ones …"""
 _CHEAP = 2e10
 """… nor do those whose Gram form takes more multiplications."""
+_FEW = 24
+"""Degrees of the series in balls where its Gram form is too large for them."""
 _GRAIN = 2.0**-51
 _ROUNDS = 30.0
-"""Bounds above this multiple of what a form may round are not kept apart by rounding."""
+"""Bounds above this multiple of what a form may round otherwise elsewhere gain by more degrees."""
+_SHARP = 150.0
+"""Bounds above this multiple of it, times √(1 + d/64), gain nothing by balls: a form's proven rounding error is larger,
+and each inner product of d terms adds to it."""
 _LARGE = 20_000_000
 """Entries beyond which only what is needed for the verdict is computed."""
 
@@ -313,7 +318,8 @@ class _Search:
                 exact = {**last, "bits": bits}
                 if gaussian:
                     n = h.core.size
-                    degree = next((k for k in (32, 24, 16, 8) if affordable(Arithmetic(bits), n, 1, 1, k)), degree)
+                    fewer = (k for k in (32, 24, 16, 8) if affordable(Arithmetic(bits), n, 1, 1, k))
+                    degree = next(fewer, min(degree, _FEW))
                     form = affordable(Arithmetic(bits), n, 1, 1, degree)
                     exact |= {"gram": form, "norm_gram": form, "degree": degree, "norm_degree": degree}
                 yield exact
@@ -326,13 +332,13 @@ class _Search:
         return before is None or not np.isfinite(before.upper) or found.upper < 0.95 * before.upper
 
     def _rounds(self, found: _Proof) -> bool:
-        """Whether the bounds are so small, or undefined, that the rounding of float64 may be what keeps them apart."""
+        """Whether the bounds are so small, or undefined, that more degrees do not resolve them in float64."""
         return not found.upper > _ROUNDS * float(np.sqrt(self._square()))
 
     def _resolved(self, last: dict[str, Any]) -> bool:
         """Whether balls are no help: float64 resolves the Gram form, and takes more degrees than they do."""
-        found = self.latest
-        return found is not None and any(self._forms(last)) and np.isfinite(found.upper) and not self._rounds(found)
+        found, sharp = self.latest, _SHARP * np.sqrt((1 + self.a.d / 64) * self._square())
+        return found is not None and any(self._forms(last)) and sharp < found.upper < np.inf
 
     @property
     def closed(self) -> bool:

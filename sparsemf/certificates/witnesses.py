@@ -198,18 +198,19 @@ def _mass(norm: Norm, *networks: Raw) -> float:
 
 def _forms(raw: Raw, dictionary: Raw, norm: Norm) -> Iterator[dict[str, Any]]:
     """Evidence for a distance that groups leave open, in the order of its price: the closed form, the series' Gram
-    form of more and more degrees."""
+    form of more and more degrees; where none can be afforded, the series alone."""
     if norm.kind != "gaussian":
         yield {}
         return
     float64 = Arithmetic(0)
+    found: list[dict[str, Any]] = []
     if raw.gate is None:
         h = expanded(float64, (raw, 1.0), (dictionary, -1.0))
-        if kinks.affordable(norm, h):
-            yield {"closed": True}
+        found += [{"closed": True}] if kinks.affordable(norm, h) else []
     else:
         h = equivalence.gates(float64, raw, dictionary)
-    yield from ({"gram": True, "degree": degree} for degree in ladder(h, _DEGREE, raw.gate is not None))
+    found += [{"gram": True, "degree": degree} for degree in ladder(h, _DEGREE, raw.gate is not None)]
+    yield from found or [{}]
 
 
 def _grouping(raw: Raw, dictionary: Raw, norm: Norm, enough: float) -> tuple[Grouping, float]:

@@ -38,6 +38,7 @@ _SMALL, _LARGEST_JOINT = 256, 0.7
 #: operations allow, from the kernel among all clusters, for f of so many atoms at most.
 _MEANS = 8
 _MEANS_WORK = 4e10
+_DUST_WORK = 8e9
 _MEANS_ATOMS = 2048
 #: Gated atoms are refined jointly where so many quadratic polynomials are free at most.
 _MOST_FREE = 300
@@ -57,7 +58,8 @@ class Effort:
         Joint refinement to a local optimum for every S ≤ ``few`` …
     fine :
         Where these come within ``fine``·‖f‖_⊥ already - a cloud around few atoms - the larger S describe its dust, and
-        get no means of clusters and no joint refinement; nor does any S at which the greedy path is that close.
+        get means of clusters only, with little work, and no joint refinement; so does any S at which the greedy path is
+        that close.
     drops :
         … and at so many more S after which merging becomes cheap.
     joint :
@@ -198,9 +200,12 @@ def upper_curve(
         _few(curve, refiner, selected.atoms, effort, target, progress)
         fine = max(target, effort.fine * norm)
         if curve.upper[: effort.few + 1].min() > fine:
-            _means(curve, selected.errors, effort, fine)
+            _means(curve, selected.errors, effort.few + 1, fine, _MEANS_WORK)
             if refiner.population:
                 _many(curve, refiner, selected.errors, effort, fine, progress)
+        if fine > target:
+            dust = _end(curve.upper, fine) + 1
+            _means(curve, selected.errors, max(dust, effort.few + 1), target, _DUST_WORK)
     if n > 1 and network.gated:
         _few_gated(curve, effort, resolution * norm, progress)
     source = np.arange(n + 1)
@@ -269,10 +274,10 @@ def _end(selected: Array, target: float) -> int:
     return int(np.argmax(enough)) if enough.any() else selected.size - 1
 
 
-def _means(curve: _Curve, selected: Array, effort: Effort, target: float) -> None:
-    """Means of clusters, refitted, where these beat the other paths."""
+def _means(curve: _Curve, selected: Array, first: int, target: float, work: float) -> None:
+    """Means of clusters from S = ``first`` on, refitted, where these beat the other paths."""
     problem = curve.problem
-    first, last = effort.few + 1, min(_end(selected, target), problem.n - 1)
+    last = min(_end(selected, target), problem.n - 1)
     if problem.gram is None or last < first:
         return
     clusters = Agglomeration.of(problem)
@@ -288,7 +293,7 @@ def _means(curve: _Curve, selected: Array, effort: Effort, target: float) -> Non
     cross, own = problem.geometry.gram(problem.atoms, nodes), problem.geometry.gram(nodes, nodes)
     image = problem.image_of(nodes, cross)
     low = None if problem.charged is None else problem.charged.image(nodes)
-    sizes, count = np.arange(first, last + 1), int(_MEANS_WORK / (problem.n**3 / 12 + problem.n**2 * problem.network.m))
+    sizes, count = np.arange(first, last + 1), int(work / (problem.n**3 / 12 + problem.n**2 * problem.network.m))
     if sizes.size > count:
         sizes = np.unique(np.concatenate([np.linspace(first, last, count // 2), np.geomspace(first, last, count // 2)]))
     for size in sizes.astype(int).tolist():

@@ -30,6 +30,8 @@ Array = NDArray[np.float64]
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 MOST_NODES = 24_000
+MOST_WEIGHTS = 6_000_000
+"""Nodes times degrees of a trapezoidal rule beyond this are not attempted (in balls fewer, as they take more room)."""
 _FLOOR = 2.0**-110
 """What a weight of the trapezoidal rule may be off beside its unit in the last place."""
 _BLOCK = 1 << 21
@@ -385,37 +387,37 @@ def _weights(step: float, half: int, degree: int, bits: int, precision: int) -> 
     nodes = step * np.arange(-half, half + 1, dtype=np.float64)
     widest = min(step * half, 2 * math.sqrt(degree))
     extra = math.ceil(1.5 * (widest * math.sqrt(degree) - 0.25 * widest * widest)) + 16
-    while True:
-        right = _recurrence(nodes[half:], step, degree, precision + extra)
-        if bits or all(float(v.rad()) < _FLOOR for row in right for v in row):
-            break
-        extra *= 2
-    sign = (-1) ** np.arange(degree + 1)
-    if bits:
-        table = np.array(right, dtype=object)
-        return nodes, np.concatenate([table[:0:-1] * np.array([int(x) for x in sign], dtype=object), table])
-    table = np.array([[float(v.mid()) for v in row] for row in right], dtype=np.float64)
-    return nodes, np.concatenate([table[:0:-1] * sign, table])
-
-
-def _recurrence(nodes: Array, step: float, degree: int, precision: int) -> list[list[arb]]:
-    before, ctx.prec = ctx.prec, precision
+    before = ctx.prec
     try:
-        root = 1 / (2 * arb.pi()).sqrt()
-        roots = [arb(k).sqrt() for k in range(degree + 1)]
-        down = [roots[k - 1] / roots[k] for k in range(1, degree + 1)]
-        across = [1 / roots[k] for k in range(1, degree + 1)]
-        rows = []
-        for x in map(arb, nodes.tolist()):
-            previous, current = arb(0), (-x * x / 2).exp() * root * step
-            row = [current]
-            for k in range(degree):
-                previous, current = current, x * across[k] * current - down[k] * previous
-                row.append(current)
-            rows.append(row)
-        return rows
+        while (right := _right_half(nodes[half:], step, degree, bits, precision + extra)) is None:
+            extra *= 2
     finally:
         ctx.prec = before
+    sign = (-1) ** np.arange(degree + 1)
+    if bits:
+        sign = np.array([int(x) for x in sign], dtype=object)
+    return nodes, np.concatenate([right[:0:-1] * sign, right])
+
+
+def _right_half(nodes: Array, step: float, degree: int, bits: int, precision: int) -> Rows | None:
+    """The weights of nodes ≥ 0 by the recurrence at ``precision``; None where floats are not known to
+    :data:`_FLOOR`."""
+    ctx.prec = precision
+    root = 1 / (2 * arb.pi()).sqrt()
+    roots = [arb(k).sqrt() for k in range(degree + 1)]
+    down = [roots[k - 1] / roots[k] for k in range(1, degree + 1)]
+    across = [1 / roots[k] for k in range(1, degree + 1)]
+    out = np.empty((nodes.size, degree + 1), dtype=object if bits else np.float64)
+    for i, x in enumerate(map(arb, nodes.tolist())):
+        previous, current = arb(0), (-x * x / 2).exp() * root * step
+        row = [current]
+        for k in range(degree):
+            previous, current = current, x * across[k] * current - down[k] * previous
+            row.append(current)
+        if not bits and not all(float(v.rad()) < _FLOOR for v in row):
+            return None
+        out[i] = row if bits else [float(v.mid()) for v in row]
+    return out
 
 
 def _laguerre(degree: int, a: float) -> float:
@@ -457,6 +459,8 @@ def _octave(
     half = math.ceil(reach / step)
     if 2 * half + 1 > MOST_NODES:
         raise Undefined(f"{core.name}: a neuron is too steep for {MOST_NODES} nodes")
+    if (2 * half + 1) * (degree + 1) * (1 + arith.bits / 256) > MOST_WEIGHTS:
+        raise Undefined(f"{core.name}: a neuron is too steep for {degree} degrees")
     nodes, weights = _weights(step, half, degree, arith.bits, ctx.prec)
     end = step * half
     # ‖|g + ia|‖_{L^p} ≤ (3^{1/4} for p = 4)·√(1 + a²)

@@ -42,6 +42,8 @@ MOST_TERMS = 6e10
 """Float64: n²·(d + m + 8K) beyond this is not attempted."""
 MOST_BALLS = 6e6
 """Balls: n²·K beyond this is not attempted."""
+MOST_COEFFICIENTS = 4_000_000
+"""Neurons times degrees beyond this are not computed at more than 128 degrees."""
 DENSE = 4_000_000
 """Entries of a T₂ beyond this are not written down."""
 
@@ -81,6 +83,8 @@ def spectrum(arith: Arithmetic, norm: Norm, h: Expanded, degree: int) -> Spectru
     degree = max(degree, 2)
     w, b = norm.white(arith, h.w, h.b)
     n, d = w.shape
+    if degree > 129 and n * degree > MOST_COEFFICIENTS:
+        raise Undefined("too many neurons for so many degrees")
     reach = norm.reach(h.w.shape[1])
     span = h.lengths + arith.ups(abs(h.b))
     weight = h.weights
