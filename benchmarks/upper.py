@@ -12,6 +12,7 @@ Cases: an MLP block of all-MiniLM-L6-v2 under its LayerNorm's law, a noisy-train
 copies (S > d, biases), and with `--wide` a width-3072, d = 768 block of realistic spectrum.
 
     python benchmarks/upper.py [--quick] [--cases planted student block wide] [--block 3] [--sizes 1 2 4]
+        [--effort thorough]
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sklearn.cluster import AgglomerativeClustering, KMeans
 import sparsemf
 from sparsemf.measures import Atoms, Gaussian, Network
 from sparsemf.pipeline.laws import law_of
-from sparsemf.recovery import Problem, refit, upper_curve
+from sparsemf.recovery import Effort, Problem, refit, upper_curve
 from sparsemf.symmetry import Section, quotient
 
 Array = NDArray[np.float64]
@@ -149,12 +150,12 @@ def pursuit(problem: Problem, sizes: list[int]) -> dict[int, float]:
 PEERS: dict[str, Peer] = {"magnitude": magnitude, "k-means": kmeans, "agglomerative": agglomerative, "OMP": pursuit}
 
 
-def compare(name: str, network: Network, sizes: list[int] | None, peers: dict[str, Peer]) -> bool:
+def compare(name: str, network: Network, sizes: list[int] | None, peers: dict[str, Peer], effort: Effort) -> bool:
     """One table; whether ours is nowhere above a peer."""
     out = sys.stdout.write
     canonical = quotient(network).network
     wall, cpu = time.perf_counter(), time.process_time()
-    curve = upper_curve(canonical)
+    curve = upper_curve(canonical, effort=effort)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     n = canonical.width
     chosen = sizes or np.unique(np.geomspace(1, 0.95 * n, 14).astype(int)).tolist()
@@ -188,6 +189,7 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="*", default=None)
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--effort", choices=["quick", "usual", "thorough"], default="usual")
     options = parser.parse_args()
     makers: dict[str, Callable[[], Network]] = {
         "planted": planted,
@@ -197,7 +199,7 @@ def main() -> None:
     }
     names = options.cases or (["planted", "student"] if options.quick else ["planted", "student", "block"])
     peers = {} if options.no_peers else PEERS
-    beaten = [compare(name, makers[name](), options.sizes, peers) for name in names]
+    beaten = [compare(name, makers[name](), options.sizes, peers, Effort.named(options.effort)) for name in names]
     if not all(beaten):
         raise SystemExit(1)
 

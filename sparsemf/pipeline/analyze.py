@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -312,7 +312,7 @@ def analyze(
     eps: float | None = None,
     rel_eps: float | None = None,
     resolution: float = RESOLUTION,
-    effort: Effort | None = None,
+    effort: Effort | str | None = None,
     progress: Progress = _silent,
     affine: str = "free",
 ) -> Analysis:
@@ -320,20 +320,25 @@ def analyze(
 
     ``law`` defaults to N(0, I); ``eps`` (absolute) or ``rel_eps`` (of ‖f‖) asks for S* at that error instead of the
     longest certified plateau; ``resolution`` is the least error, relative to ‖f‖ without its affine part, on which
-    plateaus are compared.  ``affine`` says what atoms need not make: "free" an affine function (what flips cost),
-    "offset" a constant, "charged" nothing; in the last two cases S*, both curves and the dictionary are those of
-    networks without A (and c), and ``exact`` is a lower bound.  Raises :class:`InputError` where that is not
-    known.  Where no certified staircase is known, S* is the exact count at ε = 0 (:mod:`sparsemf.pipeline.exact`).
+    plateaus are compared.  ``effort``: how hard explicit networks are looked for, an
+    :class:`~sparsemf.recovery.Effort` or one of its names.  ``affine`` says what atoms need not make: "free" an affine
+    function (what flips cost; of gated blocks a quadratic polynomial), "offset" a constant, "charged" nothing; in the
+    last two cases S*, both curves and the dictionary are those of networks without A (and c), and ``exact`` is a lower
+    bound.  Raises :class:`InputError` where that is not known.  Where no certified staircase is known, S* is the exact
+    count at ε = 0 (:mod:`sparsemf.pipeline.exact`).
     """
     law = law or Gaussian.standard(network.d)
     charge = free_of(affine)
+    asked = {"effort": effort} if isinstance(effort, str) and effort != "usual" else {}
+    effort = Effort.named(effort) if isinstance(effort, str) else effort
     if charge < 1:
         refused(network, law, affine)
     without = without_staircase(network, law)
     if network.gated and without is None and isinstance(law, Gaussian):
         from sparsemf.pipeline.gated import gated_analysis
 
-        return gated_analysis(network, law, rho, eps, rel_eps, resolution, effort, progress, affine)
+        found = gated_analysis(network, law, rho, eps, rel_eps, resolution, effort, progress, affine)
+        return replace(found, config=found.config | asked)
     if network.gated and without is None:
         without = "a gated block on data"
     if without is not None and charge < 1:
@@ -428,6 +433,7 @@ def analyze(
             "rel_eps": rel_eps,
             "resolution": stairs.resolution,
             "affine": affine,
+            **asked,
         },
         timing=clock.laps,
         coefficients=coefficients,

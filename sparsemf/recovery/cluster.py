@@ -83,6 +83,9 @@ class Agglomeration:
     when κ_i and κ_j point the same way; what it changes is of the size of Ward's cost,
     ‖κ_i‖‖κ_j‖/(‖κ_i‖ + ‖κ_j‖)·d(v_i, v_j)².
     ``merges`` (n − 1, 2): the particles whose clusters are joined, cheapest first.
+
+    ``uniform``: clusters as if all weights were one, their means weighted all the same: light particles far from the
+    heavy ones get clusters of their own, which describes the dust around few atoms better.
     """
 
     section: Section
@@ -91,11 +94,12 @@ class Agglomeration:
     flips: bool
 
     @staticmethod
-    def of(problem: Problem) -> Agglomeration:
+    def of(problem: Problem, uniform: bool = False) -> Agglomeration:
         """The whole tree by nearest-neighbour chains (Murtagh, Comput. J. 26 (1983)): O(n²d) time, O(nd) memory."""
         section = Section.of(problem.network)
         weight = np.linalg.norm(section.kappa, axis=1) + 1e-300
-        pairs, costs = _chains(section.points.copy(), weight.copy(), problem.flips)
+        load = np.ones_like(weight) if uniform else weight.copy()
+        pairs, costs = _chains(section.points.copy(), load, problem.flips)
         return Agglomeration(section, weight, pairs[np.argsort(costs, kind="stable")], problem.flips)
 
     @cached_property

@@ -9,12 +9,13 @@ alike.  Every beginning of every path is certified (:mod:`sparsemf.recovery.nest
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsemf.exceptions import InputError
 from sparsemf.measures import Atoms, Empirical, Network
 from sparsemf.measures.gated import FREE_DEGREE
 from sparsemf.recovery.cluster import Agglomeration, merge_path
@@ -38,7 +39,7 @@ _SMALL, _LARGEST_JOINT = 256, 0.7
 #: operations allow, from the kernel among all clusters, for f of so many atoms at most.
 _MEANS = 8
 _MEANS_WORK = 4e10
-_DUST_WORK = 8e9
+_DUST_WORK = 2e10
 _MEANS_ATOMS = 2048
 #: Gated atoms are refined jointly where so many quadratic polynomials are free at most.
 _MOST_FREE = 300
@@ -58,8 +59,9 @@ class Effort:
         Joint refinement to a local optimum for every S ≤ ``few`` …
     fine :
         Where these come within ``fine``·‖f‖_⊥ already - a cloud around few atoms - the larger S describe its dust, and
-        get means of clusters only, with little work, and no joint refinement; so does any S at which the greedy path is
-        that close.
+        get no means of clusters and no joint refinement; nor does any S at which the greedy path is that close …
+    dust :
+        … unless this is set: then means of two kinds of clusters and ``joint`` refined S there, too.
     drops :
         … and at so many more S after which merging becomes cheap.
     joint :
@@ -75,6 +77,7 @@ class Effort:
 
     few: int = 8
     fine: float = 0.02
+    dust: bool = False
     drops: int = 3
     joint: int = 10
     sizes: tuple[int, ...] = ()
@@ -83,6 +86,22 @@ class Effort:
     work: float = 3e12
     sample: int = 4096
     parameters: int = 800
+
+    @staticmethod
+    def named(name: str) -> Effort:
+        """ "quick": what selection finds, all but unrefined; "usual": the default; "thorough": two to five times the
+        work of the usual one, at every S.  Raises :class:`~sparsemf.exceptions.InputError`."""
+        if name not in EFFORTS:
+            raise InputError(f"effort: expected one of {', '.join(EFFORTS)}, got {name!r}")
+        return Effort(**EFFORTS[name])
+
+
+EFFORTS: dict[str, dict[str, Any]] = {
+    "quick": {"few": 2, "drops": 1, "joint": 0},
+    "usual": {},
+    "thorough": {"few": 12, "drops": 4, "joint": 20, "steps": 4, "dust": True},
+}
+"""The named efforts."""
 
 
 @dataclass(eq=False)
@@ -203,9 +222,12 @@ def upper_curve(
             _means(curve, selected.errors, effort.few + 1, fine, _MEANS_WORK)
             if refiner.population:
                 _many(curve, refiner, selected.errors, effort, fine, progress)
-        if fine > target:
-            dust = _end(curve.upper, fine) + 1
-            _means(curve, selected.errors, max(dust, effort.few + 1), target, _DUST_WORK)
+        if fine > target and effort.dust:
+            dust = max(_end(curve.upper, fine) + 1, effort.few + 1)
+            for uniform in (False, True):
+                _means(curve, selected.errors, dust, target, _DUST_WORK, uniform)
+            if refiner.population and not effort.sizes:
+                _many(curve, refiner, selected.errors, replace(effort, few=dust - 1), target, progress)
     if n > 1 and network.gated:
         _few_gated(curve, effort, resolution * norm, progress)
     source = np.arange(n + 1)
@@ -274,13 +296,13 @@ def _end(selected: Array, target: float) -> int:
     return int(np.argmax(enough)) if enough.any() else selected.size - 1
 
 
-def _means(curve: _Curve, selected: Array, first: int, target: float, work: float) -> None:
+def _means(curve: _Curve, selected: Array, first: int, target: float, work: float, uniform: bool = False) -> None:
     """Means of clusters from S = ``first`` on, refitted, where these beat the other paths."""
     problem = curve.problem
     last = min(_end(selected, target), problem.n - 1)
     if problem.gram is None or last < first:
         return
-    clusters = Agglomeration.of(problem)
+    clusters = Agglomeration.of(problem, uniform)
     helped = False
     for size in np.unique(np.geomspace(first, last, _MEANS).astype(int)).tolist():
         found = refit(problem, clusters.means(size))

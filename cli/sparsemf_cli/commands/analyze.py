@@ -41,6 +41,13 @@ if TYPE_CHECKING:
 )
 @affine_option
 @click.option(
+    "--effort",
+    type=click.Choice(["quick", "usual", "thorough"]),
+    default="usual",
+    show_default=True,
+    help="How hard explicit networks are looked for; thorough takes two to five times as long and lowers U(S).",
+)
+@click.option(
     "--cert",
     metavar="FILE",
     help="Write the sparsity certificate, for `sparsemf verify`; where no staircase is known, that of the exact count.",
@@ -55,6 +62,7 @@ def analyze(
     rel_eps: float | None,
     resolution: float,
     affine: str,
+    effort: str,
     cert: str | None,
     exact_cert: str | None,
     html: str | None,
@@ -87,7 +95,7 @@ def analyze(
             bar.update(task, description=stage, completed=int(100 * fraction))
 
         law = law_of(source.rho, network)
-        found = run(network, law, source.rho, eps, rel_eps, resolution, progress=show, affine=affine)
+        found = run(network, law, source.rho, eps, rel_eps, resolution, effort, show, affine)
         bar.update(task, completed=100)
         return found
 
