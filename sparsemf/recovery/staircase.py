@@ -89,7 +89,7 @@ class Effort:
 
     @staticmethod
     def named(name: str) -> Effort:
-        """ "quick": what selection finds, all but unrefined; "usual": the default; "thorough": two to five times the
+        """ "quick": what selection finds, all but unrefined; "usual": the default; "thorough": some five times the
         work of the usual one, at every S.  Raises :class:`~sparsemf.exceptions.InputError`."""
         if name not in EFFORTS:
             raise InputError(f"effort: expected one of {', '.join(EFFORTS)}, got {name!r}")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     type=click.Choice(["quick", "usual", "thorough"]),
     default="usual",
     show_default=True,
-    help="How hard explicit networks are looked for; thorough takes two to five times as long and lowers U(S).",
+    help="How hard explicit networks are looked for; thorough takes some five times as long and lowers U(S).",
 )
 @click.option(
     "--cert",
