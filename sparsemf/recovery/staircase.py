@@ -89,8 +89,8 @@ class Effort:
 
     @staticmethod
     def named(name: str) -> Effort:
-        """ "quick": what selection finds, all but unrefined; "usual": the default; "thorough": some five times the
-        work of the usual one, at every S.  Raises :class:`~sparsemf.exceptions.InputError`."""
+        """What selection finds, hardly refined ("quick"), the default ("usual"), or some five times its work, at every
+        S ("thorough").  Raises :class:`~sparsemf.exceptions.InputError`."""
         if name not in EFFORTS:
             raise InputError(f"effort: expected one of {', '.join(EFFORTS)}, got {name!r}")
         return Effort(**EFFORTS[name])

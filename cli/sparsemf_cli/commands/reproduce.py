@@ -20,7 +20,9 @@ _SAMPLES = 128
 
 
 @click.command()
-@click.option("--quick/--full", default=True, help="A quarter of an hour on two cores, or about an hour.  [default: quick]")
+@click.option(
+    "--quick/--full", default=True, help="A quarter of an hour on two cores, or about an hour.  [default: quick]"
+)
 @click.option(
     "-o", "--output", "folder", metavar="OUT/", required=True, help="Runs and results; what is done is not done again."
 )
