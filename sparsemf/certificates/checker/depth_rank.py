@@ -100,7 +100,10 @@ def _unit(row: Array) -> float:
 
 
 def pivots(matrix: Array) -> list[int] | None:
-    """Rows of a well-conditioned square part, by elimination with row pivoting on scaled rows."""
+    """Rows of a well-conditioned square part, by elimination with row pivoting on scaled rows; None where there is
+    none, or the numbers are beyond the floats."""
+    if not np.isfinite(matrix).all():
+        return None
     size = np.max(np.abs(matrix), axis=1, keepdims=True)
     size[size == 0] = 1.0
     work = matrix / size
