@@ -125,10 +125,9 @@ def _joint(atoms: Atoms, degrees: Sequence[int]) -> Lines | None:
 def lifted(atoms: Atoms, degrees: Sequence[int]) -> Lines | None:
     """All of ν from the degrees K, where σ is homogeneous without biases or exp; None where that is not shown."""
     shape = atoms.shape
-    if shape.degree or shape.atoms == 1 or not degrees:
-        return None
-    first = degrees[0] if shape.form.translation else 0
-    if atoms.w.size + atoms.alpha.size * shape.d**first > MOST_NUMBERS:
+    first = degrees[0] if degrees and shape.form.translation else 0
+    large = atoms.w.size + atoms.alpha.size * shape.d**first > MOST_NUMBERS
+    if shape.degree or shape.atoms == 1 or not degrees or large:
         return None
     v, u = _rows(atoms.w), _rows(atoms.alpha)
     if shape.homogeneous and not shape.bias:

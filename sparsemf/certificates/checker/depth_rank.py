@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -132,7 +133,7 @@ def powers_independent(w: Array, k: int) -> bool:
         return k > 1 and symmetric(d, k) >= n and powers_independent(w, k - 1)
     unit = w / np.max(np.abs(w), axis=1, keepdims=True)
     exponents = list(combinations_with_replacement(range(d), k))
-    middle = np.stack([np.prod(unit[:, list(g)], axis=1) for g in exponents])
+    middle = reduce(np.multiply, (unit[:, e] for e in np.array(exponents).T)).T
     chosen = pivots(middle)
     if chosen is None:
         return False
