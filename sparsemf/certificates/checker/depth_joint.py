@@ -186,6 +186,8 @@ def _forms(sampler: _Sampler, p: int, columns: bool, pairs: list[tuple[int, int]
 def _one_other(sampler: _Sampler, forms: list[Balls], pairs: list[tuple[int, int]], p: int, columns: bool) -> bool:
     """(R′), but for its last condition."""
     middle = np.array([[float(x.mid()) for x in row] for row in forms])
+    if len(pairs) < 3 or not np.isfinite(middle).all():  # no third atom; beyond the floats
+        return False
     size = np.max(np.abs(middle), axis=1, keepdims=True)
     null = np.linalg.svd(middle / np.where(size > 0, size, 1.0))[2][-1]
     left_out = int(np.argmax(np.abs(null)))

@@ -41,6 +41,8 @@ from sparsemf.certificates.checker.expansion import is_exactly
 Array = NDArray[np.float64]
 
 MOST_SETS = 400
+MOST_NUMBERS = 200_000
+"""Atoms by coordinates (times those of A ⊗ w^{⊗a}) beyond this are not tried by joint degrees."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _rows(values: Array) -> list[Balls]:
 
 def _joint(atoms: Atoms, degrees: Sequence[int]) -> Lines | None:
     known = {k: [g[k] for g in atoms.table] for k in degrees if k >= 1}
-    if not known:
+    if not known or atoms.w.size + atoms.alpha.size > MOST_NUMBERS:
         return None
     found = apart(Points(_rows(atoms.w), _rows(atoms.alpha), known), max(known))
     return None if found is None else Lines("joint", max(known), (found[0], 0, int(found[1])))
@@ -123,15 +125,16 @@ def _joint(atoms: Atoms, degrees: Sequence[int]) -> Lines | None:
 def lifted(atoms: Atoms, degrees: Sequence[int]) -> Lines | None:
     """All of ν from the degrees K, where σ is homogeneous without biases or exp; None where that is not shown."""
     shape = atoms.shape
-    if shape.degree or shape.atoms == 1 or not degrees:
+    first = degrees[0] if degrees and shape.form.translation else 0
+    large = atoms.w.size + atoms.alpha.size * shape.d**first > MOST_NUMBERS
+    if shape.degree or shape.atoms == 1 or not degrees or large:
         return None
     v, u = _rows(atoms.w), _rows(atoms.alpha)
     if shape.homogeneous and not shape.bias:
         known = {k - j for k in degrees if atoms.table[0][k] != 0 for j in range(0, k + 1, 2)}
         v = [[x / r for x in row] for row, r in zip(v, atoms.length, strict=True)]
-        first = 0
     elif shape.form.translation:
-        known, first = set(degrees), degrees[0]
+        known = set(degrees)
         for _ in range(first):
             u = [[a * x for a in one for x in row] for one, row in zip(u, v, strict=True)]
     else:

@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -100,7 +101,10 @@ def _unit(row: Array) -> float:
 
 
 def pivots(matrix: Array) -> list[int] | None:
-    """Rows of a well-conditioned square part, by elimination with row pivoting on scaled rows."""
+    """Rows of a well-conditioned square part, by elimination with row pivoting on scaled rows; None where there is
+    none, or the numbers are beyond the floats."""
+    if not np.isfinite(matrix).all():
+        return None
     size = np.max(np.abs(matrix), axis=1, keepdims=True)
     size[size == 0] = 1.0
     work = matrix / size
@@ -129,7 +133,7 @@ def powers_independent(w: Array, k: int) -> bool:
         return k > 1 and symmetric(d, k) >= n and powers_independent(w, k - 1)
     unit = w / np.max(np.abs(w), axis=1, keepdims=True)
     exponents = list(combinations_with_replacement(range(d), k))
-    middle = np.stack([np.prod(unit[:, list(g)], axis=1) for g in exponents])
+    middle = reduce(np.multiply, (unit[:, e] for e in np.array(exponents).T)).T
     chosen = pivots(middle)
     if chosen is None:
         return False

@@ -78,7 +78,13 @@ _MOST_INDICES = 8
 _MOST_ENTRIES = 4_000_000
 """Entries of a matrix beyond this, …"""
 _MOST_WORK = 4e10
-"""… or multiply-adds, are not attempted: such a matrix proves nothing."""
+"""… or multiply-adds, …"""
+_MOST_FACTORS = 80_000_000
+"""… or entries of its two factors, n for each row and each column, …"""
+_MOST_MONOMIALS = 50_000
+"""… or so many monomials on one side are not attempted: such a matrix proves nothing."""
+_MOST_KEPT = 10_000_000
+"""Entries of a ŵ^{⊗p} beyond this are formed anew for each matrix."""
 _WEIGHTS = (1e-30, 1e30)
 
 
@@ -210,7 +216,9 @@ def bounds(f: Kinks, matrix: KinkMatrix) -> Array:
     (n, d), m = f.unit.shape, f.alpha.shape[1]
     found = np.zeros(n + 1)
     tall, wide = (sum(comb(d + p - 1, p) for p, _, _ in side) for side in (matrix.rows, matrix.columns))
-    if not n or tall * wide * m > _MOST_ENTRIES or float(n) * tall * wide * m > _MOST_WORK:
+    if not n or max(tall, wide) > _MOST_MONOMIALS or n * (tall + wide * m) > _MOST_FACTORS:
+        return found
+    if tall * wide * m > _MOST_ENTRIES or float(n) * tall * wide * m > _MOST_WORK:
         return found
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         x, long, moved = _vectors(f, matrix.rows)
@@ -232,11 +240,11 @@ def _vectors(f: Kinks, side: Side) -> tuple[Array, Array, Array]:
     """(v (n, D), ≥ ‖v_i‖, ≥ ‖v_i − exact‖) for v_i = (weight·he_j(−β_i)√φ(β_i)·ŵ_i^{⊗p})_{(p, j)}."""
     n, d = f.unit.shape
     value, radius = _hermite(f.r, f.b, max(j for _, j, _ in side))
-    for p in {p for p, _, _ in side} - set(f.powers):
-        f.powers[p] = _monomials(f.unit, p)
+    own_powers = {p: f.powers[p] if p in f.powers else _monomials(f.unit, p) for p in {p for p, _, _ in side}}
+    f.powers.update({p: power for p, power in own_powers.items() if power.size <= _MOST_KEPT})
     blocks, length, error = [], np.zeros(n), np.zeros(n)
     for p, j, weight in side:
-        blocks.append(weight * value[:, j, None] * f.powers[p])
+        blocks.append(weight * value[:, j, None] * own_powers[p])
         own = np.abs(value[:, j]) + radius[:, j]
         length += (weight * own) ** 2
         # ŵ^{⊗p} moves p times as far as ŵ; its monomials round p + 4 times, the products twice
