@@ -99,7 +99,7 @@ def _low(norm: Norm, t: gated_series.Tensors) -> tuple[Pairs, float]:
     low0, low1, error = gated_series.low_degrees(_FLOAT, norm, h)
     t1 = low1 + (h.affine if norm.root is None else h.affine @ norm.root)
     t0 = low0 + (h.offset if norm.mean is None else h.offset + h.affine @ norm.mean)
-    kept = np.flatnonzero([*t1.any(axis=0), t0.any()])
+    kept = np.flatnonzero(np.append(t1.any(axis=0), t0.any()))
     parts = [(np.eye(d + 1, d)[kept], np.zeros((kept.size, d)), np.concatenate([t1.T, t0.reshape(1, m)])[kept])]
     a = [np.zeros((kept.size, columns))]
     a[0][kept < d, 1], a[0][kept == d, 0] = 1.0, 1.0
