@@ -36,7 +36,8 @@ _LONGEST_PATH = 4096
 #: Beyond so many atoms, joint refinement ends at this share of them: there nearly all of f is kept.
 _SMALL, _LARGEST_JOINT = 256, 0.7
 #: Clusters' means are tried at so many log-spaced S; if they are the best at one of these, at all S that so many
-#: operations allow, from the kernel among all clusters, for f of so many atoms at most.
+#: operations (of each kind of clusters in the dust) allow, from the kernel among all clusters, for f of so many atoms
+#: at most.
 _MEANS = 8
 _MEANS_WORK = 4e10
 _DUST_WORK = 2e10
