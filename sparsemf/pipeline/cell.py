@@ -28,6 +28,8 @@ from sparsemf.training.task import Task
 TaskOf = Callable[[dict[str, Any]], Task]
 """The task of a run from its record in run.json."""
 
+_BESIDE = {"free": "affine", "offset": "offset", "charged": "none"}
+"""What ``affine`` leaves free, in the words of :func:`~sparsemf.pipeline.depth.depth`."""
 MOST = 8
 """Moments of a file without a run."""
 
@@ -69,14 +71,17 @@ def cell(
     task_of: TaskOf | None = None,
     seed: int = 0,
     progress: Progress = _silent,
+    affine: str = "free",
 ) -> Cell:
-    """The learning cell of ``network``; ``run`` is the folder of the run that made it (its moments.jsonl is read).
+    """The learning cell of ``network``; ``run`` is the folder of the run that made it (its moments.jsonl is read);
+    ``affine``: what S* does not count, as in :func:`~sparsemf.pipeline.analyze.analyze`, and the depth does not see.
 
     ``task_of`` rebuilds the run's task where the drift bound needs the data.  Raises
     :class:`~sparsemf.exceptions.InputError` as :func:`~sparsemf.pipeline.analyze.analyze` does.
     """
-    found = analyze(network, law, rho, progress=progress)
-    return Cell(found, _weights(network, run, task_of), _depth(found, law, rho, seed), {"rho": rho, "seed": seed})
+    found = analyze(network, law, rho, progress=progress, affine=affine)
+    config = {"rho": rho, "seed": seed, "affine": affine}
+    return Cell(found, _weights(network, run, task_of), _depth(found, law, rho, seed, affine), config)
 
 
 def _weights(network: Network, run: str | Path | None, task_of: TaskOf | None) -> dict[str, Any]:
@@ -135,7 +140,7 @@ def _proved(bounds: list[float | None], k: int) -> float | None:
     return None if value is None or not value > 0 else 1.0 / value
 
 
-def _depth(found: Analysis, law: InputLaw | None, rho: str, seed: int) -> dict[str, Any]:
+def _depth(found: Analysis, law: InputLaw | None, rho: str, seed: int, affine: str) -> dict[str, Any]:
     """D*_orb of the dictionary of S* atoms, with the reason where there is none."""
     empty = {"lower": None, "upper": None, "certified": False, "kind": "not computed", "d_var": None}
     star = found.s_star
@@ -144,7 +149,7 @@ def _depth(found: Analysis, law: InputLaw | None, rho: str, seed: int) -> dict[s
     atoms = "one atom" if star.value == 1 else f"{star.value} atoms"
     of = f"the dictionary of {atoms}, within {found.staircase.upper[star.value]:.3g} of the network"
     try:
-        report = depth(found.dictionary, law, rho, free="affine", seed=seed).document()
+        report = depth(found.dictionary, law, rho, free=_BESIDE[affine], seed=seed).document()
     except InputError as error:
         return empty | {"of": of, "reason": str(error)}
     near = report["d_orb"]["near"]

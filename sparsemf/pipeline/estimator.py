@@ -1,6 +1,6 @@
 """A scikit-learn estimator: a sparse dictionary learnt from data, or taken from a network with its certified staircase.
 
-    y ≈ Σ_s β_s σ(⟨w_s, x⟩ + b_s) + A x + c,       s = 1 … S, S small, the affine part free.
+    y ≈ Σ_s β_s σ(⟨w_s, x⟩ + b_s) + A x + c,       s = 1 … S, S small, A and c free (or left out: ``affine``).
 
 ``fit(X, y)`` runs :mod:`sparsemf.recovery.data` on standardised inputs: everything it reports is an estimate.
 ``fit_network(net)`` runs :func:`sparsemf.analyze`: its staircase and S* are certificates where they say so.
@@ -30,7 +30,9 @@ from sparsemf.activations import Activation, get
 from sparsemf.certificates.sparsity import SStar
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Atoms, InputLaw, Network, Provenance
+from sparsemf.pipeline.charged import FREE, free_of
 from sparsemf.recovery import DataPath, data_path, random_atoms
+from sparsemf.recovery.geometry import free_functions
 
 if TYPE_CHECKING:
     from sparsemf.pipeline.analyze import Analysis
@@ -69,6 +71,8 @@ class SparseDictionary(
         Steps of the trainer, for ``solver="particles"``.
     fit_bias : bool, default True
         Whether atoms have biases b.
+    affine : {"free", "offset", "charged"}, default "free"
+        What stands beside the atoms: A x + c; c alone; nothing.
     max_iter : int, default 60
         Iterations of each joint refinement.
     random_state : int, RandomState or None
@@ -111,6 +115,7 @@ class SparseDictionary(
         fit_bias: bool = True,
         max_iter: int = 60,
         random_state: Any = None,
+        affine: str = "free",
     ) -> None:
         self.activation = activation
         self.n_atoms = n_atoms
@@ -123,6 +128,7 @@ class SparseDictionary(
         self.fit_bias = fit_bias
         self.max_iter = max_iter
         self.random_state = random_state
+        self.affine = affine
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn the dictionary from X (n, d) and y (n,) or (n, m).
@@ -136,7 +142,8 @@ class SparseDictionary(
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         scaling = _Scaling.of(inputs, centred=bool(self.fit_bias))
         scaled = scaling.forward(inputs)
-        middle = labels.mean(axis=0)
+        free = FREE[self.affine]
+        middle = labels.mean(axis=0) * float(free >= 0)
         spread = float(np.sqrt(np.mean(np.sum((labels - middle) ** 2, axis=1)))) or 1.0
         targets = (labels - middle) / spread
         kept = slice(None)
@@ -145,7 +152,7 @@ class SparseDictionary(
         path = self._path(sigma, scaled[kept], targets[kept], spread, rng)
         size = self._size(path, spread, scaled.shape, targets.shape[1], sigma)
         atoms = path.atoms[size]
-        coef, affine, offset = _least_squares(atoms, scaled, targets)
+        coef, affine, offset = _least_squares(atoms, scaled, targets, free)
         self.atoms_, self.bias_ = scaling.atoms(atoms)
         self.coef_ = spread * coef
         self.affine_ = spread * affine / scaling.spread
@@ -160,7 +167,7 @@ class SparseDictionary(
 
     def fit_network(self, network: Network, law: InputLaw | None = None) -> Self:
         """Take the dictionary of a network under ``law`` (default N(0, I)): :func:`sparsemf.analyze` with this
-        estimator's ``n_atoms``, ``eps`` and ``rel_eps``; ``activation`` is the network's.
+        estimator's ``n_atoms``, ``eps``, ``rel_eps`` and ``affine``; ``activation`` is the network's.
 
         Raises :class:`InputError` for a gated network, whose atoms are products, and for one without a staircase, whose
         S* is an exact count only.
@@ -170,7 +177,7 @@ class SparseDictionary(
         self._checked()
         if network.gated:
             raise InputError("SparseDictionary: expected atoms σ(⟨w, x⟩ + b), got a gated block; use sparsemf.analyze")
-        found = analyze(network, law, eps=self.eps, rel_eps=self.rel_eps)
+        found = analyze(network, law, eps=self.eps, rel_eps=self.rel_eps, affine=self.affine)
         if found.upper is None:
             what = f"one of {network.activation.name}"
             raise InputError(f"SparseDictionary: expected a network with a staircase of atoms, got {what}")
@@ -242,6 +249,7 @@ class SparseDictionary(
             value = getattr(self, name)
             if value is not None and not (isinstance(value, Real) and 0.0 <= float(value) < np.inf):
                 raise ValueError(f"{name}: expected a number ≥ 0, got {value!r}")
+        free_of(self.affine)
         if self.solver not in _SOLVERS:
             raise ValueError(f"solver: expected one of {', '.join(_SOLVERS)}, got {self.solver!r}")
         sigma = get(self.activation) if isinstance(self.activation, str) else self.activation
@@ -255,14 +263,15 @@ class SparseDictionary(
         most = int(self.max_atoms if self.n_atoms is None else self.n_atoms)
         if self.n_atoms is None:
             # fewer parameters than half the numbers in y: beyond, a sample fits anything
-            free = x.shape[0] * y.shape[1] // 2 - y.shape[1] * (x.shape[1] + 1)
-            most = min(most, max(free, 0) // _parameters(sigma, x.shape[1], y.shape[1], bool(self.fit_bias)))
+            left = x.shape[0] * y.shape[1] // 2 - y.shape[1] * free_functions(x[:1], FREE[self.affine]).shape[1]
+            most = min(most, max(left, 0) // _parameters(sigma, x.shape[1], y.shape[1], bool(self.fit_bias)))
         target = self.rel_eps if self.eps is None else self.eps / spread
         if self.solver == "particles" and most > 0:
             pool = _trained_atoms(sigma, x, y, int(self.width), int(self.steps), bool(self.fit_bias), rng)
         else:
             pool = random_atoms(sigma, x, int(self.width), bool(self.fit_bias), rng)
-        return data_path(x, y, pool, most, bool(self.fit_bias), int(self.max_iter), float(target or 0.0))
+        floor, free = float(target or 0.0), FREE[self.affine]
+        return data_path(x, y, pool, most, bool(self.fit_bias), int(self.max_iter), floor, free)
 
     def _size(self, path: DataPath, spread: float, shape: tuple[int, ...], outputs: int, sigma: Activation) -> int:
         if self.n_atoms is not None:
@@ -330,12 +339,15 @@ def _parameters(sigma: Activation, d: int, outputs: int, with_bias: bool) -> int
     return outputs + d + int(with_bias) - int(sigma.homogeneous is not None)
 
 
-def _least_squares(atoms: Atoms, x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """Coefficients (S, m) and affine part (m, d), (m,) by least squares on all rows; least norm where not unique."""
+def _least_squares(atoms: Atoms, x: Array, y: Array, free: int) -> tuple[Array, Array, Array]:
+    """Coefficients (S, m) and affine part (m, d), (m,), 0 where not free, by least squares on all rows; least norm
+    where not unique."""
     phi = atoms.activation.value(x @ atoms.inner.T + atoms.bias)
-    design = np.concatenate([phi, x, np.ones((x.shape[0], 1))], axis=1)
-    solution = np.asarray(np.linalg.lstsq(design, y, rcond=1e-13)[0], dtype=np.float64)
-    return solution[: atoms.n], solution[atoms.n : -1].T, solution[-1]
+    beside = free_functions(x, free)
+    solution = np.asarray(np.linalg.lstsq(np.concatenate([phi, beside], axis=1), y, rcond=1e-13)[0], dtype=np.float64)
+    low = np.zeros((x.shape[1] + 1, y.shape[1]))
+    low[: beside.shape[1]] = solution[atoms.n :]
+    return solution[: atoms.n], low[1:].T, low[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,8 @@ def path_document(curve: UpperCurve | None, chosen: int, dictionary: Network) ->
     """The field ``path``; ``dictionary``: the reported one, of ``chosen`` atoms, in the curve's coordinates.
 
     Sizes run from 1 to 1.5·chosen + 3, at most to 24.  An atom's ``row`` is that of the reported atom it is
-    matched to through the stages between (none where the chosen size is beyond 24).
+    matched to through the stages between (none where the chosen size is beyond 24).  The dictionaries are those of
+    :meth:`~sparsemf.recovery.UpperCurve.without_dust`.
     """
     if curve is None:
         return {"reason": "S* is an exact count: there are no dictionaries of other sizes"}
@@ -34,7 +35,7 @@ def path_document(curve: UpperCurve | None, chosen: int, dictionary: Network) ->
     last = min(int(1.5 * chosen + 3), MOST_SIZES, curve.upper.size - 1)
     if last < 2 or not chosen:
         return {"reason": "there is no dictionary to compare with" if chosen else "the dictionary has no atoms"}
-    sizes = list(range(1, last + 1))
+    sizes, curve = list(range(1, last + 1)), curve.without_dust()
     if work(curve, sizes) > _MOST_WORK:
         return {"reason": f"{curve.problem.n} neurons: the path of atoms is followed for fewer"}
     stages = evolution(curve, sizes)

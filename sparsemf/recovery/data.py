@@ -1,11 +1,13 @@
 """Data → atoms: a greedy path with joint refinement, in the empirical geometry.
 
-On rows (x, y), with affine functions projected out (P), find for S = 1, 2, … atoms that make ‖P(y − Φβ)‖ small:
+On rows (x, y), with what is free - affine functions, constants or nothing - projected out (P), find for S = 1, 2, …
+atoms that make ‖P(y − Φβ)‖ small:
 
 *Pool*: many candidate atoms (random ones of every scale, or the particles of a trained measure).
 
-*Forward*: the candidates with the largest ‖⟨φ, r⟩‖²/‖φ − Πφ‖² (r the residual, Π the projection on span{1, x, Φ}), each
-polished alone against r; the best one joins and all atoms are refined together (:func:`sparsemf.recovery.refine`).
+*Forward*: the candidates with the largest ‖⟨φ, r⟩‖²/‖φ − Πφ‖² (r the residual, Π the projection on the span of Φ and
+of what is free), each polished alone against r; the best one joins and all atoms are refined together
+(:func:`sparsemf.recovery.refine`).
 
 *Backward*: from the end of the path the atom that costs least leaves, the others are refined, down to one atom.
 
@@ -41,7 +43,7 @@ _SILENT = 1e-100
 class DataPath:
     """``atoms[S]`` (S = 0 … S_max) and ``error[S]``: the root mean square of the residual, Euclidean over outputs.
 
-    ``scale`` is error[0], what affine functions leave; ``error`` never increases, and an S that gains nothing repeats
+    ``scale`` is error[0], what is left without atoms; ``error`` never increases, and an S that gains nothing repeats
     the atoms of S − 1.  ``iterations`` is the largest number that a joint refinement used.
     """
 
@@ -69,11 +71,19 @@ def random_atoms(activation: Activation, x: Array, count: int, with_bias: bool, 
 
 
 def data_path(
-    x: Array, y: Array, pool: Atoms, most: int, with_bias: bool, iterations: int = 60, target: float = 0.0
+    x: Array,
+    y: Array,
+    pool: Atoms,
+    most: int,
+    with_bias: bool,
+    iterations: int = 60,
+    target: float = 0.0,
+    free: int = 1,
 ) -> DataPath:
     """The path for S = 0 … ``most`` on the rows x (n, d), y (n, m); ends early at an error ≤ ``target``, at an exact
-    fit, or when no candidate is independent of what is there."""
-    sample = Sample.of(x, y)
+    fit, or when no candidate is independent of what is there.  Polynomials of degree ≤ ``free`` ∈ {−1, 0, 1} are free
+    beside the atoms."""
+    sample = Sample.of(x, y, free)
     rows = np.sqrt(x.shape[0])
     empty = pool.take(slice(0, 0))
     path = [empty]
@@ -99,7 +109,7 @@ def data_path(
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """Atoms with their best coefficients: residual, an orthonormal basis of Φ beyond affine functions, the error."""
+    """Atoms with their best coefficients: residual, an orthonormal basis of Φ beyond what is free, the error."""
 
     atoms: Atoms
     beta: Array
@@ -115,8 +125,8 @@ class _Fit:
             return _Fit(atoms, beta, sample.targets, zero, float(np.linalg.norm(sample.targets)))
         phi = _features(atoms, sample)
         u, s, vt = np.linalg.svd(phi, full_matrices=False)
-        # what projecting leaves of an affine atom is rounding, whatever it is relative to itself
-        raw = np.sqrt(np.sum(phi**2, axis=0) + np.sum(_affine_share(atoms, sample) ** 2, axis=0)).max()
+        # what projecting leaves of a free atom is rounding, whatever it is relative to itself
+        raw = np.sqrt(np.sum(phi**2, axis=0) + np.sum(_free_share(atoms, sample) ** 2, axis=0)).max()
         kept = s > max(1e-12 * float(s[0]), 1e-13 * float(raw), _SILENT)
         span = u[:, kept]
         beta = (vt[kept].T / s[kept]) @ (span.T @ sample.targets)
@@ -125,14 +135,14 @@ class _Fit:
 
 
 def _features(atoms: Atoms, sample: Sample) -> Array:
-    """Φ with affine functions projected out, (B, n)."""
+    """Φ with what is free projected out, (B, n)."""
     points = np.concatenate([atoms.inner, atoms.bias[:, None]], axis=1)
     phi = atoms.activation.value(sample.inputs @ points.T)
     return phi - sample.basis @ (sample.basis.T @ phi)
 
 
-def _affine_share(atoms: Atoms, sample: Sample) -> Array:
-    """Coordinates of Φ on the affine functions, (rank, n)."""
+def _free_share(atoms: Atoms, sample: Sample) -> Array:
+    """Coordinates of Φ on the free functions, (rank, n)."""
     points = np.concatenate([atoms.inner, atoms.bias[:, None]], axis=1)
     return sample.basis.T @ atoms.activation.value(sample.inputs @ points.T)
 
@@ -145,7 +155,7 @@ def _best_new(pool: Atoms, features: Array, state: _Fit, sample: Sample, with_bi
     usable = left > _INDEPENDENT * max(float(length.max(initial=0.0)), 1e-300)
     score = np.where(usable, gain / np.where(usable, left, 1.0), -1.0)
     best, chosen = np.inf, None
-    # what polishing is measured against: the residual as the target, affine functions free
+    # what polishing is measured against: the residual as the target, the same functions free
     single = Sample(sample.inputs, state.residual, sample.basis)
     for i in np.argsort(-score, kind="stable")[:_POLISHED]:
         if score[i] <= 0.0:

@@ -142,14 +142,15 @@ class Refiner:
 
 
 def few_sizes(path: MergePath, most: int, up_to: int, drops: int) -> list[int]:
-    """1 … up_to, and the sizes after which the merge path has its largest relative drops."""
+    """1 … up_to, and the sizes after which the merge path has its largest relative drops; at the largest of them with
+    one atom less, too, which neither particles nor clusters describe well."""
     sizes = set(range(1, min(most, up_to) + 1))
     costs = path.costs()[: most + 1]
     if costs.size > 2:
         drop = costs[:-1] / np.maximum(costs[1:], 1e-300)  # from S + 1 = index + 2 clusters on, merging is cheap
-        for index in np.argsort(-drop)[:drops]:
+        for rank, index in enumerate(np.argsort(-drop)[:drops]):
             if drop[index] >= _MEANINGFUL_DROP and index + 2 <= most:
-                sizes.add(int(index) + 2)
+                sizes |= {int(index) + 2} if rank else {int(index) + 1, int(index) + 2}
     return sorted(sizes)
 
 

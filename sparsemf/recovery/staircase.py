@@ -35,12 +35,13 @@ Progress = Callable[[str, float], None]
 _LONGEST_PATH = 4096
 #: Beyond so many atoms, joint refinement ends at this share of them: there nearly all of f is kept.
 _SMALL, _LARGEST_JOINT = 256, 0.7
-#: Clusters' means are tried at so many log-spaced S; if they are the best at one of these, at all S that so many
-#: operations (of each kind of clusters in the dust) allow, from the kernel among all clusters, for f of so many atoms
-#: at most.
-_MEANS = 8
+#: Clusters' means are tried at so many S log-spaced from either end; if they are the best at one of these, at all S
+#: that so many operations (of each kind of clusters in the dust) allow, for f of so many atoms at most.
+_MEANS = 6
 _MEANS_WORK = 4e10
 _DUST_WORK = 2e10
+#: Operations that a refined S in the dust may cost, for each of the S asked for there.
+_DUST_STEP = 2.5e8
 _MEANS_ATOMS = 2048
 #: Gated atoms are refined jointly where so many quadratic polynomials are free at most.
 _MOST_FREE = 300
@@ -60,9 +61,9 @@ class Effort:
         Joint refinement to a local optimum for every S ≤ ``few`` …
     fine :
         Where these come within ``fine``·‖f‖_⊥ already - a cloud around few atoms - the larger S describe its dust, and
-        get no means of clusters and no joint refinement; nor does any S at which the greedy path is that close …
+        count as done by the searches above and below, as does any S at which the greedy path is that close.
     dust :
-        … unless this is set: then means of two kinds of clusters and ``joint`` refined S there, too.
+        Unless this is 0: there, too, means of two kinds of clusters, and so many log-spaced S refined like ``joint``.
     drops :
         … and at so many more S after which merging becomes cheap.
     joint :
@@ -78,7 +79,7 @@ class Effort:
 
     few: int = 8
     fine: float = 0.02
-    dust: bool = False
+    dust: int = 8
     drops: int = 3
     joint: int = 10
     sizes: tuple[int, ...] = ()
@@ -98,9 +99,9 @@ class Effort:
 
 
 EFFORTS: dict[str, dict[str, Any]] = {
-    "quick": {"few": 2, "drops": 1, "joint": 0},
+    "quick": {"few": 2, "drops": 1, "joint": 0, "dust": 0},
     "usual": {},
-    "thorough": {"few": 12, "drops": 4, "joint": 20, "steps": 4, "dust": True},
+    "thorough": {"few": 12, "drops": 4, "joint": 20, "steps": 4, "dust": 40},
 }
 """The named efforts."""
 
@@ -123,6 +124,22 @@ class _Curve:
             self.owner[better] = len(self.paths)
             self.paths.append(path)
 
+    def finished(self, norm: float, floor: float, settled: int | None = None) -> UpperCurve:
+        """The curve, monotone; ``floor`` is added."""
+        upper, source = self.upper.copy(), np.arange(self.upper.size)
+        for size in range(1, upper.size):
+            if upper[size] >= upper[size - 1]:
+                upper[size], source[size] = upper[size - 1], source[size - 1]
+        settled = len(self.paths) if settled is None else settled
+        return UpperCurve(self.problem, norm, upper + floor, source, self.owner, self.paths, floor, settled)
+
+    @staticmethod
+    def empty(problem: Problem) -> _Curve:
+        """Nothing but f itself, with what its atoms do not make of the polynomial part that is charged."""
+        upper = np.full(problem.n + 1, np.inf)
+        upper[-1] = 0.0 if problem.charged is None else problem.charged.norm * (1 + 1e-12)
+        return _Curve(problem, upper, owner=np.full(problem.n + 1, -1, dtype=np.int64))
+
     def best(self, size: int) -> Atoms | None:
         """The atoms of the best dictionary of exactly ``size`` atoms, if a path has one."""
         owner = int(self.owner[size])
@@ -134,7 +151,8 @@ class UpperCurve:
     """``upper[S]`` ≥ ‖f − f_S‖ for S = 0 … n (certified), and the explicit dictionaries behind it.
 
     ``norm`` is ‖f‖_⊥ (the free polynomials removed).  The dictionary that gives upper[S] consists of the first
-    ``source[S]`` atoms of ``paths[owner[S]]``; owner −1 is f itself.
+    ``source[S]`` atoms of ``paths[owner[S]]``; owner −1 is f itself.  ``floor`` is part of every U(S); the first
+    ``settled`` paths are those that were found before the dust was looked at.
     """
 
     problem: Problem
@@ -143,6 +161,18 @@ class UpperCurve:
     source: NDArray[np.int64]
     owner: NDArray[np.int64]
     paths: list[Nested]
+    floor: float
+    settled: int
+
+    def without_dust(self) -> UpperCurve:
+        """The curve without what was found for the dust around few atoms: there these atoms go on as S grows, while
+        those of the lowest error are others at every S."""
+        if self.settled == len(self.paths):
+            return self
+        curve = _Curve.empty(self.problem)
+        for path in self.paths[: self.settled]:
+            curve.offer(path)
+        return curve.finished(self.norm, self.floor)
 
     def dictionary(self, size: int) -> Dictionary:
         """An explicit dictionary of at most ``size`` atoms with error upper[size]."""
@@ -204,9 +234,7 @@ def upper_curve(
     problem = Problem(network, geometry_of(network, law, free))
     n = problem.n
     norm = float(np.sqrt(problem.energy))
-    curve = _Curve(problem, np.full(n + 1, np.inf), owner=np.full(n + 1, -1, dtype=np.int64))
-    # f's own atoms, with what they do not make of the polynomial part that is charged
-    curve.upper[n] = 0.0 if problem.charged is None else problem.charged.norm * (1 + 1e-12)
+    curve = _Curve.empty(problem)
     progress("selecting atoms", 0.1)
     order = forward(problem, n if problem.gram is not None else _LONGEST_PATH, (0.1 * resolution * norm) ** 2)
     selected = nested(problem, problem.atoms.take(order), order)
@@ -214,6 +242,7 @@ def upper_curve(
     if order.size > 2:
         progress("eliminating atoms", 0.25)
         _eliminate(curve, order)
+    settled = None
     if n > 1 and not network.gated:
         target = resolution * norm
         refiner = Refiner(problem, selected, effort.sample, effort.parameters)
@@ -223,19 +252,18 @@ def upper_curve(
             _means(curve, selected.errors, effort.few + 1, fine, _MEANS_WORK)
             if refiner.population:
                 _many(curve, refiner, selected.errors, effort, fine, progress)
+        settled = len(curve.paths)
         if fine > target and effort.dust:
             dust = max(_end(curve.upper, fine) + 1, effort.few + 1)
             for uniform in (False, True):
                 _means(curve, selected.errors, dust, target, _DUST_WORK, uniform)
             if refiner.population and not effort.sizes:
-                _many(curve, refiner, selected.errors, replace(effort, few=dust - 1), target, progress)
+                work = min(effort.work, effort.dust * _DUST_STEP)
+                light = replace(effort, few=dust - 1, joint=effort.dust, work=work)
+                _many(curve, refiner, selected.errors, light, target, progress, lowest=dust)
     if n > 1 and network.gated:
         _few_gated(curve, effort, resolution * norm, progress)
-    source = np.arange(n + 1)
-    for size in range(1, n + 1):
-        if curve.upper[size] >= curve.upper[size - 1]:
-            curve.upper[size], source[size] = curve.upper[size - 1], source[size - 1]
-    return UpperCurve(problem, norm, curve.upper + floor, source, curve.owner, curve.paths)
+    return curve.finished(norm, floor, settled)
 
 
 def _eliminate(curve: _Curve, order: NDArray[np.int64]) -> None:
@@ -304,30 +332,39 @@ def _means(curve: _Curve, selected: Array, first: int, target: float, work: floa
     if problem.gram is None or last < first:
         return
     clusters = Agglomeration.of(problem, uniform)
-    helped = False
-    for size in np.unique(np.geomspace(first, last, _MEANS).astype(int)).tolist():
-        found = refit(problem, clusters.means(size))
-        helped |= found.error < curve.upper[: size + 1].min()
-        curve.offer(_alone(found))
-    if not helped or problem.n > _MEANS_ATOMS:
+    spaced = np.geomspace(1, last - first + 1, _MEANS).astype(int) - 1
+    probes = np.unique(np.concatenate([first + spaced, last - spaced]))  # how few are needed, how few can be left out
+    if problem.n > _MEANS_ATOMS:
+        for size in probes.tolist():
+            curve.offer(_alone(refit(problem, clusters.means(size))))
         return
-    nodes = clusters.nodes
+    known = clusters.between(first, last)
+    nodes = clusters.nodes.take(known)
     length, tail = problem.geometry.length(nodes), problem.geometry.tail(nodes)
     cross, own = problem.geometry.gram(problem.atoms, nodes), problem.geometry.gram(nodes, nodes)
     image = problem.image_of(nodes, cross)
     low = None if problem.charged is None else problem.charged.image(nodes)
-    sizes, count = np.arange(first, last + 1), int(work / (problem.n**3 / 12 + problem.n**2 * problem.network.m))
-    if sizes.size > count:
-        sizes = np.unique(np.concatenate([np.linspace(first, last, count // 2), np.geomspace(first, last, count // 2)]))
-    for size in sizes.astype(int).tolist():
-        index = clusters.clusters(size)
+
+    def helps(size: int) -> bool:
+        index = np.searchsorted(known, clusters.clusters(size))
         gram = own[np.ix_(index, index)]
         beta = solve(gram, image[index])
         quick = problem.energy - 2.0 * float(np.sum(beta * image[index])) + float(np.sum(beta * (gram @ beta)))
-        if quick < curve.upper[: size + 1].min() ** 2:
-            own_low = None if low is None else low[index]
-            error = problem.expanded_error(beta, cross[:, index], gram, length[index], tail[index], own_low)
-            curve.offer(_alone(Dictionary(nodes.take(index), beta, error)))
+        if quick >= curve.upper[: size + 1].min() ** 2:
+            return False
+        own_low = None if low is None else low[index]
+        error = problem.expanded_error(beta, cross[:, index], gram, length[index], tail[index], own_low)
+        curve.offer(_alone(Dictionary(nodes.take(index), beta, error)))
+        return True
+
+    helped = [helps(size) for size in probes.tolist()]
+    if not any(helped):
+        return
+    sizes, count = np.arange(first, last + 1), int(work / (problem.n**3 / 12 + problem.n**2 * problem.network.m))
+    if sizes.size > count:
+        sizes = np.unique(np.concatenate([np.linspace(first, last, count // 2), np.geomspace(first, last, count // 2)]))
+    for size in np.setdiff1d(sizes.astype(int), probes).tolist():
+        helps(size)
 
 
 def _alone(found: Dictionary) -> Nested:
@@ -337,8 +374,16 @@ def _alone(found: Dictionary) -> Nested:
     return Nested(found.atoms, errors, None)
 
 
-def _many(curve: _Curve, refiner: Refiner, selected: Array, effort: Effort, target: float, progress: Progress) -> None:
-    """Refined dictionaries at log-spaced S, with their elimination and extension paths."""
+def _many(
+    curve: _Curve,
+    refiner: Refiner,
+    selected: Array,
+    effort: Effort,
+    target: float,
+    progress: Progress,
+    lowest: int = 1,
+) -> None:
+    """Refined dictionaries at log-spaced S, with their elimination (down to ``lowest``) and extension paths."""
     problem = curve.problem
     end = _end(selected, target)
     first, last = effort.few + 1, end - 1 if end <= _SMALL else int(_LARGEST_JOINT * end)
@@ -348,7 +393,7 @@ def _many(curve: _Curve, refiner: Refiner, selected: Array, effort: Effort, targ
         sizes = sorted({size for size in effort.sizes if first <= size < end})
     else:
         sizes = np.unique(np.geomspace(first, last, effort.joint).astype(int)).tolist()
-    turns = list(zip(sizes, [1, *sizes[:-1]], [*sizes[1:], end], strict=True)) if sizes else []
+    turns = list(zip(sizes, [lowest, *sizes[:-1]], [*sizes[1:], end], strict=True)) if sizes else []
     if end <= _SMALL and not effort.sizes:
         # how few can be left out: down from all of them, each time from what the last one left
         near = (end - np.unique(np.geomspace(1, end - first, effort.joint).astype(int))).tolist()

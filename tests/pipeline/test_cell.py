@@ -52,6 +52,17 @@ def test_the_depth_is_that_of_the_dictionary(run):
     assert found["w_star"]["moments"][3]["upper"] == pytest.approx(1 / np.mean(lengths**4))
 
 
+def test_what_is_charged_counts_and_is_seen(run):
+    """A line beside two erf atoms: free it is nothing, charged one more atom at least."""
+    teacher = run[1].teacher
+    line = teacher.with_(affine=np.full((1, 3), 0.5))
+    free, charged = cell(line).document(), cell(line, affine="charged").document()
+    assert free["s_star"]["value"] == 2
+    assert charged["s_star"]["value"] > 2
+    assert charged["config"]["affine"] == "charged"
+    assert cell(teacher, affine="charged").document()["s_star"]["value"] == 2
+
+
 def test_the_command_compares_cells(run, tmp_path, capfd):
     folder, task = run
     save(task.teacher, tmp_path / "teacher.safetensors")
@@ -62,6 +73,8 @@ def test_the_command_compares_cells(run, tmp_path, capfd):
     document = json.loads(out)
     assert [d["run"]["width"] if "run" in d else None for d in document["results"]] == [64, None]
     assert "Learning cells" in (tmp_path / "c.html").read_text()
+    assert cli.main(["cell", arguments[2], "--affine", "offset", "--json"], standalone_mode=False) == 0
+    assert json.loads(capfd.readouterr().out)["config"]["affine"] == "offset"
     assert cli.main(["cell", "--task", "planted-erf", "--set", "d=3", "--set", "atoms=2"], standalone_mode=False) == 0
     assert "planted-erf" in capfd.readouterr().out
     assert cli.main(["cell", "--task", "diabetes"], standalone_mode=False) == 4

@@ -38,7 +38,7 @@ def expected_failures(_estimator: Any) -> dict[str, str]:
 @parametrize_with_checks(
     [
         SparseDictionary(max_atoms=3, width=32, max_iter=10, random_state=0),
-        SparseDictionary("tanh", n_atoms=2, width=32, max_iter=10, fit_bias=False, random_state=0),
+        SparseDictionary("tanh", n_atoms=2, width=32, max_iter=10, fit_bias=False, affine="charged", random_state=0),
     ],
     expected_failed_checks=expected_failures,
 )
@@ -69,6 +69,38 @@ def test_planted_atoms_are_found_in_data(activation: str, outputs: int) -> None:
     np.testing.assert_allclose(model.predict(fresh), net(fresh), atol=1e-5)
     assert model.score(fresh, net(fresh)) > 1 - 1e-9
     np.testing.assert_allclose(model.network_(fresh), model.predict(fresh), atol=1e-9)
+
+
+@pytest.mark.parametrize(("affine", "free"), [("free", 4), ("offset", 1), ("charged", 0)])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_what_stands_beside_the_atoms(affine: str, free: int, outputs: int) -> None:
+    """The planted number is found where the labels have what is free.  A line costs relu one atom that is nowhere off
+    on the data, beside a constant, and two beside nothing."""
+    rng = np.random.default_rng(7)
+    net = planted(rng, "relu", d=3, atoms=2, outputs=outputs, bias=True, affine=True)
+    kept = net.with_(affine=net.affine * (free > 1), offset=net.offset * (free > 0))
+    x = rng.standard_normal((400, 3)) + 0.3
+    model = SparseDictionary(affine=affine, random_state=0).fit(x, kept(x))
+    assert model.n_atoms_ == 2
+    assert np.any(model.affine_) == (free > 1)
+    assert np.any(model.offset_) == (free > 0)
+    np.testing.assert_allclose(np.reshape(model.predict(x), (400, -1)), kept(x), atol=1e-6)
+    line = x @ rng.standard_normal(3) + (free > 0)
+    assert SparseDictionary(affine=affine, random_state=0).fit(x, line).n_atoms_ == {4: 0, 1: 1, 0: 2}[free]
+
+
+def test_a_network_without_an_affine_part_beside_its_atoms() -> None:
+    """relu(z) − relu(−z) + relu(v) is one kink beside a line, and three atoms without one."""
+    w = np.array([[1.0, 0.5], [-1.0, -0.5], [0.2, -1.0]])
+    net = sparsemf.Network(np.array([[1.0], [-1.0], [1.0]]), w, activation="relu")
+    assert SparseDictionary.from_network(net).s_star_.value == 1
+    found = SparseDictionary.from_network(net, affine="charged", rel_eps=1e-3)
+    assert (found.s_star_.value, found.n_atoms_) == (3, 3)
+    assert found.s_star_.lower >= 2
+    assert not found.affine_.any()
+    assert not found.offset_.any()
+    with pytest.raises(InputError, match="affine: expected one of free, offset, charged"):
+        SparseDictionary(affine="none").fit(np.eye(4), np.ones(4))
 
 
 def test_noisy_labels_give_the_planted_number_by_the_criterion() -> None:

@@ -11,6 +11,7 @@ from sparsemf_cli.checkpoint import CHECKPOINT
 from sparsemf_cli.common import (
     CheckpointOptions,
     OutputOptions,
+    affine_option,
     apart,
     checkpoint_options,
     emit,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--data", metavar="X.npz", help="The run's data file, where it has moved (needed for a drift bound).")
 @click.option("--html", metavar="FILE", help="Write the HTML report.")
+@affine_option
 @checkpoint_options
 @output_options()
 def cell(
@@ -43,6 +45,7 @@ def cell(
     settings: tuple[str, ...],
     data: str | None,
     html: str | None,
+    affine: str,
     source: CheckpointOptions,
     output: OutputOptions,
 ) -> None:
@@ -70,7 +73,7 @@ def cell(
 
             found = run(
                 network, law_of(source.rho, network), source.rho, folder, lambda record: _stored_task(record, data),
-                output.seed, show,
+                output.seed, show, affine,
             )  # fmt: skip
             documents.append(found.document())
             if folder is not None:
