@@ -169,8 +169,9 @@ class SparseDictionary(
         """Take the dictionary of a network under ``law`` (default N(0, I)): :func:`sparsemf.analyze` with this
         estimator's ``n_atoms``, ``eps``, ``rel_eps`` and ``affine``; ``activation`` is the network's.
 
-        Raises :class:`InputError` for a gated network, whose atoms are products, and for one without a staircase, whose
-        S* is an exact count only.
+        Raises :class:`InputError` for a gated network, whose atoms are products, for one without a staircase,
+        whose S* is an exact count only, and where a quadratic part stands beside the atoms, which this estimator
+        has no place for.
         """
         from sparsemf.pipeline.analyze import analyze
 
@@ -182,6 +183,11 @@ class SparseDictionary(
             what = f"one of {network.activation.name}"
             raise InputError(f"SparseDictionary: expected a network with a staircase of atoms, got {what}")
         dictionary = found.dictionary if self.n_atoms is None else found.dictionary_of(int(self.n_atoms))
+        if dictionary.quadratic is not None and dictionary.quadratic.any():
+            raise InputError(
+                "SparseDictionary: expected atoms and an affine function, got a quadratic part beside them "
+                f"({network.activation.name}); use sparsemf.analyze"
+            )
         self._take(dictionary, found)
         return self
 

@@ -61,13 +61,17 @@ class _State:
     span: Array
 
 
-def _evaluate(atoms: Atoms, sample: Sample, points: Array) -> _State:
-    phi = atoms.activation.value(sample.inputs @ points.T)
-    raw = float(np.linalg.norm(phi, axis=0).max(initial=0.0))
+def _evaluate(atoms: Atoms, sample: Sample, points: Array) -> _State | None:
+    """The fit at these points; None where a feature's norm overflows (exp far out)."""
+    with np.errstate(over="ignore"):
+        phi = atoms.activation.value(sample.inputs @ points.T)
+        raw = float(np.linalg.norm(phi, axis=0).max(initial=0.0))
+    if not np.isfinite(raw):
+        return None
     phi -= sample.basis @ (sample.basis.T @ phi)
     # QR, then the SVD of R: atoms that have run into each other cost accuracy and not a failure
     q, r = np.linalg.qr(phi)
-    u, scale, vt = np.linalg.svd(r)
+    u, scale, vt = np.linalg.svd(r, full_matrices=False)  # R is wide where there are fewer rows than atoms
     # what projecting leaves of an affine atom is rounding, whatever it is relative to itself
     kept = scale > max(1e-12 * float(scale.max(initial=0.0)), 1e-13 * raw, _SILENT)
     q = q @ u[:, kept]
@@ -86,6 +90,8 @@ def refine(atoms: Atoms, sample: Sample, with_bias: bool, iterations: int = 40, 
     count = start.shape[0]
     scale = float(np.sum(sample.targets**2)) or 1.0
     state = _evaluate(atoms, sample, start)
+    if state is None:
+        return Refined(atoms, np.inf, 0)
     damping, used = 1e-3, 0
     for used in range(1, iterations + 1):  # noqa: B007 - reported
         slope = atoms.activation.derivative(sample.inputs @ state.points.T)

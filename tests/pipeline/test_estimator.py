@@ -202,6 +202,24 @@ def test_network_with_its_certified_staircase() -> None:
         )
 
 
+def test_quadratic_part_beside_the_atoms_is_refused_not_dropped() -> None:
+    """relu² flips pay with a quadratic form, and a file may have one: predict would silently leave it out."""
+    bent = sparsemf.Network([[1.0], [1.0]], [[1.0, 0.5], [-1.0, 0.3]], activation="relu2")
+    file = sparsemf.Network([[1.0]], [[1.0, 0.5]], activation="tanh", quadratic=[np.eye(2)])
+    for network in (bent, file):
+        with pytest.raises(InputError, match="quadratic part"):
+            SparseDictionary("tanh").fit_network(network)
+
+
+def test_steps_that_overflow_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 2))
+    y = np.tanh(2 * x[:, 0])
+    model = SparseDictionary("exp", max_atoms=3, width=64, random_state=0).fit(x, y)
+    assert model.staircase_["upper"][-1] < model.staircase_["upper"][0]
+    assert np.sqrt(np.mean((model.predict(x) - y) ** 2)) <= model.s_star_.eps[1] * (1 + 1e-9)
+
+
 def test_network_under_another_law_within_its_staircase() -> None:
     """The error of the two-atom dictionary, measured on samples, is what the staircase certifies."""
     rng = np.random.default_rng(7)

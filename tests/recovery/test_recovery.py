@@ -99,6 +99,19 @@ def test_empirical_law() -> None:
     assert np.linalg.matrix_rank(affine) == 5
 
 
+@pytest.mark.parametrize("rows", [1, 4, 7])
+def test_fewer_rows_than_atoms(rows: int) -> None:
+    """Every published dictionary is as close on these rows as U(S) says; affine functions fit 4 rows of R³ alone."""
+    rng = np.random.default_rng(7)
+    law = Empirical.of(rng.standard_normal((rows, 3)))
+    net = Network(*(rng.standard_normal(shape) for shape in ((6, 1), (6, 3), 6)), "tanh")
+    found = upper_curve(net, law)
+    for size in range(7):
+        gap = float(np.sqrt(np.mean((net(law.x) - found.network(size)(law.x)) ** 2)))
+        assert gap <= found.upper[size] * (1 + 1e-6) + 1e-9
+    assert found.upper[0 if rows <= 4 else 3] <= 1e-6
+
+
 @pytest.mark.parametrize("width", [0, 1, 2])
 def test_tiny_networks(width: int) -> None:
     net = Network(np.ones((width, 1)), np.eye(3)[:width], None, "tanh", affine=np.ones((1, 3)))
