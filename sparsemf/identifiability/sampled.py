@@ -129,6 +129,8 @@ def sampled_lower_curve(
         raise InputError(f"samples: expected inputs (n, d) and outputs (n, m), got {x.shape} and {y.shape}")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InputError("samples: expected finite numbers")
+    if not orders or not all(1 <= p <= max(degree, 2) for p in orders):
+        raise InputError(f"orders: expected some p from 1 to the degree {max(degree, 2)}, got {orders}")
     if not 0 < confidence < 1:
         raise InputError(f"confidence: expected a number between 0 and 1, got {confidence}")
     largest = float(np.max(np.linalg.norm(y, axis=1)))

@@ -108,7 +108,7 @@ class Analysis:
                 "merged": q.merged,
                 "cancelled": q.cancelled,
                 "affine_norm": float(np.hypot(np.linalg.norm(q.network.affine), np.linalg.norm(q.network.offset))),
-                "error": q.error,
+                "error": _finite(q.error),
             },
             "function_norm": None if self._norm_unknown else 0.5 * (self.norm.lower + self.norm.upper),
             "function_norm_bounds": {"lower": self.norm.lower, "upper": self.norm.upper},
@@ -169,7 +169,7 @@ class Analysis:
                     "counts": s.flattening.counts,
                     "per_atom": rows_per_atom(s.flattening) if self.source.gated else 1,
                     "singular_values": np.sqrt(s.energy[:512]).tolist(),
-                    "margin": float(np.sqrt(s.margin)),
+                    "margin": _finite(float(np.sqrt(s.margin))),
                 }
                 for s in (self.lower.spectra if self.lower else [])
             ],
@@ -207,8 +207,6 @@ class Analysis:
         """How the atoms evolve with S, or the reason why it is not shown (computed when first read)."""
         from sparsemf.pipeline.path import path_document
 
-        if self.free < 1:
-            return {"reason": "the path of atoms is followed where the affine part is free"}
         white = self.law.whiten(self.dictionary) if isinstance(self.law, Gaussian) else self.dictionary
         return path_document(self.upper, self.s_star.value, white)
 

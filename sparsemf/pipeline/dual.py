@@ -14,6 +14,7 @@ from sparsemf.exceptions import InputError
 from sparsemf.measures import Atoms, InputLaw, Network
 from sparsemf.measures.gaussian import beyond_affine
 from sparsemf.measures.laws import Gaussian
+from sparsemf.symmetry.metric import free_relation
 
 Array = NDArray[np.float64]
 
@@ -21,10 +22,17 @@ MOST_ATOMS = 64
 ROUNDING = 1e-6
 """‖η‖ up to 1 + this counts as not above 1."""
 _DEGREES = (48, 192)
-_DEFINITION = (
-    "vanishing-derivative pre-certificate (Duval & Peyré 2015): η(θ) = ⟨p, φ_θ⟩, p of least norm, orthogonal to "
-    "affine functions, with η = α/‖α‖ and no slope of ⟨α, η⟩ at every atom"
-)
+_STEEPEST = 100.0
+"""‖w‖ in the law's coordinates beyond which a series of these degrees shows little of an atom, and costs minutes."""
+_ORTHOGONAL = {2: "quadratic functions", 1: "affine functions", 0: "constants"}
+
+
+def _definition(free: int) -> str:
+    beyond = f", orthogonal to {_ORTHOGONAL[free]}" if free in _ORTHOGONAL else ""
+    return (
+        f"vanishing-derivative pre-certificate (Duval & Peyré 2015): η(θ) = ⟨p, φ_θ⟩, p of least norm{beyond}, with "
+        "η = α/‖α‖ and no slope of ⟨α, η⟩ at every atom"
+    )
 
 
 def dual_document(dictionary: Network, law: InputLaw, degree: int | None, m: int, free: int = 1) -> dict[str, Any]:
@@ -37,31 +45,35 @@ def dual_document(dictionary: Network, law: InputLaw, degree: int | None, m: int
         return {"reason": "the dual certificate is computed under a Gaussian input law only"}
     if dictionary.gated:
         return {"reason": "the dual certificate is not computed for gated atoms"}
-    if free < 1:
-        return {"reason": "the dual certificate is computed where the affine part is free"}
-    if free > 1:
-        return {"reason": "the dual certificate is not computed where quadratic polynomials are free"}
     if dictionary.activation.polynomial_degree is not None:
         return {"reason": "polynomial atoms are not determined by few moments: the dual certificate is not computed"}
     if not 1 <= dictionary.width <= MOST_ATOMS:
         return {"reason": f"{dictionary.width} atoms: the dual certificate is computed for 1 to {MOST_ATOMS}"}
     white = law.whiten(dictionary)
     atoms = Atoms.of(white)
+    steepest = float(atoms.norm.max())
+    if not atoms.activation.homogeneous and steepest > _STEEPEST:
+        return {
+            "reason": f"an atom of ‖w‖ = {steepest:.3g} in the law's coordinates: the dual certificate is computed "
+            f"up to {_STEEPEST:g}"
+        }
     cut = min(max(degree or 0, _DEGREES[0]), _DEGREES[1])
     try:
-        found = precertificate(atoms, white.alpha, cut)
+        found = precertificate(atoms, white.alpha, cut, free)
     except InputError as error:
         return {"reason": str(error)}
     size = np.linalg.norm(white.alpha, axis=1)
     if found.normalised:
-        size = size * np.sqrt(np.maximum(np.diag(beyond_affine(atoms, atoms, cut)), 0.0))
+        size = size * np.sqrt(np.maximum(np.diag(beyond_affine(atoms, atoms, cut, free)), 0.0))
     else:
         size = size * np.hypot(atoms.norm, atoms.bias)
     seen = slices(found, size)
     return {
         "kind": "estimate",
-        "definition": _DEFINITION,
-        "parameters": "unit sphere of (w, b)" if seen.sphere else "(w, b), features of norm 1 beyond the affine part",
+        "definition": _definition(free),
+        "free_degree": free,
+        "folded": free_relation(dictionary.activation, free),
+        "parameters": "unit sphere of (w, b)" if seen.sphere else "(w, b), features of norm 1 beyond what is free",
         "unit": "degrees" if seen.sphere else "(w, b)",
         "signed": m == 1,
         "degree": found.degree,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -42,6 +43,8 @@ Array = NDArray[np.float64]
 _SOLVERS = ("pursuit", "particles")
 _SEARCHED_ROWS = 8192
 _LEAST_SPREAD = 1e-12
+_LARGEST = 1e100
+"""Squares of larger numbers overflow in sums."""
 STEP = np.dtype([("S", np.int64), ("upper", np.float64), ("lower", np.float64)])
 
 
@@ -176,6 +179,10 @@ class SparseDictionary(
         from sparsemf.pipeline.analyze import analyze
 
         self._checked()
+        if not isinstance(network, Network):
+            raise InputError(
+                f"fit_network: expected a sparsemf.Network (see sparsemf.load), got {type(network).__name__}"
+            )
         if network.gated:
             raise InputError("SparseDictionary: expected atoms σ(⟨w, x⟩ + b), got a gated block; use sparsemf.analyze")
         found = analyze(network, law, eps=self.eps, rel_eps=self.rel_eps, affine=self.affine)
@@ -231,7 +238,12 @@ class SparseDictionary(
             known = validate_data(self, *arrays, reset=False, dtype=np.float64)
             return np.asarray(known, dtype=np.float64), np.zeros(0)
         options: dict[str, Any] = {"multi_output": True, "y_numeric": True, "ensure_min_samples": 2}
+        if issparse(arrays[1]):
+            raise ValueError("y: expected a dense array, got a sparse one; give y.toarray()")
         x, y = validate_data(self, *arrays, dtype=np.float64, **options)
+        for name, values in (("X", x), ("y", y)):
+            if not np.max(np.abs(values), initial=0.0) <= _LARGEST:
+                raise ValueError(f"{name}: expected numbers of size up to {_LARGEST:g}, got larger ones; rescale it")
         return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
 
     def _activations(self, x: Array) -> Array:
@@ -327,8 +339,9 @@ class _Scaling:
     @staticmethod
     def of(x: Array, centred: bool) -> _Scaling:
         centre = x.mean(axis=0) if centred else np.zeros(x.shape[1])
-        spread = np.sqrt(np.mean((x - centre) ** 2, axis=0))
         size = np.max(np.abs(x), axis=0)
+        unit = np.where(size > 0, size, 1.0)  # squares of tiny numbers underflow
+        spread = unit * np.sqrt(np.mean(((x - centre) / unit) ** 2, axis=0))
         return _Scaling(centre, np.where(spread > _LEAST_SPREAD * size, spread, 1.0))
 
     def forward(self, x: Array) -> Array:

@@ -39,11 +39,11 @@ def path_document(curve: UpperCurve | None, chosen: int, dictionary: Network) ->
     if work(curve, sizes) > _MOST_WORK:
         return {"reason": f"{curve.problem.n} neurons: the path of atoms is followed for fewer"}
     stages = evolution(curve, sizes)
-    rows = _rows(stages, chosen, dictionary)
+    folded = curve.problem.flips
+    rows = _rows(stages, chosen, dictionary, folded)
     at = next((i for i, stage in enumerate(stages) if stage.size == chosen), len(stages) - 1)
-    axis, name = _axis(stages[at], rows[at])
+    axis, name = _axis(stages[at], rows[at], folded)
     sphere = bool(curve.problem.network.activation.homogeneous)
-    folded = curve.problem.network.activation.relation is not None
     return {
         "kind": "estimate",
         "position": f"angle to {name}" if sphere else f"coordinate along {name}",
@@ -87,12 +87,11 @@ def _positions(atoms: Atoms, axis: Array, sphere: bool, folded: bool) -> Array:
     return np.degrees(np.arccos(np.clip(along, -1.0, 1.0))) if sphere else along
 
 
-def _axis(stage: Stage, rows: NDArray[np.int64]) -> tuple[Array, str]:
+def _axis(stage: Stage, rows: NDArray[np.int64], folded: bool) -> tuple[Array, str]:
     """The principal axis of the lines through the atoms (flips do not matter to it), or else the heavy atom, to which
     the places of the atoms have the widest least gap; and its name."""
     points = _points(stage.atoms)
     sphere = bool(stage.atoms.activation.homogeneous)
-    folded = stage.atoms.activation.relation is not None
     _, _, axes = np.linalg.svd(points, full_matrices=False)
     candidates = [(axis, f"principal axis {k + 1}") for k, axis in enumerate(axes[:_AXES])]
     for k in np.argsort(-stage.weight, kind="stable")[:_AXES]:
@@ -109,13 +108,12 @@ def _axis(stage: Stage, rows: NDArray[np.int64]) -> tuple[Array, str]:
     return (-best[0] if heaviest < 0 else best[0]), best[1]
 
 
-def _rows(stages: list[Stage], chosen: int, dictionary: Network) -> list[NDArray[np.int64]]:
+def _rows(stages: list[Stage], chosen: int, dictionary: Network, flips: bool) -> list[NDArray[np.int64]]:
     """For each stage the rows of its atoms in the reported dictionary, −1 where an atom has none."""
     rows = [np.full(stage.atoms.n, -1, dtype=np.int64) for stage in stages]
     at = next((i for i, stage in enumerate(stages) if stage.size == chosen), None)
     if at is None or not dictionary.width:
         return rows
-    flips = dictionary.activation.relation is not None
     own = Section.of(dictionary).points
     distance, _ = point_distances(Section.of(stages[at].network).points, own, flips)
     rows[at][:] = np.argmin(distance, axis=1)

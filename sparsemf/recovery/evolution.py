@@ -83,16 +83,15 @@ def evolution(curve: UpperCurve, sizes: Sequence[int]) -> list[Stage]:
         weight = np.linalg.norm(beta, axis=1) * np.sqrt(np.maximum(np.diag(gram), 0.0))
         none = np.full(atoms.n, -1, dtype=np.int64)
         stage = Stage(size, atoms, beta, weight, float(curve.upper[size]), none, none)
-        stages.append(_matched(stages[-1], stage) if stages else stage)
+        stages.append(_matched(stages[-1], stage, problem.flips) if stages else stage)
     return stages
 
 
-def _matched(before: Stage, stage: Stage) -> Stage:
+def _matched(before: Stage, stage: Stage, flips: bool) -> Stage:
     if not before.atoms.n or not stage.atoms.n:
         return stage
-    pairs = assign(before.network, stage.network, SAME)
+    pairs = assign(before.network, stage.network, SAME, flips)
     origin = np.full(stage.atoms.n, -1, dtype=np.int64)
     origin[pairs.second] = pairs.first
-    flips = stage.atoms.activation.relation is not None
     distance, _ = point_distances(Section.of(stage.network).points, Section.of(before.network).points, flips)
     return replace(stage, origin=origin, nearest=np.argmin(distance, axis=1).astype(np.int64))

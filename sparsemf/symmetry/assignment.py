@@ -61,13 +61,14 @@ class _Features:
         return _Features(self.points[rows], self.kappa[rows], self.parity, values)
 
 
-def assign(a: Network, b: Network, tolerance: float = 0.5) -> Assignment:
-    """One-to-one pairs of neurons of ``a`` and ``b``, of one activation and equal d and m.
+def assign(a: Network, b: Network, tolerance: float = 0.5, flips: bool = True) -> Assignment:
+    """One-to-one pairs of neurons of ``a`` and ``b``, of one activation and equal d and m; opposite points are one
+    where σ has such a relation, unless not ``flips``.
 
     The optimal assignment where the full cost matrix is small; otherwise among a few neighbours in a random
     projection, component by component of their graph.  Pairs farther apart than ``tolerance`` are dropped.
     """
-    f, g = _scaled(_features(a), _features(b))
+    f, g = _scaled(_features(a, flips), _features(b, flips))
     first, second = _optimal(f, g) if a.width * b.width <= _EXACT_PAIRS else _sparse(f, g, tolerance)
     found = _measured(f, g, first, second)
     near = found.distance <= tolerance
@@ -99,8 +100,8 @@ def values_of(network: Network) -> Array:
     return np.concatenate([network.inner, network.bias[:, None]], axis=1)
 
 
-def _features(network: Network) -> _Features:
-    relation = network.activation.relation
+def _features(network: Network, flips: bool = True) -> _Features:
+    relation = network.activation.relation if flips else None
     points, kappa, values = points_of(network), network.alpha, None
     if network.gated:
         # (α, v) ~ (α/t, tv): α ⊗ v is what does not change, seen by a few random functionals

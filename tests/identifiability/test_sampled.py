@@ -89,6 +89,8 @@ def test_enough_samples_exclude_small_networks() -> None:
         (np.full((3, 2), np.nan), np.zeros(3), {}),
         (np.zeros((3, 2)), np.zeros(3), {"confidence": 1.0}),
         (np.zeros((3, 64)), np.zeros(3), {"degree": 8}),
+        (np.zeros((3, 2)), np.zeros(3), {"degree": 2, "orders": (3,)}),
+        (np.zeros((3, 2)), np.zeros(3), {"orders": ()}),
     ],
 )
 def test_samples_that_do_not_fit(x: np.ndarray, y: np.ndarray, options: dict[str, float]) -> None:

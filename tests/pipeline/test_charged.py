@@ -304,7 +304,9 @@ def test_the_document_says_what_is_free(tmp_path: Path) -> None:
         assert document["exact"]["affine"] == "free"
         assert document["exact"]["lower"] <= document["s_star"]["upper"]
         assert not np.any(document["dictionary"]["affine"]["A"])
-        assert all("reason" in document[name] for name in ("dual", "path"))
+        assert document["dual"]["free_degree"] == free
+        assert not document["path"]["folded"]  # gelu(z) − gelu(−z) = z is not free
+        assert document["path"]["stages"][1]["error"] < 1e-9
         text = page.read_text(encoding="utf-8")
         assert words[affine] in text
         assert f"--affine {affine}" in text

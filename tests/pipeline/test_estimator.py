@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
@@ -159,6 +160,23 @@ def test_quadratic_labels_do_not_run_away(activation: str) -> None:
     assert model.score(x, y) > 0.95
 
 
+def test_numbers_of_every_size_that_can_be_squared() -> None:
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((200, 3))
+    y = np.tanh(2 * x[:, 0]) + 0.1 * x[:, 1]
+    for factor in (1e-90, 1e90):
+        model = SparseDictionary("tanh", random_state=0).fit(factor * x, y)
+        assert model.n_atoms_ == 1
+        assert model.score(factor * x, y) > 1 - 1e-9
+    for bad in ({"X": 1e200 * x, "y": y}, {"X": x, "y": 1e200 * y}):
+        with pytest.raises(ValueError, match="of size up to 1e\\+100"):
+            SparseDictionary().fit(**bad)
+    with pytest.raises(ValueError, match="dense"):
+        SparseDictionary().fit(x, csr_array(y[:, None]))
+    with pytest.raises(InputError, match=r"sparsemf\.Network"):
+        SparseDictionary().fit_network("model.npz")  # type: ignore[arg-type]
+
+
 def test_more_rows_than_are_searched() -> None:
     rng = np.random.default_rng(4)
     net = planted(rng, "relu", d=3, atoms=2, bias=True)
@@ -194,8 +212,9 @@ def test_network_with_its_certified_staircase() -> None:
     )
     fewer = SparseDictionary.from_network(net, n_atoms=2)
     assert fewer.n_atoms_ == 2
-    distance = np.sqrt(np.mean(np.sum((fewer.predict(rng.standard_normal((50_000, 5)).copy()) - 0) ** 2, axis=1)))
-    assert np.isfinite(distance)
+    many = rng.standard_normal((50_000, 5))
+    square = np.sum((fewer.predict(many) - truth(many)) ** 2, axis=1)
+    assert np.sqrt(np.mean(square)) == pytest.approx(fewer.staircase_["upper"][2], rel=0.03)
     with pytest.raises(InputError, match="gated"):
         SparseDictionary.from_network(
             sparsemf.Network([[1.0]], [[1.0]], activation="silu", gate=[[1.0]]), activation="silu"

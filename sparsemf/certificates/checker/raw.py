@@ -129,7 +129,10 @@ def decode(entry: Mapping[str, Any]) -> NDArray[Any]:
     data = np.frombuffer(base64.b64decode(entry["base64"], validate=True), dtype=dtype)
     if dtype.kind == "f" and not (np.isfinite(data).all() and np.all(np.abs(data) <= LARGEST)):
         raise Unreadable("an array of a certificate holds NaN, infinite or huge numbers")
-    return data.reshape([int(s) for s in entry["shape"]])
+    shape = [int(s) for s in entry["shape"]]
+    if min(shape, default=0) < 0:
+        raise Unreadable(f"an array of a certificate has the shape {shape}, expected lengths of at least 0")
+    return data.reshape(shape)
 
 
 def read(path: Path) -> Raw:

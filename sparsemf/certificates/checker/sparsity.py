@@ -304,7 +304,7 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
         raise Refused(f"the dictionary is within {facts['upper']:.6g}, claimed {low:.6g}")
     curve = lower_bounds(document, a, free)
     published = np.asarray(decode(claim["lower_curve"]), dtype=np.float64)
-    if published.ndim != 1 or not all(claimed <= at(curve, size) for size, claimed in enumerate(published)):
+    if published.ndim != 1 or not all(0 <= claimed <= at(curve, size) for size, claimed in enumerate(published)):
         raise Refused("the lower curve is not proved")
     if claim["lower"] > 0:
         facts["lower"] = at(curve, claim["lower"] - 1)

@@ -1,8 +1,8 @@
 """η of a pre-certificate on lines and on a surface of the parameter set: samples to look at, no bound of sup‖η‖.
 
 The parameter set is the sphere of (w, b) for homogeneous σ, else R^{d+1} with features of norm 1 beyond the
-affine part.  Under a flip σ(z) = s·σ(−z) + polynomial, θ and −θ are one neuron and η(−θ) = s·η(θ) once affine
-functions are free; atoms are turned to the side that is nearest to their partners on a slice.
+affine part.  Under a flip σ(z) = s·σ(−z) + polynomial, θ and −θ are one neuron and η(−θ) = s·η(θ) where that
+polynomial is free; atoms are turned to the side that is nearest to their partners on a slice.
 
 - *Line*: the great circle through two atoms (half of it, where flips make it all), or the straight line.
 - *Surface*: the sphere in the span of three atoms in the equidistant projection around their middle (distance and
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sparsemf.activations.families.relu import PiecewiseLinear
 from sparsemf.certificates.convex.vanishing import PreCertificate
 from sparsemf.symmetry import point_distances
+from sparsemf.symmetry.metric import free_relation
 
 Array = NDArray[np.float64]
 
@@ -128,7 +129,7 @@ class _View:
     @staticmethod
     def of(found: PreCertificate) -> _View:
         points = np.concatenate([found.atoms.inner, found.atoms.bias[:, None]], axis=1)
-        sphere, flips = not found.normalised, found.atoms.activation.relation is not None
+        sphere, flips = not found.normalised, free_relation(found.atoms.activation, found.free)
         spread = 1.0
         if not sphere:
             spread = float(np.sqrt(np.mean(np.sum(points**2, axis=1))))

@@ -1,11 +1,11 @@
-"""The vanishing-derivative pre-certificate η_V of a dictionary under N(0, I), affine functions free.
+"""The vanishing-derivative pre-certificate η_V of a dictionary under N(0, I), polynomials of low degree free or not.
 
 (Duval & Peyré, Found. Comput. Math. 15 (2015), Def. 6; here for measures with values in R^m.)
 
-Atoms θ_i = (w_i, b_i) with coefficients α_i, u_i = α_i/‖α_i‖; φ_θ(x) = σ(⟨w, x⟩ + b) less its projection on
-span{1, x}. Features are ψ_θ = φ_θ/n(θ), n(θ) = |θ| for positively homogeneous σ (the sphere of (w, b), as in
-:mod:`.parameters`), n(θ) = ‖φ_θ‖ for all others.  Among all p ∈ L²(N(0, I); R^m) orthogonal to affine functions
-with
+Atoms θ_i = (w_i, b_i) with coefficients α_i, u_i = α_i/‖α_i‖; φ_θ(x) = σ(⟨w, x⟩ + b) less its projection on the
+polynomials that are free: span{1, x} (``free`` = 1), those of degree ≤ 2 (2), constants (0) or nothing (−1). Features
+are ψ_θ = φ_θ/n(θ), n(θ) = |θ| for positively homogeneous σ (the sphere of (w, b), as in :mod:`.parameters`),
+n(θ) = ‖φ_θ‖ for all others.  Among all p ∈ L²(N(0, I); R^m) orthogonal to what is free with
 
     η(θ_i) = u_i,   ∂_v ⟨u_i, η⟩(θ_i) = 0 for every direction v,      η(θ) = ⟨p, ψ_θ⟩ ∈ R^m,
 
@@ -26,15 +26,15 @@ matrix of what is left for the moves c is that of recovery's Gauss–Newton step
 
 Directions orthogonal to all w_i decouple and need no move; they are left out.
 
-*Arithmetic.*  Closed forms for piecewise-linear σ.  Others: φ stands for its Hermite series up to a degree K;
-then p has degrees ≤ K, so that ⟨p, φ_θ⟩ is the same for the full φ.  Float64 without error bounds: an
-**estimate**.
+*Arithmetic.*  Closed forms for piecewise-linear σ (beyond span{1, x}; single degrees are terms of a series).  Others:
+φ stands for its Hermite series up to a degree K; then p has degrees ≤ K, so that ⟨p, φ_θ⟩ is the same for the full φ.
+Float64 without error bounds: an **estimate**.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ _DEGREE = 96
 
 
 class _Kernels(Protocol):
-    """Inner products of features and derivatives beyond the affine part; ``of`` makes what the others take."""
+    """Inner products of features and derivatives beyond what is free; ``of`` makes what the others take."""
 
     @property
     def degree(self) -> int | None:
@@ -87,9 +87,10 @@ class _Series:
     """By Hermite series; features of norm 1."""
 
     degree: int
+    free: int = 1
 
     def of(self, atoms: Atoms) -> Expansion:
-        return Expansion.of(atoms, self.degree)
+        return Expansion.of(atoms, self.degree, self.free)
 
     def values(self, a: Expansion, b: Expansion) -> Array:
         return derivatives.values(a, b)
@@ -106,25 +107,43 @@ class _Series:
 
 @dataclass(frozen=True)
 class _Closed:
-    """σ = κ relu + linear, on the sphere."""
+    """σ = κ relu + linear, on the sphere.  The degrees 0 and 1, to which the linear term belongs, are added where these
+    are not free; the degree 2 is taken off where quadratic polynomials are."""
 
     kink: float
+    free: int = 1
     degree: None = None
 
-    def of(self, atoms: Atoms) -> Ramps:
-        return Ramps.of(atoms)
+    def of(self, atoms: Atoms) -> _Known:
+        more = None if self.free == 1 else Expansion.of(atoms, max(self.free, 1), min(self.free, 1))
+        return Ramps.of(atoms), more
 
-    def values(self, a: Ramps, b: Ramps) -> Array:
-        return relu_derivatives.values(a, b, self.kink)
+    def values(self, a: _Known, b: _Known) -> Array:
+        beyond = relu_derivatives.values(a[0], b[0], self.kink)
+        return beyond if a[1] is None or b[1] is None else beyond + self._sign * derivatives.values(a[1], b[1])
 
-    def slopes(self, a: Ramps, b: Ramps) -> Slopes:
-        return relu_derivatives.slopes(a, b, self.kink)
+    def slopes(self, a: _Known, b: _Known) -> Slopes:
+        beyond = relu_derivatives.slopes(a[0], b[0], self.kink)
+        return beyond if a[1] is None or b[1] is None else _sum(beyond, Slopes.of(a[1], b[1]), self._sign)
 
-    def products(self, a: Ramps) -> Products:
-        return relu_derivatives.products(a, self.kink)
+    def products(self, a: _Known) -> Products:
+        beyond = relu_derivatives.products(a[0], self.kink)
+        return beyond if a[1] is None else _sum(beyond, Products.of(a[1]), self._sign)
 
-    def sizes(self, atoms: Atoms, known: Ramps) -> Array:
+    def sizes(self, atoms: Atoms, known: _Known) -> Array:
         return np.hypot(atoms.norm, atoms.bias)
+
+    @property
+    def _sign(self) -> float:
+        return 1.0 if self.free < 1 else -1.0
+
+
+_Known = tuple[Ramps, Expansion | None]
+_Arrays = TypeVar("_Arrays", Slopes, Products)
+
+
+def _sum(first: _Arrays, second: _Arrays, factor: float) -> _Arrays:
+    return type(first)(*(getattr(first, f.name) + factor * getattr(second, f.name) for f in fields(first)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +155,11 @@ class PreCertificate:
     atoms, target :
         θ_i and u_i (S, m).
     normalised :
-        Whether features have norm 1 beyond the affine part; else they live on the sphere of (w, b).
+        Whether features have norm 1 beyond what is free; else they live on the sphere of (w, b).
     degree :
         K of the series; None for closed forms.
+    free :
+        Polynomials of up to this degree are free.
     values, moves :
         A (S, m), and c as (S, d + 1): moves of (w, b).
     norm :
@@ -155,11 +176,12 @@ class PreCertificate:
     moves: Array
     norm: float
     residual: float
+    free: int = 1
 
     @property
     def kernels(self) -> _Kernels:
         """The inner products used."""
-        return _kernels(self.atoms, self.degree)
+        return _kernels(self.atoms, self.degree, self.free)
 
     def eta(self, points: Array) -> Array:
         """η at points θ = (w, b), w ≠ 0, (n, d + 1); shape (n, m).  On the sphere a point stands for its ray."""
@@ -181,15 +203,16 @@ class PreCertificate:
         return found
 
 
-def _kernels(atoms: Atoms, degree: int | None) -> _Kernels:
+def _kernels(atoms: Atoms, degree: int | None, free: int) -> _Kernels:
     sigma = atoms.activation
     if isinstance(sigma, PiecewiseLinear):
-        return _Closed(sigma.positive + sigma.negative)
-    return _Series(degree or _DEGREE)
+        return _Closed(sigma.positive + sigma.negative, free)
+    return _Series(degree or _DEGREE, free)
 
 
-def precertificate(atoms: Atoms, alpha: Array, degree: int = _DEGREE) -> PreCertificate:
-    """η_V of the measure Σ α_i δ_{θ_i} in whitened coordinates; ``degree`` is not used by closed forms.
+def precertificate(atoms: Atoms, alpha: Array, degree: int = _DEGREE, free: int = 1) -> PreCertificate:
+    """η_V of the measure Σ α_i δ_{θ_i} in whitened coordinates; ``degree`` is not used by closed forms; polynomials
+    of degree ≤ ``free`` ∈ {−1, 0, 1, 2} are free.
 
     Raises :class:`InputError` without atoms, for a zero coefficient or a w = 0, for more unknowns than
     :data:`MOST_UNKNOWNS`, for activations without one parameter per atom, and where features and derivatives are
@@ -210,7 +233,7 @@ def precertificate(atoms: Atoms, alpha: Array, degree: int = _DEGREE) -> PreCert
     if not normalised:  # φ of the point on the sphere
         length = np.hypot(atoms.norm, atoms.bias)
         atoms = Atoms(sigma, atoms.inner / length[:, None], atoms.bias / length)
-    kernels = _kernels(atoms, degree)
+    kernels = _kernels(atoms, degree, free)
     flat = Atoms(sigma, atoms.inner @ basis, atoms.bias)
     known, frames = kernels.of(flat), _Frames.of(flat, normalised)
     sizes = kernels.sizes(flat, known)
@@ -248,6 +271,7 @@ def precertificate(atoms: Atoms, alpha: Array, degree: int = _DEGREE) -> PreCert
         moves=frames.moves(moves, basis),
         norm=float(np.sqrt(max(np.sum(values * wanted) + moves @ turned, 0.0))),
         residual=residual,
+        free=free,
     )
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from sparsemf.exceptions import InputError
 from sparsemf.reports.fields import Fields
 
+_BESIDE = {2: "quadratic functions", 1: "affine functions", 0: "constants"}
+"""What p is orthogonal to, by the degree up to which polynomials are free."""
+
 
 @dataclass(frozen=True)
 class MarkView:
@@ -55,9 +58,12 @@ class DualView:
     reason: str
     sphere: bool
     signed: bool
+    folded: bool
+    beside: str
     definition: str
     parameters: str
     degree: int | None
+    first: int
     norm: float | None
     largest: float | None
     below_one: bool
@@ -72,13 +78,17 @@ class DualView:
         """From the field ``dual``; None where the document has none."""
         if not fields:
             return None
+        free = int(fields.number("free_degree") or 0)
         return cls(
             reason=fields.text("reason"),
             sphere=fields.text("unit") == "degrees",
             signed=fields.flag("signed"),
+            folded=fields.flag("folded"),
+            beside=_BESIDE.get(free, ""),
             definition=fields.text("definition"),
             parameters=fields.text("parameters"),
             degree=fields.count("degree"),
+            first=free + 1,
             norm=fields.number("norm"),
             largest=fields.number("largest"),
             below_one=fields.flag("below_one"),

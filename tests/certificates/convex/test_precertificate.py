@@ -80,6 +80,47 @@ def test_eta_by_quadrature(name: str) -> None:
     assert p.norm == pytest.approx(np.sqrt(weight @ np.sum(dual**2, axis=1)), rel=1e-6)
 
 
+def monomials(x: np.ndarray, free: int) -> np.ndarray:
+    """Orthonormal polynomials of degree ≤ free under N(0, I) in two dimensions, (n, ·)."""
+    a, b = x.T
+    columns = [np.ones(a.size), a, b, (a * a - 1) / np.sqrt(2), a * b, (b * b - 1) / np.sqrt(2)]
+    return np.stack(columns, axis=1)[:, : {-1: 0, 0: 1, 1: 3, 2: 6}[free]]
+
+
+@pytest.mark.parametrize("free", [-1, 0, 2])
+@pytest.mark.parametrize("name", ["tanh", "gelu", "relu", "leaky_relu(0.3)", "abs"])
+def test_other_free_polynomials(name: str, free: int) -> None:
+    """Value, slope, orthogonality and η itself on a grid (kinks: with the error of a grid)."""
+    network = planted(np.random.default_rng(5), name, d=2, atoms=3, outputs=2, bias=True)
+    p = precertificate(Atoms.of(network), network.alpha, free=free)
+    unit = network.alpha / np.linalg.norm(network.alpha, axis=1)[:, None]
+    np.testing.assert_allclose(p.eta(points(p)), unit, atol=1e-8)
+    moves, step = np.random.default_rng(0).standard_normal((5, 3)), 1e-5
+    for atom in range(3):
+        up, down = (p.eta(points(p)[atom] + side * step * moves) for side in (1, -1))
+        assert np.max(np.abs((up - down) @ unit[atom])) / (2 * step) < (5e-3 if p.degree is None else 2e-6)
+    a, b = np.meshgrid(NODES, NODES)
+    x, weight = np.stack([a.ravel(), b.ravel()], axis=1), np.outer(WEIGHTS, WEIGHTS).ravel()
+    if p.degree is None:  # a fine midpoint rule, for kinks
+        line = np.linspace(-8, 8, 1201)[1:] - 8 / 1200
+        a, b = np.meshgrid(line, line)
+        x = np.stack([a.ravel(), b.ravel()], axis=1)
+        weight = np.exp(-np.sum(x**2, axis=1) / 2)
+        weight /= weight.sum()
+    basis = monomials(x, free)
+
+    def beyond(values: np.ndarray) -> np.ndarray:
+        return values - basis @ (basis.T @ (weight[:, None] * values))
+
+    dual = beyond(function(p, x))
+    theta = np.random.default_rng(1).standard_normal((6, 3))
+    features = beyond(network.activation.value(x @ theta[:, :2].T + theta[:, 2]))
+    features /= np.linalg.norm(theta, axis=1) if p.degree is None else np.sqrt(weight @ features**2)
+    error = 2e-3 if p.degree is None else 1e-6
+    np.testing.assert_allclose(p.eta(theta), features.T @ (weight[:, None] * dual), atol=error)
+    assert p.norm == pytest.approx(np.sqrt(weight @ np.sum(dual**2, axis=1)), rel=error)
+
+
 def test_relu_by_sampling() -> None:
     network, p = found("relu", 3, 4, 1, True)
     x = np.random.default_rng(2).standard_normal((400_000, 3))
