@@ -140,11 +140,6 @@ class Agglomeration:
         alive[self._children[: n - size].ravel()] = False
         return np.flatnonzero(alive)
 
-    def between(self, first: int, last: int) -> Integers:
-        """The nodes that stand for any S from ``first`` to ``last``, ascending: ``clusters(last)`` and later ones."""
-        n = self.weight.size
-        return np.concatenate([self.clusters(last), np.arange(2 * n - last, 2 * n - first)])
-
     def means(self, size: int) -> Atoms:
         """One atom per cluster: the weighted mean of its particles, flipped to one side."""
         return self.nodes.take(self.clusters(size))

@@ -29,6 +29,7 @@ from sparsemf.recovery.refit import refit, solve
 from sparsemf.recovery.selection import backward, forward
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Progress = Callable[[str, float], None]
 
 #: Where K is too large to keep (more than 5000 atoms) the greedy path ends here.
@@ -338,33 +339,36 @@ def _means(curve: _Curve, selected: Array, first: int, target: float, work: floa
         for size in probes.tolist():
             curve.offer(_alone(refit(problem, clusters.means(size))))
         return
-    known = clusters.between(first, last)
-    nodes = clusters.nodes.take(known)
-    length, tail = problem.geometry.length(nodes), problem.geometry.tail(nodes)
-    cross, own = problem.geometry.gram(problem.atoms, nodes), problem.geometry.gram(nodes, nodes)
-    image = problem.image_of(nodes, cross)
-    low = None if problem.charged is None else problem.charged.image(nodes)
-
-    def helps(size: int) -> bool:
-        index = np.searchsorted(known, clusters.clusters(size))
-        gram = own[np.ix_(index, index)]
-        beta = solve(gram, image[index])
-        quick = problem.energy - 2.0 * float(np.sum(beta * image[index])) + float(np.sum(beta * (gram @ beta)))
-        if quick >= curve.upper[: size + 1].min() ** 2:
-            return False
-        own_low = None if low is None else low[index]
-        error = problem.expanded_error(beta, cross[:, index], gram, length[index], tail[index], own_low)
-        curve.offer(_alone(Dictionary(nodes.take(index), beta, error)))
-        return True
-
-    helped = [helps(size) for size in probes.tolist()]
-    if not any(helped):
+    if not _best_means(curve, clusters, probes):
         return
     sizes, count = np.arange(first, last + 1), int(work / (problem.n**3 / 12 + problem.n**2 * problem.network.m))
     if sizes.size > count:
         sizes = np.unique(np.concatenate([np.linspace(first, last, count // 2), np.geomspace(first, last, count // 2)]))
-    for size in np.setdiff1d(sizes.astype(int), probes).tolist():
-        helps(size)
+    _best_means(curve, clusters, np.setdiff1d(sizes.astype(int), probes))
+
+
+def _best_means(curve: _Curve, clusters: Agglomeration, sizes: Integers) -> bool:
+    """Offer the clusters' means at these S, from one kernel among all that occur; whether any is the best there."""
+    problem = curve.problem
+    if not sizes.size:
+        return False
+    known = np.unique(np.concatenate([clusters.clusters(size) for size in sizes.tolist()]))
+    nodes = clusters.nodes.take(known)
+    length, tail = problem.geometry.length(nodes), problem.geometry.tail(nodes)
+    cross, own = problem.geometry.gram(problem.atoms, nodes), problem.geometry.gram(nodes, nodes)
+    image = problem.image_of(nodes, cross)
+    low, helped = None if problem.charged is None else problem.charged.image(nodes), False
+    for size in sizes.tolist():
+        index = np.searchsorted(known, clusters.clusters(size))
+        gram = own[np.ix_(index, index)]
+        beta = solve(gram, image[index])
+        quick = problem.energy - 2.0 * float(np.sum(beta * image[index])) + float(np.sum(beta * (gram @ beta)))
+        if quick < curve.upper[: size + 1].min() ** 2:
+            own_low = None if low is None else low[index]
+            error = problem.expanded_error(beta, cross[:, index], gram, length[index], tail[index], own_low)
+            curve.offer(_alone(Dictionary(nodes.take(index), beta, error)))
+            helped = True
+    return helped
 
 
 def _alone(found: Dictionary) -> Nested:
