@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import grouped, series, tree
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows, Undefined
+from sparsemf.certificates.checker.catalogue import homogeneity, image
 from sparsemf.certificates.checker.document import Refused, array, inside, norm_of, number, whole
 from sparsemf.certificates.checker.dual_series import MOST_DEGREES, SeriesDual, form_of
 from sparsemf.certificates.checker.expansion import Expanded, expanded
@@ -77,8 +78,8 @@ class Population:
 
     @property
     def degree(self) -> int:
-        """k of the sphere."""
-        return 2 if self.activation == "relu2" else 1
+        """k of the sphere, 0 where σ is not homogeneous."""
+        return homogeneity(image(self.activation))
 
 
 def target_of(document: Mapping[str, Any]) -> tuple[Raw, Norm]:
@@ -127,9 +128,7 @@ def population_of(document: Mapping[str, Any]) -> Population:
         bias_radius = number(entry["bias_radius"], "the radius of the biases") if bias else 0.0
         if not all(1e-5 < r < 1e5 for r in ([radius, bias_radius] if bias else [radius])):
             raise Refused("a radius is out of range")
-    elif any(t.core not in ("relu", "relu2") or t.scale() != 1 or t.shift() != 0 for t in form.terms) or (
-        form.constant() != 0 or len({t.core for t in form.terms}) > 1
-    ):
+    elif not homogeneity(form):
         raise Refused(f"{entry['activation']} is not homogeneous: its parameters are not the sphere")
     with BALLS.precision():
         return Population(whitened(target, norm), entry["activation"], bias, affine, lam, radius, bias_radius)
@@ -191,8 +190,7 @@ def value(program: Population, atoms: Measure, evidence: Mapping[str, Any]) -> a
     for theta, alpha in zip(atoms.theta.tolist(), atoms.alpha.tolist(), strict=True):
         size = sum((arb(v) * arb(v) for v in alpha), arb(0)).sqrt()
         if program.radius is None:
-            square = sum((arb(v) * arb(v) for v in theta), arb(0))
-            size = size * (square if program.degree == 2 else square.sqrt())
+            size = size * sum((arb(v) * arb(v) for v in theta), arb(0)).sqrt() ** program.degree
         variation += size
     return arb(far) * arb(far) / 2 + arb(program.lam) * variation
 

@@ -44,6 +44,12 @@ def bounded_sup(
         start, _ = local_maxima(observation, space, measure, start)
     curvature = observation.curvature(measure)
     bounded = np.isfinite(curvature.error) and (np.isfinite(curvature.lipschitz) or np.isfinite(curvature.second))
+    if effort.regions and excluded is None and np.isfinite(curvature.everywhere):
+        value = np.linalg.norm(observation.jet(measure, start, 1).value, axis=1)
+        top = int(np.argmax(value))
+        upper = max(curvature.everywhere, float(value[top])) + curvature.error
+        how = f"sup over the unit sphere in {curvature.dim} coordinates of a form of degree {space.degree}: its norm"
+        return Supremum(float(value[top]), upper * (1 + 1e-12), how, 0, curvature.error, start[top])
     if not effort.regions or curvature.dim > effort.most_dimensions or not bounded:
         value = np.linalg.norm(observation.jet(measure, start, 1).value, axis=1)
         top = int(np.argmax(value))
