@@ -166,14 +166,26 @@ class PopulationObservation:
             tail += float(np.linalg.norm(measure.alpha, axis=1) @ _tails(own, self.degree))
         return tail
 
-    def _atom_tail(self) -> float:
-        """sup over Θ of ‖φ_{>K}‖: Σ_{k>K} c_k² ≤ s^{2p} sup|σ^(p)|²/((K + 1)K⋯(K + 2 − p)), p = 1, 2, 3 (Stein)."""
-        if self.degree is None:
+    def beyond(self, measure: Atomic, degree: int, known: float) -> float:
+        """‖r_{>K}‖·sup‖φ_{>K}‖ for K = ``degree``, where r's series up to K has ``known`` of its energy; 0 where the
+        oracle has no more degrees either."""
+        if self.degree is not None and degree >= self.degree:
             return 0.0
-        smooth, k = smoothness(self.activation), float(self.degree)
+        energy, error = self.residual_energy(measure)
+        return float(np.sqrt(max(energy + error - known, 0.0))) * self._atom_tail(degree) * (1 + 1e-12)
+
+    def _atom_tail(self, degree: int | None) -> float:
+        """sup over Θ of ‖φ_{>K}‖: Σ_{k>K} c_k² ≤ s^{2p} sup|σ^(p)|²/((K + 1)K⋯(K + 2 − p)), p = 1, 2, 3 (Stein); σ′ −
+        its middle counts for p = 1 where σ is piecewise linear."""
+        if degree is None:
+            return 0.0
+        smooth, k = smoothness(self.activation), float(degree)
         s = 1.0 if self.space.sphere else self.space.radius
+        steep = self.activation.lipschitz
+        if isinstance(self.activation, PiecewiseLinear):
+            steep = 0.5 * abs(self.activation.positive + self.activation.negative)
         orders = (
-            s * self.activation.lipschitz / np.sqrt(k + 1),
+            s * steep / np.sqrt(k + 1),
             s**2 * smooth.sup2 / np.sqrt((k + 1) * k),
             s**3 * smooth.sup3 / np.sqrt((k + 1) * k * (k - 1)),
         )
@@ -236,7 +248,7 @@ class PopulationObservation:
         weight = float(np.sum(np.linalg.norm(self.target.alpha, axis=1))) * modulus
         weight += measure.variation * float(np.max(self.activation.modulus(*ends)))
         rounding += (lost + 8 * d * UNIT * float(np.max(s, initial=0.0))) * weight * largest
-        rounding += self._tail(measure) * min(largest, self._atom_tail())
+        rounding += self._tail(measure) * min(largest, self._atom_tail(self.degree))
         lipschitz = size * self.activation.lipschitz if np.isfinite(self.activation.lipschitz) else np.inf
         second = np.sqrt(3.0) * size * smooth.sup2 * (1 + 1e-12) if np.isfinite(smooth.sup2) else np.inf
         third = np.sqrt(15.0) * size * smooth.sup3 * (1 + 1e-12) if np.isfinite(smooth.sup3) else np.inf

@@ -3,7 +3,7 @@
 Its dual vector is the residual's Hermite polynomial up to a degree K, with the numbers of the polynomial rounded
 to floats: any polynomial is a valid dual vector, and this one is nearly the residual.  The tree is made by the
 checker's own bounds of ‖η_q‖; beyond :data:`MOST` effective dimensions there is none, and the dual value is what
-Cauchy–Schwarz gives.
+norms of flattened tensors give.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.atomic import header, plain
-from sparsemf.certificates.checker import optimality, series, tree
+from sparsemf.certificates.checker import dual_norms, optimality, series, tree
 from sparsemf.certificates.checker import population as checked
 from sparsemf.certificates.checker.arithmetic import Rows, Undefined
 from sparsemf.certificates.checker.document import Refused, inside, seal
@@ -21,6 +21,7 @@ from sparsemf.certificates.checker.expansion import Expanded
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import encode
 from sparsemf.certificates.convex.certificate import SHORTER, WIDER, into_the_ball, refined
+from sparsemf.certificates.convex.observation import Atomic
 from sparsemf.certificates.convex.population import PopulationObservation
 from sparsemf.certificates.convex.result import BlassoResult
 from sparsemf.certificates.equivalence import encode_law, raw_of
@@ -88,7 +89,7 @@ def certificate(result: BlassoResult, tolerance: float | None = None, degree: in
             program = checked.population_of(document)
             atoms = checked.atoms_of(document, program)
             distance = _distance(checked.residual(program, atoms), program.target.core.size, degree)
-            q = polynomial(observation, result, degree)
+            q = polynomial(observation, result.measure, degree)
             dual = checked.dual_of(program, q, checked.energies(q))
         bits: NDArray[np.bool_] | None = None
         if dual.region.dim <= MOST:
@@ -147,9 +148,27 @@ def _floats(x: Rows) -> Array:
     return np.array([float(v.mid()) for v in x.ravel()], dtype=np.float64).reshape(x.shape)
 
 
-def polynomial(observation: PopulationObservation, result: BlassoResult, degree: int) -> checked.Polynomial:
+def flattened_sup(observation: PopulationObservation, measure: Atomic) -> tuple[float, int] | None:
+    """(an upper bound of sup ‖η‖ up to the curvature's ``error``, K): that of the residual's polynomial of degree K, by
+    norms of flattened tensors in any dimension, and Cauchy–Schwarz beyond; None where there is none."""
+    degree = MOST_DEGREES if observation.degree is None else min(observation.degree, MOST_DEGREES)
+    space = observation.space
+    radius = None if space.sphere else space.radius
+    try:
+        with checked.BALLS.precision():
+            q = polynomial(observation, measure, degree)
+            sizes = checked.energies(q)
+            dual = checked.dual_on(observation.activation.name, space.bias, radius, space.bias_radius, q, sizes)
+            known = sum(float(size.lower()) for size in sizes)
+        found = min(dual.everywhere, dual_norms.everywhere(dual)) + observation.beyond(measure, degree, known)
+    except (KeyError, Refused, Undefined):
+        return None
+    return (found, degree) if np.isfinite(found) else None
+
+
+def polynomial(observation: PopulationObservation, measure: Atomic, degree: int) -> checked.Polynomial:
     """The residual's Hermite polynomial of degrees ≤ ``degree`` in effective coordinates."""
-    target, space, measure = observation.target, observation.space, result.measure
+    target, space = observation.target, observation.space
     w = np.concatenate([target.inner, space.weights(measure.theta)])
     b = np.concatenate([target.bias, space.biases(measure.theta)])
     alpha = np.concatenate([target.alpha, -measure.alpha])
