@@ -249,13 +249,6 @@ def _hermite(k: int) -> list[int]:
     return current
 
 
-def homogeneity(found: Image) -> int:
-    """k ≥ 1 with σ(tz) = t^k σ(z) for t > 0; 0 where the form shows none."""
-    degrees = {CORES[t.core].degree if t.shift() == 0 and t.scale() > 0 else 0 for t in found.terms}
-    degrees |= set() if found.linear() == 0 else {1}
-    return degrees.pop() if len(degrees) == 1 and found.constant() == 0 else 0
-
-
 _SELU = ("1.6732632423543772848170429916717", "1.0507009873554804934193349852946")
 _IMAGES: dict[str, Image] = {
     **{

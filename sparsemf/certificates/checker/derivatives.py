@@ -30,7 +30,7 @@ from flint import arb
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import entire
-from sparsemf.certificates.checker.catalogue import CORES, Image, Term, homogeneity, image
+from sparsemf.certificates.checker.catalogue import CORES, Image, Term, image
 from sparsemf.certificates.checker.composed import (
     gelu_tanh,
     gelu_tanh_balls,
@@ -314,7 +314,7 @@ def profile(name: str) -> Profile:
         parities.pop() if len(parities) == 1 else 0,
         float(linear.mid()),
         tuple((core, float(c.mid())) for core, c in growing),
-        0 if bounded else homogeneity(found),
+        0 if bounded else entire.homogeneity(found),
     )
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker.arithmetic import Undefined
-from sparsemf.certificates.checker.dual_series import SeriesDual, neuron_coefficients
+from sparsemf.certificates.checker.dual_series import SeriesDual, is_slow, neuron_coefficients
 from sparsemf.certificates.checker.taylor import UNIT, largest_eigenvalue
 
 Array = NDArray[np.float64]
@@ -100,13 +100,14 @@ def _cells(dual: SeriesDual) -> tuple[Array, Array, Array | None]:
         tangent = np.stack([-np.sin(angle), np.cos(angle)], axis=1)
         return centre, np.stack([half + 1e-13, np.zeros(half.size)], axis=1), tangent
     count = (96, 128) if dual.bias else (512, 1)
+    if is_slow(dual.activation):
+        count = (20, 24) if dual.bias else (64, 1)
     s = (np.arange(count[0]) + 0.5) * (dual.radius / count[0])
     side = dual.bias_radius if dual.bias else 0.0
     b = (2 * np.arange(count[1]) + 1 - count[1]) * (side / count[1])
     centre = np.stack([np.repeat(s, count[1]), np.tile(b, count[0])], axis=1)
-    half = np.zeros(centre.shape)
-    half[:] = [dual.radius / count[0] / 2 * (1 + 1e-9), side / count[1] * (1 + 1e-9)]
-    return centre, half, None
+    half = np.array([dual.radius / count[0] / 2, side / count[1]], dtype=np.float64) * (1 + 1e-9)
+    return np.asarray(centre, dtype=np.float64), np.ones(centre.shape) * half, None
 
 
 def _bounds(radial: SeriesDual, nu: Array, centre: Array, half: Array, along: Array | None) -> Array:

@@ -48,10 +48,10 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import entire, tree
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
-from sparsemf.certificates.checker.catalogue import CORES, Image, Term, homogeneity, image
+from sparsemf.certificates.checker.catalogue import CORES, Image, Term, image
 from sparsemf.certificates.checker.derivatives import suprema
 from sparsemf.certificates.checker.document import Refused
-from sparsemf.certificates.checker.entire import is_entire
+from sparsemf.certificates.checker.entire import homogeneity, is_entire
 from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.knots import KNOTS
 from sparsemf.certificates.checker.taylor import UNIT, Jet, Region, form_norm
@@ -89,15 +89,20 @@ class Moduli:
 
 
 def form_of(name: str) -> Image:
-    """σ in cores; raises ``KeyError`` without bounds, and for softsign, whose coefficients take too long."""
+    """σ in cores; raises ``KeyError`` without bounds."""
     found = Image((Term(name),)) if name in ("sin", "cos") else image(name)
-    known = all((t.core in KNOTS and t.core != "softsign") or _smooth(t.core) or is_entire(t.core) for t in found.terms)
+    known = all(t.core in KNOTS or _smooth(t.core) or is_entire(t.core) for t in found.terms)
     if not (found.terms or found.linear() != 0) or not known or any(not t.scale() > 0 for t in found.terms):
         raise KeyError(name)
     fixed = [t for t in found.terms if t.core == "relu2" or is_entire(t.core)]
     if any(not (t.scale() == 1 and t.shift() == 0) for t in fixed):
         raise KeyError(name)
     return found
+
+
+def is_slow(name: str) -> bool:
+    """Whether coefficients are integrals in balls, some 20 ms each: trees are short and grids coarse then."""
+    return any(t.core == "softsign" for t in form_of(name).terms)
 
 
 def _smooth(core: str) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker.arithmetic import Undefined
-from sparsemf.certificates.checker.catalogue import CORES
+from sparsemf.certificates.checker.catalogue import CORES, Image
 
 Array = NDArray[np.float64]
 
@@ -33,6 +33,13 @@ _UP = 1 + 1e-13
 def is_entire(core: str) -> bool:
     """Whether the core is one of these."""
     return core == "exp" or core.startswith("power")
+
+
+def homogeneity(found: Image) -> int:
+    """k ≥ 1 with σ(tz) = t^k σ(z) for t > 0; 0 where the form shows none."""
+    degrees = {CORES[t.core].degree if t.shift() == 0 and t.scale() > 0 else 0 for t in found.terms}
+    degrees |= set() if found.linear() == 0 else {1}
+    return degrees.pop() if len(degrees) == 1 and found.constant() == 0 else 0
 
 
 def _power(z: Array, k: int) -> Array:

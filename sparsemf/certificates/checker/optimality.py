@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import tree
 from sparsemf.certificates.checker.arithmetic import Arithmetic
-from sparsemf.certificates.checker.catalogue import CORES, homogeneity, image
+from sparsemf.certificates.checker.catalogue import CORES, image
 from sparsemf.certificates.checker.derivatives import profile
 from sparsemf.certificates.checker.document import Refused, array, inside, number
 from sparsemf.certificates.checker.dual_boxes import BoxDual
 from sparsemf.certificates.checker.dual_cones import ConeDual
+from sparsemf.certificates.checker.entire import homogeneity
 from sparsemf.certificates.checker.raw import decode
 from sparsemf.certificates.checker.taylor import largest_eigenvalue
 

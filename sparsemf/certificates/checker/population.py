@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.checker import dual_norms, grouped, series, tree
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows, Undefined
-from sparsemf.certificates.checker.catalogue import homogeneity, image
+from sparsemf.certificates.checker.catalogue import image
 from sparsemf.certificates.checker.document import Refused, array, inside, norm_of, number, whole
 from sparsemf.certificates.checker.dual_series import MOST_DEGREES, SeriesDual, form_of
+from sparsemf.certificates.checker.entire import homogeneity
 from sparsemf.certificates.checker.expansion import Expanded, expanded
 from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.laws import Norm

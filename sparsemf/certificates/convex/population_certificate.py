@@ -16,7 +16,7 @@ from sparsemf.certificates.checker import dual_norms, optimality, series, tree
 from sparsemf.certificates.checker import population as checked
 from sparsemf.certificates.checker.arithmetic import Rows, Undefined
 from sparsemf.certificates.checker.document import Refused, inside, seal
-from sparsemf.certificates.checker.dual_series import MOST_DEGREES, form_of, neuron_coefficients
+from sparsemf.certificates.checker.dual_series import MOST_DEGREES, form_of, is_slow, neuron_coefficients
 from sparsemf.certificates.checker.expansion import Expanded
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import encode
@@ -38,6 +38,8 @@ _RANK = 1e-5
 """Directions of the atoms that leave those of the target by less are the solver's noise; the polynomial does without
 them."""
 _DEGREES = (24, 48, 96, MOST_DEGREES)
+_MORE_OF_SLOW = 1500
+"""Nodes where each costs an integral in balls (softsign)."""
 _TAIL = 3e-5
 """K is the first of these beyond which f* has no more than this part of its mass: the gap loses the square."""
 
@@ -95,7 +97,8 @@ def certificate(result: BlassoResult, tolerance: float | None = None, degree: in
         if dual.region.dim <= MOST:
             lower = max(1.0, result.supremum.lower)
             aim = result.lam * lower * (1 + (1e-7 if tolerance is None else tolerance))
-            bits, _ = refined(optimality.DualFunction(dual, dual.roots(), 0.0), None, aim)
+            more = {"more": _MORE_OF_SLOW} if is_slow(name) else {}
+            bits, _ = refined(optimality.DualFunction(dual, dual.roots(), 0.0), None, aim, **more)
         document["evidence"] = {
             "distance": distance,
             "polynomial": {
@@ -122,6 +125,8 @@ def certificate(result: BlassoResult, tolerance: float | None = None, degree: in
 
 
 def _degree(observation: PopulationObservation) -> int:
+    if is_slow(observation.activation.name) or is_slow(observation.target.activation.name):
+        return _DEGREES[0]
     target = Atoms.of(observation.target)
     weight = np.linalg.norm(observation.target.alpha, axis=1)
     enough = _TAIL * float(weight @ target.length)

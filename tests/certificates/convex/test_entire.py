@@ -11,9 +11,10 @@ from flint import arb
 from sparsemf.activations import get
 from sparsemf.certificates.checker import entire
 from sparsemf.certificates.checker.arithmetic import Arithmetic
-from sparsemf.certificates.checker.catalogue import CORES, homogeneity, image
+from sparsemf.certificates.checker.catalogue import CORES, image
 from sparsemf.certificates.checker.derivatives import profile
 from sparsemf.certificates.checker.dual_boxes import BoxDual
+from sparsemf.certificates.checker.entire import homogeneity
 from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.convex import blasso_on_data
 from sparsemf.certificates.convex.boxes import sup_over_boxes

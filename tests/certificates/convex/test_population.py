@@ -134,7 +134,7 @@ def test_coefficients(name: str) -> None:
     assert np.max(error) < 1e-9
 
 
-@pytest.mark.parametrize("name", ["softsign", "hermite(9)", "no_such"])
+@pytest.mark.parametrize("name", ["hermite(9)", "no_such", "linear_"])
 def test_what_has_no_bound(name: str) -> None:
     with pytest.raises(KeyError):
         moduli(name)
@@ -154,6 +154,7 @@ CASES: dict[str, dict[str, Any]] = {
     "quadratic d=9": {"activation": "quadratic", "d": 9, "width": 8},
     "cubic, bias, N(m, Σ)": {"activation": "cubic", "bias": True, "law": True},
     "hermite(4) for tanh": {"activation": "hermite(4)", "target": "gelu", "affine": True, "tolerance": 1e-3},
+    "softsign": {"activation": "softsign", "tolerance": 1e-1, "iterations": 4},
     "linear, two outputs": {"activation": "linear", "m": 2, "bias": True},
     "tanh d=9": {"activation": "tanh", "d": 9, "width": 7, "iterations": 2},
 }  # fmt: skip
@@ -186,7 +187,7 @@ def test_honest_certificates(name: str) -> None:
     found = sparsemf.verify(doc)
     assert found.valid, found.reason
     claim, rng = doc["claim"], np.random.default_rng(0)
-    rough = 2e-2 if "relu" in name else 1e-6
+    rough = 2e-2 if "relu" in name else 1e-4 if "softsign" in name else 1e-6
     assert result.value * (1 - 1e-9) <= claim["value"] <= result.value * (1 + rough)
     assert 0 <= claim["dual_value"] <= result.value * (1 + 1e-12)
     eta = np.linalg.norm(result.eta(result.observation.space.sample(3000, rng)), axis=1)
@@ -214,10 +215,6 @@ def test_no_measure_is_better_than_the_dual_value() -> None:
 
 
 def test_what_is_not_certified() -> None:
-    target = Network([[1.0]], [[0.5, 0.0]], [0.0], "softsign")
-    found = blasso_on_network(target, 0.1, bias=False, radius=0.6, effort=Effort(regions=0, starts=5, iterations=2))
-    with pytest.raises(InputError, match="softsign under a Gaussian law"):
-        found.certificate()
     with pytest.raises(InputError, match="population target"):
         solved("relu")[0].certificate(data="D.npz")
     on_data = blasso_on_data([[1.0], [2.0]], [0.0, 1.0], 0.5, bias=False)
