@@ -3,8 +3,8 @@
 *On an interval*: sup|e^z| = e^{high}, sup|d^k z^n| = n⋯(n − k + 1)·max|z|^{n − k}.
 
 *Under N(0, I)*, for |v| = 1, x̃ = (x, 1), z = ⟨w, x⟩ + b = ⟨θ, x̃⟩, s = |w|: ⟨v, x̃⟩ is a Gaussian N(μ, τ²) with μ² + τ²
-≤ 1, and E N(μ, τ²)^{2r} = Σ_i C(2r, 2i)(2i − 1)!!τ^{2i}μ^{2r − 2i} ≤ (2r − 1)!!(μ² + τ²)^r, as C(2r, 2i)(2i − 1)!! =
-(2r − 1)!!C(r, i)/(2r − 2i − 1)!!.  So
+≤ 1, and E N(μ, τ²)^{2r} = Σ_i C(2r, 2i)(2i − 1)!!τ^{2i}μ^{2r − 2i} ≤ (2r − 1)!!(μ² + τ²)^r, as C(2r, 2i)(2i − 1)!!
+= (2r − 1)!!C(r, i)/(2r − 2i − 1)!!.  So
 
 - powers, by Hölder: ‖⟨v, x̃⟩^p z^j‖ ≤ √((2p + 2j − 1)!!)|θ|^j,
 - exp: e^{2⟨w, x⟩} turns N(0, I) into e^{2s²}N(2w, I), where ⟨v, x̃⟩ is N(2⟨v, w⟩ + v_b, |v_w|²) with μ² + τ² ≤ λ_max of

@@ -1,7 +1,7 @@
 """exp and polynomials: derivatives that grow, bounded on sets; what Taylor remainders of η need where sup|σ″| = ∞.
 
-*On rows*: sup |σ^{(k)}| on an interval.  *Under N(0, I)*: D^pη[v^p] = E[r⟨v, x̃⟩^p σ^{(p)}(z)], x̃ = (x, 1), |v| = 1, so
-‖D^pη‖ ≤ ‖r‖·‖⟨v, x̃⟩^p σ^{(p)}(z)‖ with
+*On rows*: sup |σ^{(k)}| on an interval.  *Under N(0, I)*: D^pη[v^p] = E[r⟨v, x̃⟩^p σ^{(p)}(z)], x̃ = (x, 1), |v| = 1,
+so ‖D^pη‖ ≤ ‖r‖·‖⟨v, x̃⟩^p σ^{(p)}(z)‖ with
 
 - polynomials, Hölder on each monomial a_j z^j of σ^{(p)}: Σ_j |a_j|√((2p + 2j − 1)!!)|θ|^j (a Gaussian with μ² + τ² ≤
   t² has E|·|^{2r} ≤ (2r − 1)!!t^{2r}),

@@ -106,6 +106,22 @@ def test_curvature_on_boxes(name: str) -> None:
     assert np.all(slope <= dual.steepest(np.stack([centre, np.full(centre.shape, 2 * step)], axis=1)) + 1e-9)
 
 
+def test_softsign_on_boxes() -> None:
+    """Whose coefficients are integrals in balls: a few boxes, across the jump of σ″ too."""
+    rng = np.random.default_rng(3)
+    dual = _dual(rng, "softsign", 1, True, False)
+    centre = rng.uniform(-0.6, 0.6, (12, 3))
+    centre[:4, 2] = 0.0
+    half = 10.0 ** rng.uniform(-4, -0.5, (12, 1)) * rng.uniform(0.2, 1, (12, 3))
+    points = centre[:, None] + half[:, None] * rng.uniform(-1, 1, (12, 40, 3))
+    flat = points.reshape(-1, 3)
+    eta = np.abs(_eta("softsign", dual.directions, dual.weights, flat[:, :2], flat[:, 2])).reshape(12, 40)
+    found = dual.bounds(np.stack([centre, half], axis=1), 0.0)
+    assert np.all(found >= np.max(eta, axis=1) * (1 - 1e-12))
+    rho = np.linalg.norm(half, axis=1)
+    assert np.all(found[rho < 1e-2] <= np.max(eta, axis=1)[rho < 1e-2] + 2 * dual.size * rho[rho < 1e-2])
+
+
 def test_eta_is_the_mean_of_q_times_sigma() -> None:
     """Against Gauss–Hermite quadrature in the plane: nothing but the definition."""
     rng = np.random.default_rng(2)
@@ -154,7 +170,7 @@ CASES: dict[str, dict[str, Any]] = {
     "quadratic d=9": {"activation": "quadratic", "d": 9, "width": 8},
     "cubic, bias, N(m, Σ)": {"activation": "cubic", "bias": True, "law": True},
     "hermite(4) for tanh": {"activation": "hermite(4)", "target": "gelu", "affine": True, "tolerance": 1e-3},
-    "softsign": {"activation": "softsign", "tolerance": 1e-1, "iterations": 4},
+    "softsign": {"activation": "softsign", "width": 1, "tolerance": 0.2, "iterations": 2, "starts": 4},
     "linear, two outputs": {"activation": "linear", "m": 2, "bias": True},
     "tanh d=9": {"activation": "tanh", "d": 9, "width": 7, "iterations": 2},
 }  # fmt: skip
@@ -174,7 +190,7 @@ def solved(name: str) -> tuple[BlassoResult, Document]:
     options = {} if case["activation"] in SPHERE else options
     result = blasso_on_network(
         target, 0.02, case["activation"], bias=bias, affine=case.get("affine", False), law=law,
-        effort=Effort(regions=0, starts=40, iterations=case.get("iterations", 10)), **options,
+        effort=Effort(regions=0, starts=case.get("starts", 40), iterations=case.get("iterations", 10)), **options,
     )  # fmt: skip
     doc = result.certificate(tolerance=case.get("tolerance", 1e-4), degree=case.get("degree"))
     return result, json.loads(json.dumps(doc))
@@ -187,7 +203,7 @@ def test_honest_certificates(name: str) -> None:
     found = sparsemf.verify(doc)
     assert found.valid, found.reason
     claim, rng = doc["claim"], np.random.default_rng(0)
-    rough = 2e-2 if "relu" in name else 1e-4 if "softsign" in name else 1e-6
+    rough = 2e-2 if "relu" in name else 2e-3 if "softsign" in name else 1e-6
     assert result.value * (1 - 1e-9) <= claim["value"] <= result.value * (1 + rough)
     assert 0 <= claim["dual_value"] <= result.value * (1 + 1e-12)
     eta = np.linalg.norm(result.eta(result.observation.space.sample(3000, rng)), axis=1)
