@@ -13,6 +13,7 @@ small cells, and beyond it a stated majorant decreases.
 | silu | z | [0, 16] | \\|s^{(j)}\\| ≤ 2s(1 − s) ≤ 2e^{−z} for j = 1 … 4, so ≤ (8 + 2z)e^{−z} |
 | gelu_tanh, mish | z | [0, 8], [−16, 16] | :mod:`composed` |
 | sin, cos | | | 1 |
+| exp, z^n | | | :mod:`entire`: they grow, and are bounded on each interval |
 
 z ≥ 0 suffices where there is a flip in :mod:`catalogue` (affine in z): \\|σ^{(k)}\\| is even for k ≥ 2.
 """
@@ -28,6 +29,7 @@ import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
+from sparsemf.certificates.checker import entire
 from sparsemf.certificates.checker.catalogue import CORES, Image, Term, image
 from sparsemf.certificates.checker.composed import (
     gelu_tanh,
@@ -213,11 +215,12 @@ def suprema(core: str) -> tuple[float, float, float, float]:
 
 @dataclass(frozen=True)
 class Profile:
-    """σ(z) = Σ_j c_j core_j(s_j z + t_j) + p₀ in float64, s_j > 0.
+    """σ(z) = Σ_j c_j core_j(s_j z + t_j) + p₀ + p₁ z in float64, s_j > 0.
 
-    ``sup`` (5,): |σ(0)|, sup|σ′|, and sup|σ^{(k)}| of the continuations; ``square``: Σ|c|s² over the terms in relu²,
-    which grow; ``amplitude`` (4,): Σ|c||s|^k; ``steepest``: max(1, |s_j|); ``farthest``: max(|t_j|, |t_j|/s_j);
-    ``parity``: ±1 where σ(−z) = ±σ(z), else 0.  The float constants are within 2⁻⁵² of the true ones, relatively.
+    ``sup`` (5,): |σ(0)|, sup|σ′|, and sup|σ^{(k)}| of the continuations, all but ``growing``; ``square``: Σ|c|s² over
+    the terms in relu², which grow; ``amplitude`` (4,): Σ|c||s|^k; ``steepest``: max(1, |s_j|); ``farthest``: max(|t_j|,
+    |t_j|/s_j); ``parity``: ±1 where σ(−z) = ±σ(z), else 0; ``growing``: (core, c) of exp and powers of z itself;
+    ``degree``: k where σ is p₁z or c z^k, else 0.  The float constants are within 2⁻⁵² of the true ones, relatively.
     """
 
     terms: tuple[tuple[str, float, float, float], ...]
@@ -228,6 +231,9 @@ class Profile:
     steepest: float
     farthest: float
     parity: int
+    linear: float = 0.0
+    growing: tuple[tuple[str, float], ...] = ()
+    degree: int = 0
 
     @property
     def knots(self) -> list[tuple[str, float, float, float]]:
@@ -241,29 +247,49 @@ class Profile:
             values = (KNOTS[core].at if core in KNOTS else _SMOOTH[core].at)(s * z + t)
             for k in range(orders):
                 out[k] += c * s**k * values[k]
+        for core, c in self.growing:
+            out = [total + c * value for total, value in zip(out, entire.at(core, z, orders), strict=True)]
+        if self.linear:
+            out[0] += self.linear * z
+            out[1:2] = [slope + self.linear for slope in out[1:2]]
         return out
 
     def size(self, k: int, z: Array) -> Array:
         """Bounds of |σ| (k = 0), |σ′| (k = 1), or of the continuations' k-th derivative, on [−z, z]."""
+        return self.within(k, -z, z)
+
+    def within(self, k: int, low: Array, high: Array) -> Array:
+        """The same on [low, high]."""
+        z, grown = np.maximum(np.abs(low), np.abs(high)), self.grown(k, low, high)
         if k == 0:
-            return self.sup[0] + self.sup[1] * z + self.square * z * z
-        return np.full(z.shape, self.sup[k]) + (2 * self.square * z if k == 1 else 0.0)
+            return self.sup[0] + self.sup[1] * z + self.square * z * z + grown
+        return np.full(z.shape, self.sup[k]) + (2 * self.square * z if k == 1 else 0.0) + grown
+
+    def grown(self, k: int, low: Array, high: Array) -> Array:
+        """What ``growing`` has of that."""
+        return sum((abs(c) * entire.peak(core, k, low, high) for core, c in self.growing), np.zeros(low.shape))
 
 
 def profile(name: str) -> Profile:
     """The activation of that name; raises ``KeyError`` where its derivatives are not known here."""
     found = Image((Term(name),)) if name in ("sin", "cos") else image(name)
+    growing = tuple((t.core, t.coefficient()) for t in found.terms if entire.is_entire(t.core))
+    bounded = [t for t in found.terms if not entire.is_entire(t.core)]
     if (
         not found.terms
-        or found.linear() != 0
-        or any(t.core not in _SMOOTH and t.core not in KNOTS for t in found.terms)
+        or any(t.core not in _SMOOTH and t.core not in KNOTS for t in bounded)
+        or (found.linear() != 0 and bounded)
+        or any(t.scale() != 1 or t.shift() != 0 for t in found.terms if t not in bounded)
     ):
         raise KeyError(name)
-    constant = arb(found.constant())
-    size, amplitude, square = [abs(constant)] + [arb(0)] * 4, [arb(0)] * 4, arb(0)
-    parities: set[int] = set() if constant.is_zero() else {1}
+    constant, linear = arb(found.constant()), arb(found.linear())
+    size, amplitude, square = [abs(constant), abs(linear)] + [arb(0)] * 3, [arb(0)] * 4, arb(0)
+    parities: set[int] = (set() if constant.is_zero() else {1}) | (set() if linear.is_zero() else {-1})
+    for core, _ in growing:
+        flip = CORES[core].flip
+        parities.add(flip[0] if flip is not None else 0)
     steepest, farthest = [1.0], [0.0]
-    for term in found.terms:
+    for term in bounded:
         core, c, s, t = CORES[term.core], abs(term.coefficient()), term.scale(), abs(term.shift())
         if not s > 0 or (term.core == "relu2" and t != 0):
             raise KeyError(name)
@@ -278,9 +304,7 @@ def profile(name: str) -> Profile:
         odd_or_even = core.flip is not None and not any(core.flip[1]) and t == 0
         parities.add(core.flip[0] if core.flip is not None and odd_or_even else 0)
     return Profile(
-        tuple(
-            (t.core, float(t.coefficient().mid()), float(t.scale().mid()), float(t.shift().mid())) for t in found.terms
-        ),
+        tuple((t.core, float(t.coefficient().mid()), float(t.scale().mid()), float(t.shift().mid())) for t in bounded),
         float(constant.mid()),
         tuple(_above(x) for x in size),
         _above(square) if square > 0 else 0.0,
@@ -288,6 +312,9 @@ def profile(name: str) -> Profile:
         max(steepest),
         max(farthest),
         parities.pop() if len(parities) == 1 else 0,
+        float(linear.mid()),
+        tuple((core, float(c.mid())) for core, c in growing),
+        0 if bounded else entire.homogeneity(found),
     )
 
 

@@ -5,7 +5,11 @@
 row is at c; ‖η − η̃‖ ≤ Σ_i (‖q_i‖/n)(K t_i + ½J t_i²) on the box, t_i how far ⟨x_i, θ⟩ gets over the knot there;
 with one output, and where σ is nowhere below the continuation, K counts for q_i of one sign only.
 
-*Sphere.*  σ of degree 2, with the bias among the coordinates of w.
+*Sphere.*  σ of degree k ≥ 2, with the bias among the coordinates of w.  Where σ is z², η is a quadratic form, and
+‖½D²η‖ (:func:`.form_norm`) bounds it on all of the sphere.
+
+*Growing σ* (exp, powers): the suprema of σ^{(k)} are taken for each row on what the box lets ⟨x_i, θ⟩ be, and errors at
+each centre on its own; N_k = λ_max(Σ_i |q_i| sup|σ^{(k)}| |x_i|^{k−2} x_i x_iᵀ)/n then belongs to the box.
 
 *Rounding.*  The computed derivatives of η at c are those of a function η̃ with ‖η − η̃‖ ≤ e₀ + e₁ρ + e₂ρ²/2 +
 e₃ρ³/6 on the box, and the bound of ‖η̃‖ is increased by that.
@@ -23,13 +27,15 @@ from numpy.typing import NDArray
 from sparsemf.certificates.checker.derivatives import EVALUATION, Profile
 from sparsemf.certificates.checker.document import Refused
 from sparsemf.certificates.checker.knots import KNOTS
-from sparsemf.certificates.checker.taylor import UNIT, Jet, Region, largest_eigenvalue
+from sparsemf.certificates.checker.taylor import UNIT, Jet, Region, form_norm, largest_eigenvalue
 
 Array = NDArray[np.float64]
 
 _ENTRIES = 400_000
 _FAINT = 1e-100
 """More than what underflow takes away."""
+_FAR = 300.0
+"""Growing σ: |z| beyond this is refused; e^300 squared is a float."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +105,52 @@ class BoxDual:
             out.append(float(np.sum(q * x**k * each)) * np.sqrt(self.weights.shape[1]))
         return np.array(out) * (1 + 1e-9) + _FAINT
 
+    def most_on(self, centre: Array, half: Array) -> tuple[Array, Array, Array]:
+        """N₂, N₃, N₄ on boxes, (k,) each: ``most``, and what grows."""
+        out = [np.full(centre.shape[0], bound) for bound in self.most]
+        if not self.sigma.growing:
+            return out[0], out[1], out[2]
+        x, q = self.length
+        columns, index = self.monomials[1]
+        z, reach = centre @ self.rows.T, (half @ np.abs(self.rows).T) * (1 + 1e-12)
+        reach = reach + (self.dim + 8) * 4 * UNIT * x * float(np.sqrt(np.sum(self.half**2))) + _FAINT
+        for k in (2, 3, 4):
+            weight = self.sigma.grown(k, z - reach, z + reach) * (q * x ** (k - 2))
+            form = (weight @ columns)[:, index].reshape(-1, self.dim, self.dim)
+            slack = (self.rows.shape[0] + 16) * 2 * UNIT * (weight @ x**2)
+            out[k - 2] = out[k - 2] + (largest_eigenvalue(form) + slack) * (1 + 1e-12)
+        return out[0], out[1], out[2]
+
+    def errors_at(self, centre: Array) -> tuple[Array, Array, Array, Array]:
+        """``errors``, (k,) each; of growing σ at each centre, where exp and powers err by 96 units of their own size
+        besides."""
+        if not self.sigma.growing:
+            e0, e1, e2, e3 = (np.full(centre.shape[0], e) for e in self.errors)
+            return e0, e1, e2, e3
+        (x, q), sigma = self.length, self.sigma
+        if float(np.max(x)) * float(np.sqrt(np.sum(self.half**2))) > _FAR:
+            raise Refused("the pre-activations are too large for float64")
+        z, far = centre @ self.rows.T, np.sqrt(np.sum(centre**2, axis=1))[:, None] * x
+        moved = (self.dim + 8) * 2 * UNIT * far + _FAINT
+        low, high, out = z - moved, z + moved, []
+        for k in range(4):
+            each = sigma.within(k + 1, low, high) * moved
+            each = each + EVALUATION * sigma.amplitude[k] * (1 + sigma.steepest * far)
+            each = each + (self.rows.shape[0] + 64) * 2 * UNIT * sigma.within(k, low, high)
+            each = each + 96 * 2 * UNIT * sigma.grown(k, low, high)
+            out.append((each @ (q * x**k)) * (np.sqrt(self.weights.shape[1]) * (1 + 1e-9)) + _FAINT)
+        return out[0], out[1], out[2], out[3]
+
+    @cached_property
+    def everywhere(self) -> float:
+        """sup ‖η‖ over the unit sphere where η is a quadratic form, else ∞."""
+        if not (self.shell and self.sigma.degree == 2):
+            return np.inf
+        origin = np.zeros((1, self.dim))
+        second = 0.5 * self.tensors(origin, 3)[2][0]
+        flat = second.transpose(1, 0, 2).reshape(self.dim, -1)
+        return form_norm(flat, float(self.errors_at(origin)[2][0])) * (1 + 1e-14)
+
     @cached_property
     def monomials(self) -> list[tuple[Array, NDArray[np.intp]]]:
         """For k = 1, 2, 3: the distinct products of k coordinates of each row, (n, ·), and where each entry of
@@ -152,20 +204,23 @@ class BoxDual:
         found = np.zeros(boxes.shape[0])
         block = max(1, _ENTRIES // self.rows.shape[0])
         live = np.flatnonzero(self.region.meets(boxes))
+        if self.everywhere <= enough:
+            found[live] = self.everywhere
+            return found
         for orders in (3, 4):
             for begin in range(0, live.size, block):
                 part = live[begin : begin + block]
                 found[part] = self._bound(boxes[part], orders, enough)
             live = live[~(found[live] <= enough)]
-        return found
+        return np.minimum(found, self.everywhere)
 
     def _bound(self, boxes: Array, orders: int, enough: float) -> Array:
         centre, half = boxes[:, 0], boxes[:, 1]
         rho = np.sqrt(np.sum(half**2, axis=1)) * (1 + 1e-13)
         eta, first, second, *third = self.tensors(centre, orders)
-        e0, e1, e2, e3 = self.errors
-        most2, most3, most4 = self.most
+        e0, e1, e2, e3 = self.errors_at(centre)
+        most2, most3, most4 = self.most_on(centre, half)
         error = e0 + rho * (e1 + rho * (e2 / 2 + rho * e3 / 6)) + _FAINT
-        n2, n3 = most2 + e2 + e3 * rho, np.full(rho.shape, most3 + e3)
-        jet = Jet(eta, first, second, third[0] if third else None, n2, n3, float(most4))
+        n2, n3 = most2 + e2 + e3 * rho, most3 + e3
+        jet = Jet(eta, first, second, third[0] if third else None, n2, n3, most4)
         return self.region.bound(boxes, jet, error, self.crossing(centre, half), enough)

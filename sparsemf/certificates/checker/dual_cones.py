@@ -9,6 +9,8 @@ z, so
 
 h is convex and positively homogeneous: h(Σ t_k v_k) ≤ Σ t_k h(v_k) ≤ Σ t_k ⟨v_k, w⟩ = ⟨u, w⟩ ≤ |w||u| for *any* w
 with ⟨v_k, w⟩ ≥ h(v_k).  How w was found does not matter: that it obeys these inequalities is looked at.
+
+Without kinks (σ = z, c = 0) η = G u is bounded by the spectral norm of G.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.checker.document import Refused
+from sparsemf.certificates.checker.taylor import form_norm
 
 Array = NDArray[np.float64]
 
@@ -49,6 +52,8 @@ class ConeDual:
 
     def bounds(self, cones: Array) -> Array:
         """Upper bounds of sup ‖η(u)‖/|u| on each cone (k, D, D); its generators have |v|₁ = 1."""
+        if not self.jumps.any():
+            return np.full(cones.shape[0], form_norm(self.linear.T, 0.0))
         block = max(1, _ENTRIES // (self.rows.shape[0] * cones.shape[1]))
         parts = [self._bound(cones[k : k + block]) for k in range(0, cones.shape[0], block)]
         return np.concatenate(parts) if parts else np.zeros(0)

@@ -30,6 +30,11 @@ b/s,
 
     δ: 0.4335·min(1/s, 0.8578/|b|)·Σ_k‖T_k‖·2^p√((k + 1)⋯(k + p)),   p = 2, 3,
     δ′: 0.4335·min(1/s², 1.4716/b²)·Σ_k‖T_k‖·8√((k + 1)(k + 2)(k + 3)(k + 4)).
+
+Where σ′ is not bounded (exp, powers), ‖D^pη‖ ≤ ‖q‖‖⟨v, x̃⟩^p σ^{(p)}(z)‖ with the suprema of :mod:`entire` on the box.
+
+*Forms.*  σ = z or z²: η is a form of degree k in θ, and D^kη/k! at any point gives its spectral norm
+(:func:`.form_norm`).
 """
 
 from __future__ import annotations
@@ -41,14 +46,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import tree
+from sparsemf.certificates.checker import entire, tree
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, Image, Term, image
 from sparsemf.certificates.checker.derivatives import suprema
 from sparsemf.certificates.checker.document import Refused
+from sparsemf.certificates.checker.entire import homogeneity, is_entire
 from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.knots import KNOTS
-from sparsemf.certificates.checker.taylor import UNIT, Jet, Region
+from sparsemf.certificates.checker.taylor import UNIT, Jet, Region, form_norm
 
 Array = NDArray[np.float64]
 
@@ -63,7 +69,8 @@ _HUGE = 1e120
 @dataclass(frozen=True)
 class Moduli:
     """σ: |σ(0)|, sup|σ′| (``square``: of Σ|c|s² relu² besides), sup|σ″|, sup|σ‴| without their singular parts;
-    ``kinks``, ``bends``: (size, scale, shift) of the jumps of σ′ and of σ″; ``parity`` ±1 where σ(−z) = ±σ(z)."""
+    ``kinks``, ``bends``: (size, scale, shift) of the jumps of σ′ and of σ″; ``parity`` ±1 where σ(−z) = ±σ(z);
+    ``growing``: (core, |c|) of exp and powers, which these numbers leave out; ``form``: k where σ is p₁z or c z^k."""
 
     at_zero: float
     slope: float
@@ -73,17 +80,29 @@ class Moduli:
     kinks: tuple[tuple[float, float, float], ...]
     bends: tuple[tuple[float, float, float], ...]
     parity: int
+    growing: tuple[tuple[str, float], ...] = ()
+    form: int = 0
+
+    def mean(self, p: int, s: Array, b: Array) -> Array:
+        """sup ‖⟨v, x̃⟩^p σ^{(p)}‖ of what grows over |w| ≤ s, |b| ≤ b."""
+        return sum((c * entire.mean(core, p, s, b) for core, c in self.growing), np.zeros(s.shape)) * (1 + 1e-14)
 
 
 def form_of(name: str) -> Image:
-    """σ in cores; raises ``KeyError`` without bounds, and for softsign, whose coefficients take too long."""
+    """σ in cores; raises ``KeyError`` without bounds."""
     found = Image((Term(name),)) if name in ("sin", "cos") else image(name)
-    known = all((t.core in KNOTS and t.core != "softsign") or _smooth(t.core) for t in found.terms)
-    if not found.terms or not known or any(not t.scale() > 0 for t in found.terms):
+    known = all(t.core in KNOTS or _smooth(t.core) or is_entire(t.core) for t in found.terms)
+    if not (found.terms or found.linear() != 0) or not known or any(not t.scale() > 0 for t in found.terms):
         raise KeyError(name)
-    if any(t.core == "relu2" and not (t.scale() == 1 and t.shift() == 0) for t in found.terms):
+    fixed = [t for t in found.terms if t.core == "relu2" or is_entire(t.core)]
+    if any(not (t.scale() == 1 and t.shift() == 0) for t in fixed):
         raise KeyError(name)
     return found
+
+
+def is_slow(name: str) -> bool:
+    """Whether coefficients are integrals in balls, some 20 ms each: trees are short and grids coarse then."""
+    return any(t.core == "softsign" for t in form_of(name).terms)
 
 
 def _smooth(core: str) -> bool:
@@ -100,7 +119,12 @@ def moduli(name: str) -> Moduli:
     zero, slope, square, second, third = float(abs(found.constant()).upper()), line, 0.0, 0.0, 0.0
     kinks, bends, parities = [], [], {-1} if line else set[int]()
     parities |= set() if found.constant() == 0 else {1}
+    growing = tuple((t.core, float(abs(t.coefficient()).upper())) for t in found.terms if is_entire(t.core))
     for term in found.terms:
+        if is_entire(term.core):
+            flip = CORES[term.core].flip
+            parities.add(flip[0] if flip is not None else 0)
+            continue
         c, s, t = float(abs(term.coefficient()).upper()), float(term.scale().upper()), float(term.shift().mid())
         core, (first, *higher) = CORES[term.core], suprema(term.core)
         zero, slope = zero + c * (core.at_zero + first * abs(t)), slope + c * s * first
@@ -115,7 +139,8 @@ def moduli(name: str) -> Moduli:
     up = 1 + 1e-14
     return Moduli(
         zero * up, slope * up, square * up, second * up, third * up, tuple(kinks), tuple(bends),
-        parities.pop() if len(parities) == 1 else 0,
+        parities.pop() if len(parities) == 1 else 0, growing,
+        homogeneity(found) if len(growing) == len(found.terms) else 0,
     )  # fmt: skip
 
 
@@ -126,6 +151,10 @@ def neuron_coefficients(name: str, s: Array, b: Array, degree: int) -> tuple[Arr
     for term in found.terms:
         core, c = CORES[term.core], float(term.coefficient().mid())
         scale, shift = float(term.scale().mid()), float(term.shift().mid())
+        if is_entire(term.core):
+            own, lost = entire.coefficients(term.core, s, b, degree)
+            total, error = total + c * own, error + abs(c) * (lost + 8 * UNIT * _FLOAT.norms(own)) * (1 + 4 * UNIT)
+            continue
         with _FLOAT.precision():  # where float64 is too poor, balls serve
             own, lost = coefficients(_FLOAT, core, scale * s, scale * b + shift, degree)
         total += c * own
@@ -190,12 +219,32 @@ class SeriesDual:
         reach = self.radius if self.shell else math.hypot(self.radius, self.bias_radius)
         size = self.moduli
         largest = size.at_zero + size.slope * reach + size.square * math.sqrt(3) * reach**2
-        return self.size * largest * (1 + 1e-12)
+        ends = np.array([self.radius]), np.array([self.bias_radius if self.bias and not self.shell else 0.0])
+        found = self.size * (largest + float(size.mean(0, *ends)[0])) * (1 + 1e-12)
+        return min(found, self._form_bound())
+
+    def _form_bound(self) -> float:
+        """sup ‖η‖ over the unit sphere where σ is z or z², else ∞."""
+        k = self.moduli.form
+        if not (self.shell and k in (1, 2)):
+            return math.inf
+        first = np.eye(self.region.dim)[:1]
+        try:
+            parts = self.tensors(first)
+        except Undefined:
+            return math.inf
+        if k == 1:
+            return form_norm(parts[1][0].T, float(parts[3][1][0]))
+        flat = 0.5 * parts[2][0].transpose(1, 0, 2).reshape(self.region.dim, -1)
+        return form_norm(flat, float(parts[3][2][0]))
 
     def bounds(self, boxes: Array, enough: float) -> Array:
         """Upper bounds of ‖η_q‖ on the part of Θ in each box (k, 2, D); 0 for a box outside Θ."""
         found = np.zeros(boxes.shape[0])
         live = np.flatnonzero(self.region.meets(boxes))
+        if self.everywhere <= enough:
+            found[live] = self.everywhere
+            return found
         for begin in range(0, live.size, _BLOCK):
             part = live[begin : begin + _BLOCK]
             found[part] = np.minimum(self._bound(boxes[part], enough), self.everywhere)
@@ -232,14 +281,22 @@ class SeriesDual:
 
     def steepest(self, boxes: Array) -> Array:
         """Bounds of ‖Dη‖ on boxes: ‖q‖ sup|σ′|, for relu² ‖q‖·2√(E z²⟨v, x̃⟩²) ≤ 2√3‖q‖|θ|."""
-        reach = np.sqrt(np.sum((np.abs(boxes[:, 0]) + boxes[:, 1]) ** 2, axis=1))
-        return self.size * (self.moduli.slope + 2 * math.sqrt(3) * self.moduli.square * reach) * (1 + 1e-12)
+        s, b = self.reach(boxes)
+        slope = self.moduli.slope + 2 * math.sqrt(3) * self.moduli.square * np.hypot(s, b)
+        return self.size * (slope + self.moduli.mean(1, s, b)) * (1 + 1e-12)
+
+    def reach(self, boxes: Array) -> tuple[Array, Array]:
+        """max |w| and max |b| on boxes, rounded up."""
+        top = (np.abs(boxes[:, 0]) + boxes[:, 1]) * (1 + 1e-14)
+        s = np.sqrt(np.sum(top[:, : self.d] ** 2, axis=1)) * (1 + 1e-13)
+        return s, top[:, -1] if self.bias else np.zeros(s.size)
 
     def on_boxes(self, boxes: Array) -> tuple[Array, Array]:
         """(N₂, N₃) on boxes; ∞ where w may vanish at a kink."""
         size, low = self.moduli, np.maximum(np.abs(boxes[:, 0]) - boxes[:, 1], 0.0)
-        n2 = np.full(low.shape[0], math.sqrt(3) * self.size * size.second)
-        n3 = np.full(low.shape[0], math.sqrt(15) * self.size * size.third)
+        reach = self.reach(boxes)
+        n2 = self.size * (math.sqrt(3) * size.second + size.mean(2, *reach))
+        n3 = self.size * (math.sqrt(15) * size.third + size.mean(3, *reach))
         k = np.arange(self.sizes.size)
         twice = float(self.sizes @ np.sqrt((k + 1.0) * (k + 2))) * 4
         thrice = float(self.sizes @ np.sqrt((k + 1.0) * (k + 2) * (k + 3))) * 8
@@ -269,7 +326,7 @@ class SeriesDual:
         unit = w / s[:, None]
         full, lost = neuron_coefficients(self.activation, s, b, degrees + 3)
         reach = s + np.abs(b)
-        slope = self.moduli.slope + 4 * self.moduli.square * reach
+        slope = self.moduli.slope + 4 * self.moduli.square * reach + self.moduli.mean(1, s * (1 + 1e-9), np.abs(b))
         lost = lost + slope * (dim + 4) * 2 * UNIT * s
         cos = np.clip(unit @ self.directions.T, -1.0, 1.0)
         power = np.ones((degrees, n, j))

@@ -2,7 +2,7 @@
 
     P(ν) = (1/2n)‖Y − Φν − (X Aᵀ + c)‖² + λ|ν|_TV,   (Φν)_i = Σ_j α_j σ(⟨w_j, x_i⟩ + b_j),   |ν|_TV = Σ_j ‖α_j‖,
 
-over all measures on Θ: the unit sphere of (w, b) for σ of degree k = 1 or 2, else |w| ≤ R, |b| ≤ R_b; with A, c = 0
+over all measures on Θ: the unit sphere of (w, b) for σ of degree k ≥ 1, else |w| ≤ R, |b| ≤ R_b; with A, c = 0
 unless the affine part is free.  (On the sphere an atom of any length ℓ is one of length 1 with ℓ^k α.)
 
 *Proof.*  For every q (n, m), orthogonal to 1 and to X's columns where the affine part is free, with ‖η_q(θ)‖ ≤ B on
@@ -32,6 +32,7 @@ from sparsemf.certificates.checker.derivatives import profile
 from sparsemf.certificates.checker.document import Refused, array, inside, number
 from sparsemf.certificates.checker.dual_boxes import BoxDual
 from sparsemf.certificates.checker.dual_cones import ConeDual
+from sparsemf.certificates.checker.entire import homogeneity
 from sparsemf.certificates.checker.raw import decode
 from sparsemf.certificates.checker.taylor import largest_eigenvalue
 
@@ -61,8 +62,8 @@ class Program:
 
     @property
     def degree(self) -> int:
-        """k of the sphere."""
-        return CORES["relu2"].degree if self.activation == "relu2" else 1
+        """k of the sphere, 0 where σ is not homogeneous."""
+        return homogeneity(image(self.activation))
 
     @property
     def design(self) -> Array:
@@ -188,8 +189,7 @@ def residual(program: Program, measure: Measure) -> tuple[arb, arb_mat]:
     for theta, alpha in zip(measure.theta, measure.alpha, strict=True):
         size = _sum_of_squares(_mat(alpha[None])).sqrt()
         if program.radius is None:
-            square = _sum_of_squares(_mat(theta[None]))
-            size = size * (square if program.degree == 2 else square.sqrt())
+            size = size * _sum_of_squares(_mat(theta[None])).sqrt() ** program.degree
         variation += size
     return _sum_of_squares(left) / (2 * len(program.x)) + arb(program.lam) * variation, left
 
@@ -265,9 +265,11 @@ def dual_function(program: Program, q: arb_mat, coordinates: Array | None) -> Du
     block = program.design if program.radius is None else program.x
     rows, lost = _reduced(block, coordinates)
     weight = np.sqrt(np.sum(near**2, axis=1)) * (1 + 1e-12) / n
+    if program.radius is None and program.degree == 0:
+        raise Refused(f"{program.activation} is not homogeneous: its parameters are not the sphere")
     if program.radius is None and program.degree == 1:
         found = image(program.activation)
-        if any(t.core != "relu" or t.scale() != 1 or t.shift() != 0 for t in found.terms) or found.constant() != 0:
+        if any(t.core != "relu" or t.scale() != 1 for t in found.terms):
             raise Refused(f"no certificate of optimality for {program.activation} on the sphere")
         kink = sum((t.coefficient() for t in found.terms), arb(0))
         steep = max(float(abs(found.linear()).upper()), float(abs(found.linear() + kink).upper())) * (1 + 1e-15)

@@ -14,8 +14,8 @@ form of the Hermite series with its tails (:mod:`grouped`, :mod:`series`), in ba
 T_k(q) = Σ_j g_jk y_j^{⊗k}, k ≤ K, y_j = Eᵀz_j.  Then ‖q‖² = Σ_k Σ_ij ⟨g_ik, g_jk⟩⟨y_i, y_j⟩^k and ⟨f*, q⟩ = Σ_k
 Σ_ij ⟨α_i, g_jk⟩c_k(i)⟨ŵ_i, y_j⟩^k + ⟨c, T_0⟩ + ⟨A, T_1⟩ are finite sums, evaluated in balls; so is η_q, which the
 leaves of a proof tree bound over Θ (:mod:`dual_series`).  Nothing is truncated; that q is not the residual itself
-costs the gap what the residual has beyond degree K.  Without a tree B is ‖q‖·sup‖φ_θ‖ (Cauchy–Schwarz), which
-holds in any dimension.
+costs the gap what the residual has beyond degree K.  Without a tree B comes from the spectral norms of the flattened
+T_k (:mod:`dual_norms`), in any dimension.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import grouped, series, tree
+from sparsemf.certificates.checker import dual_norms, grouped, series, tree
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows, Undefined
+from sparsemf.certificates.checker.catalogue import image
 from sparsemf.certificates.checker.document import Refused, array, inside, norm_of, number, whole
 from sparsemf.certificates.checker.dual_series import MOST_DEGREES, SeriesDual, form_of
+from sparsemf.certificates.checker.entire import homogeneity
 from sparsemf.certificates.checker.expansion import Expanded, expanded
 from sparsemf.certificates.checker.hermite import coefficients
 from sparsemf.certificates.checker.laws import Norm
@@ -77,8 +79,8 @@ class Population:
 
     @property
     def degree(self) -> int:
-        """k of the sphere."""
-        return 2 if self.activation == "relu2" else 1
+        """k of the sphere, 0 where σ is not homogeneous."""
+        return homogeneity(image(self.activation))
 
 
 def target_of(document: Mapping[str, Any]) -> tuple[Raw, Norm]:
@@ -127,9 +129,7 @@ def population_of(document: Mapping[str, Any]) -> Population:
         bias_radius = number(entry["bias_radius"], "the radius of the biases") if bias else 0.0
         if not all(1e-5 < r < 1e5 for r in ([radius, bias_radius] if bias else [radius])):
             raise Refused("a radius is out of range")
-    elif any(t.core not in ("relu", "relu2") or t.scale() != 1 or t.shift() != 0 for t in form.terms) or (
-        form.constant() != 0 or len({t.core for t in form.terms}) > 1
-    ):
+    elif not homogeneity(form):
         raise Refused(f"{entry['activation']} is not homogeneous: its parameters are not the sphere")
     with BALLS.precision():
         return Population(whitened(target, norm), entry["activation"], bias, affine, lam, radius, bias_radius)
@@ -191,8 +191,7 @@ def value(program: Population, atoms: Measure, evidence: Mapping[str, Any]) -> a
     for theta, alpha in zip(atoms.theta.tolist(), atoms.alpha.tolist(), strict=True):
         size = sum((arb(v) * arb(v) for v in alpha), arb(0)).sqrt()
         if program.radius is None:
-            square = sum((arb(v) * arb(v) for v in theta), arb(0))
-            size = size * (square if program.degree == 2 else square.sqrt())
+            size = size * sum((arb(v) * arb(v) for v in theta), arb(0)).sqrt() ** program.degree
         variation += size
     return arb(far) * arb(far) / 2 + arb(program.lam) * variation
 
@@ -280,25 +279,31 @@ def overlap(program: Population, q: Polynomial) -> arb:
 
 
 def dual_of(program: Population, q: Polynomial, sizes: list[arb]) -> SeriesDual:
+    """η_q over the program's Θ."""
+    return dual_on(program.activation, program.bias, program.radius, program.bias_radius, q, sizes)
+
+
+def dual_on(
+    activation: str, bias: bool, radius: float | None, bias_radius: float, q: Polynomial, sizes: list[arb]
+) -> SeriesDual:
     """η_q on boxes.  In effective coordinates it is a function of the z_j, whose tensors are longer than those of the
     Eᵀz_j where E shortens: their sizes bound its derivatives there."""
     even = q.coordinates is not None
     sizes = energies(replace(q, coordinates=None)) if even else sizes
     z = np.concatenate([q.directions, np.zeros((len(q.directions), 1))], axis=1) if even else q.directions
     norms = np.sqrt([max(up(v), 0.0) for v in sizes])
-    shell = program.radius is None
-    radius = 1.0 if program.radius is None else program.radius
-    bias_radius = 1.0 if shell else program.bias_radius
-    return SeriesDual(program.activation, z, q.weights, norms * (1 + 1e-15) + 1e-150, z.shape[1], program.bias, radius,
-                      bias_radius, shell, even)  # fmt: skip
+    length, side = (1.0, 1.0) if radius is None else (radius, bias_radius)
+    return SeriesDual(activation, z, q.weights, norms * (1 + 1e-15) + 1e-150, z.shape[1], bias, length, side,
+                      radius is None, even)  # fmt: skip
 
 
 def prove_sup(dual: SeriesDual, entry: Any, enough: float, most: float = math.inf) -> float:
-    """sup ‖η_q‖ over Θ from a tree, or by Cauchy–Schwarz where there is none."""
+    """sup ‖η_q‖ over Θ from a tree, or by norms of flattened tensors where there is none."""
     if entry is None:
-        if not dual.everywhere <= most:
-            raise Refused("sup‖η‖ is larger than claimed, by Cauchy–Schwarz")
-        return dual.everywhere
+        found = min(dual.everywhere, dual_norms.everywhere(dual))
+        if not found <= most:
+            raise Refused("sup‖η‖ is larger than claimed, by the norms of flattened tensors")
+        return found
     if dual.region.dim > MOST_COORDINATES:
         raise Refused(f"more than {MOST_COORDINATES} coordinates")
     return DualFunction(dual, dual.roots(), 0.0).sup(tree.bits_of(entry), enough, most)

@@ -66,7 +66,7 @@ class Jet:
     third: Array | None
     n2: Array
     n3: Array
-    most4: float = 0.0
+    most4: float | Array = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +185,14 @@ class _Local:
     def take(self, rows: NDArray[np.intp]) -> _Local:
         """Some of the boxes."""
         return _Local(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def form_norm(flat: Array, lost: float) -> float:
+    """Upper bound of sup ‖A[u^{⊗k}]‖ over |u| = 1 from a flattening ``flat`` (D, ·) of A that is off by ``lost``
+    (Frobenius): its spectral norm.  For k = 1, and for k = 2 with one output, it is the supremum itself."""
+    gram = flat @ flat.T
+    slack = 4 * (flat.shape[1] + 8) * UNIT * float(np.sum(flat**2))
+    return float(np.sqrt(max(float(largest_eigenvalue(gram[None])[0]), 0.0) + slack)) * (1 + 1e-13) + lost
 
 
 def frobenius(tensors: Array) -> Array:

@@ -69,13 +69,14 @@ class Boxes:
 def first_boxes(space: ParameterSet, curvature: Curvature) -> Boxes:
     """A cover of Θ in effective coordinates (of a half of it where ‖η‖ is even in a coordinate, or in θ).
 
-    Lengths are rounded up to powers of two, so that all later centres are exact.
+    Lengths are rounded up to powers of two (where σ grows: to eight bits), so that all later centres are exact.
     """
+    rounded = first_length if curvature.grows else _power_of_two
     dim, even = curvature.dim, 0 if curvature.half is None and curvature.central else curvature.half
     if not space.sphere:
-        half = np.full(dim, _power_of_two(space.radius))
+        half = np.full(dim, rounded(space.radius))
         if space.bias:
-            half[-1] = _power_of_two(space.bias_radius)
+            half[-1] = rounded(space.bias_radius)
         centre = np.zeros(dim)
         if even is not None:
             half[even] *= 0.5
@@ -98,6 +99,12 @@ def first_boxes(space: ParameterSet, curvature: Curvature) -> Boxes:
 def _power_of_two(x: float) -> float:
     fraction, exponent = math.frexp(x)  # exact, unlike a logarithm
     return math.ldexp(1.0, exponent - 1 if fraction == 0.5 else exponent)
+
+
+def first_length(x: float) -> float:
+    """x > 0 rounded up to eight bits."""
+    fraction, exponent = math.frexp(x)
+    return math.ldexp(math.ceil(fraction * 256) / 256, exponent)
 
 
 def sup_over_boxes(

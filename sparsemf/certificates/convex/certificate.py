@@ -167,10 +167,12 @@ def _own_boxes(program: checked.Program) -> bool:
         return False
 
 
-def refined(dual: checked.DualFunction, known: Tree | None, enough: float) -> tuple[NDArray[np.bool_], bool]:
+def refined(
+    dual: checked.DualFunction, known: Tree | None, enough: float, more: int = _MORE
+) -> tuple[NDArray[np.bool_], bool]:
     """The bits of a tree, and whether the checker bounds all of its leaves by ``enough``: the search's tree (or the
-    roots), with leaves cut where needed, as far as its nodes reach."""
-    most = _MORE if known is None else known.children.size + max(_MORE, known.children.size // 2)
+    roots), with leaves cut where needed, as far as its nodes and ``more`` reach."""
+    most = more if known is None else known.children.size + max(more, known.children.size // 2)
     nodes, count, closed = dual.roots, dual.roots.shape[0], True
     if known is None or known.roots != nodes.shape[0]:
         known = Tree(count, np.full(count, -1, dtype=np.int32))

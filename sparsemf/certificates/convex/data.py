@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemf.activations import Activation, get
-from sparsemf.certificates.convex.observation import UNIT, Atomic, Curvature, Jet
+from sparsemf.certificates.convex.boxes import first_length
+from sparsemf.certificates.convex.growth import Growth, growth
+from sparsemf.certificates.convex.observation import UNIT, Atomic, Curvature, Jet, form_norm
 from sparsemf.certificates.convex.parameters import ParameterSet
 from sparsemf.certificates.convex.smoothness import smoothness
 from sparsemf.exceptions import InputError
@@ -17,6 +19,8 @@ from sparsemf.measures import Network
 
 Array = NDArray[np.float64]
 
+_FARTHEST = 100.0
+"""Pre-activations of exp beyond this are refused: boxes reach further by a factor √(d + 1), and squares are taken."""
 _RANK = 1e-12
 """Directions of the data below this relative singular value are charged to the error instead of being searched."""
 
@@ -60,12 +64,19 @@ class DataObservation:
             raise InputError("data: expected finite numbers in X and Y")
         sigma = get(activation) if isinstance(activation, str) else activation
         n, d = inputs.shape
+        space = ParameterSet.of(sigma, d, bias, radius, bias_radius)
+        reach = float(np.max(np.linalg.norm(inputs, axis=1))) * space.radius + space.bias_radius
+        if growth(sigma) == Growth(None) and reach > _FARTHEST:
+            raise InputError(
+                f"exp: expected |w||x| + |b| ≤ {_FARTHEST:g} over the data and the parameter set, got {reach:g}; scale "
+                "X down, or give smaller radii"
+            )
         raw, basis = targets, np.zeros((n, 0))
         if affine:
             u, s, _ = np.linalg.svd(np.concatenate([np.ones((n, 1)), inputs], axis=1), full_matrices=False)
             basis = u[:, s > _RANK * s[0]]
             targets = targets - basis @ (basis.T @ targets)
-        return DataObservation(sigma, inputs, targets, ParameterSet.of(sigma, d, bias, radius, bias_radius), basis, raw)
+        return DataObservation(sigma, inputs, targets, space, basis, raw)
 
     @property
     def n(self) -> int:
@@ -176,19 +187,30 @@ class DataObservation:
         second = _largest(reduced, weight) * smooth.sup2
         third = _largest(reduced, weight * length) * smooth.sup3
         fourth = _largest(reduced, weight * length**2) * smooth.sup4
-        slope = self.slope_bound
-        reach = self.row_reach()
+        slope, reach = self.slope_bound, self.row_reach()
+        lipschitz = self.activation.lipschitz * float(weight @ length) * (1 + 1e-12)
+        oracle = RowOracle(self.activation, reduced, r)
+        grows = growth(self.activation)
+        if grows is not None:
+            # the first boxes' corners, where no box goes further
+            corner = first_length(self.space.radius) * np.sqrt(w_dim) * (1 + 1e-12)
+            side = first_length(self.space.bias_radius) if self.space.bias else 0.0
+            reach = length * (np.sqrt(reduced.shape[1]) if self.space.sphere else np.hypot(corner, side)) * (1 + 1e-12)
+            slope = float(np.max(grows.on(1, -reach, reach)))
+            second = _largest(reduced, weight * grows.on(2, -reach, reach))
+            third = _largest(reduced, weight * length * grows.on(3, -reach, reach))
+            lipschitz = float(weight @ (length * grows.on(1, -reach, reach))) * (1 + 1e-12)
         # γ-type rounding of Σ r_i σ(z_i), the rounding of z and of libm (≤ 32 ulp), r's own error
         size = self.activation.sup_abs(-reach, reach) + slope * reach
         # eightfold: boxes reach beyond Θ by at most 2√D, and derivatives round like values
         error = 8 * (self.n + 4 * reduced.shape[1] + 64) * UNIT * float(weight @ size)
         error += slope * float(weight @ lost) * self.space.reach
         error += self.residual_error(measure) * self.atom_size()
-        lipschitz = self.activation.lipschitz * float(weight @ length) * (1 + 1e-12)
-        oracle = RowOracle(self.activation, reduced, r)
         relation = self.activation.relation
         central = relation is not None and not (relation.constant or relation.linear or relation.quadratic)
-        return Curvature(oracle, second, third, lipschitz, error, reduced.shape[1], None, w_dim, embed, fourth, central)
+        everywhere = form_norm(self.activation, self.space, oracle, reduced.shape[1], self.m)
+        return Curvature(oracle, second, third, lipschitz, error, reduced.shape[1], None, w_dim, embed, fourth, central,
+                         grows is not None, everywhere)  # fmt: skip
 
     def _effective(self) -> tuple[Array, Array, Array]:
         """(design in effective coordinates, embedding, what each row loses): the row space of the design (of X alone
@@ -269,7 +291,32 @@ class RowOracle:
         return Jet(value, jacobian, hessian)
 
     def second_on(self, low: Array, high: Array) -> Array:
-        return np.full(low.shape[0], np.inf)
+        return self._on_balls(2, 0.5 * (low + high), 0.5 * np.linalg.norm(high - low, axis=1) * (1 + 1e-12))
+
+    def third_on(self, centre: Array, radius: Array) -> Array:
+        """‖D³η(c)‖ + ¼ρ·sup‖D⁴η‖, with rounding, where σ grows."""
+        if growth(self.activation) is None:
+            return np.full(radius.shape, np.inf)
+        return self.third_at(centre) + 0.25 * self._on_balls(4, centre, radius) * radius
+
+    def _on_balls(self, order: int, centre: Array, radius: Array) -> Array:
+        """λ_max(Σ_i |r_i| sup|σ^{(k)}| |x_i|^{k−2} x_i x_iᵀ)/n, σ^{(k)} on what ⟨x_i, θ⟩ may be; ∞ unless σ grows."""
+        grows = growth(self.activation)
+        if grows is None:
+            return np.full(radius.shape, np.inf)
+        n, dim = self.design.shape
+        length = np.linalg.norm(self.design, axis=1) * (1 + 1e-12)
+        weight = np.linalg.norm(self.residual, axis=1) / n * length ** (order - 2)
+        outer = (self.design[:, :, None] * self.design[:, None, :]).reshape(n, -1)
+        found, block = np.empty(radius.shape), max(1, 2_000_000 // n)
+        for start in range(0, radius.size, block):
+            rows = slice(start, start + block)
+            z, reach = centre[rows] @ self.design.T, radius[rows, None] * length + 1e-13 * (1 + length)
+            each = grows.on(order, z - reach, z + reach) * weight
+            form = (each @ outer).reshape(-1, dim, dim)
+            slack = (16 * dim + 64 + n) * UNIT * (each @ length**2)
+            found[rows] = np.linalg.eigvalsh(form)[:, -1] + slack
+        return found * (1 + 1e-12)
 
     def third_at(self, theta: Array) -> Array:
         """‖D³η‖ as a D×D² matrix, which bounds the trilinear form: (1/n) Σ_i r_i σ‴(z_i) x_i ⊗ (x_i ⊗ x_i)."""
@@ -289,6 +336,13 @@ class RowOracle:
                 size = np.trace(gram, axis1=1, axis2=2)
                 largest = np.linalg.eigvalsh(gram)[:, -1] + (16 * dim + dim**2 + 64) * UNIT * size
                 found[rows] += np.maximum(largest, 0.0)
+        grows = growth(self.activation)
+        if grows is not None:  # and that of z, D units of |x||θ|
+            length = np.linalg.norm(self.design, axis=1)
+            weight = np.linalg.norm(self.residual, axis=1) * length**3 / n
+            z, far = theta @ self.design.T, np.linalg.norm(theta, axis=1)[:, None] * length
+            lost = grows.on(3, z, z) * (n + 64) + grows.on(4, z, z) * (dim + 4) * far
+            return np.sqrt(found) * (1 + 1e-12) + 8 * UNIT * (lost @ weight)
         # γ-type rounding of the sums, in the Frobenius norm
         weight = np.linalg.norm(self.residual, axis=1) * np.linalg.norm(self.design, axis=1) ** 3
         slack = 4 * (n + 64) * UNIT * float(np.mean(weight)) * smoothness(self.activation).sup3

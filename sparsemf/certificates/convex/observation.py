@@ -89,13 +89,33 @@ class Curvature:
     """Finite only where the oracle's :meth:`Oracle.third_at` is."""
     central: bool = False
     """‖η(−θ)‖ = ‖η(θ)‖ (odd or even σ), so that θ₀ ≥ 0 suffices."""
+    grows: bool = False
+    """exp and polynomials: the constants are those of the first boxes, and the oracle bounds each box by its own."""
+    everywhere: float = np.inf
+    """sup ‖η‖ on the sphere, of the oracle's η, where that is a form of degree 1, or of 2 with one output; else ∞."""
 
     def third_from(self, centre: Array, radius: Array) -> Array:
         """T with |η(c + δ) − (Taylor's polynomial of degree 2)| ≤ T|δ|³/6 for |δ| ≤ ``radius``: the smaller of
         ``third`` and ‖D³η(c)‖ + ``fourth``·radius/4, as the remainder of degree 3 is at most ``fourth``·|δ|⁴/24."""
+        if self.grows:
+            return np.minimum(self.third, self.oracle.third_on(centre, radius) * (1 + 1e-12))
         if not np.isfinite(self.fourth):
             return np.full(radius.shape, self.third)
         return np.minimum(self.third, (self.oracle.third_at(centre) + 0.25 * self.fourth * radius) * (1 + 1e-12))
+
+
+def form_norm(activation: Activation, space: ParameterSet, oracle: Oracle, dim: int, m: int) -> float:
+    """sup ‖η‖ over the unit sphere, rounded up, for σ = z (η = Dη·θ) and, with one output, σ = z² (η = ½D²η[θ, θ]): the
+    spectral norm, whatever the dimension; ∞ for others.  LAPACK's singular values to (16D + 64) units."""
+    degree = activation.polynomial_degree
+    if not space.sphere or degree != space.degree or degree not in (1, 2) or (degree == 2 and m > 1):
+        return np.inf
+    jet = oracle.jet(np.eye(dim)[:1], 2)
+    form = jet.jacobian[0] if degree == 1 else jet.hessian[0, 0] / 2 if jet.hessian is not None else None
+    if form is None:
+        return np.inf
+    size = float(np.linalg.norm(form))
+    return float(np.linalg.norm(form, 2)) + (16 * dim + 64) * UNIT * size
 
 
 class Oracle(Protocol):
@@ -111,6 +131,10 @@ class Oracle(Protocol):
 
     def third_at(self, theta: Array) -> Array:
         """Bounds of ‖D³η(θ)[v, v, v]‖, |v| = 1, at points (n, dim); ∞ where σ‴ is not known."""
+        ...
+
+    def third_on(self, centre: Array, radius: Array) -> Array:
+        """T of :meth:`.Curvature.third_from` on balls, for σ whose derivatives grow; ∞ for others."""
         ...
 
 

@@ -21,15 +21,18 @@ One-dimensional quadratures and Φ₂ are trusted to the stated margins of :mod:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.activations import Activation, get
+from sparsemf.activations.families.exponential import Exponential
 from sparsemf.activations.families.relu import PiecewiseLinear
-from sparsemf.certificates.convex.observation import UNIT, Atomic, Curvature, Jet
+from sparsemf.certificates.convex.boxes import first_length
+from sparsemf.certificates.convex.growth import growth
+from sparsemf.certificates.convex.observation import UNIT, Atomic, Curvature, Jet, form_norm
 from sparsemf.certificates.convex.parameters import ParameterSet
 from sparsemf.certificates.convex.relu_jet import ReluOracle
 from sparsemf.certificates.convex.series_jet import SeriesOracle
@@ -89,7 +92,7 @@ class PopulationObservation:
         mass = float(weight @ atoms.length)
         degree = _DEGREES[-1]
         for degree in _DEGREES:
-            if float(weight @ atoms.tail(degree)) <= _TAIL * mass:
+            if float(weight @ _tails(atoms, degree)) <= _TAIL * mass:
                 break
         return PopulationObservation(sigma, target, space, affine, degree, source, law)
 
@@ -157,20 +160,32 @@ class PopulationObservation:
         """‖r_{>K}‖ (0 for closed forms)."""
         if self.degree is None:
             return 0.0
-        tail = float(np.linalg.norm(self.target.alpha, axis=1) @ Atoms.of(self.target).tail(self.degree))
+        tail = float(np.linalg.norm(self.target.alpha, axis=1) @ _tails(Atoms.of(self.target), self.degree))
         if measure.size:
             own = Atoms(self.activation, self.space.weights(measure.theta), self.space.biases(measure.theta))
-            tail += float(np.linalg.norm(measure.alpha, axis=1) @ own.tail(self.degree))
+            tail += float(np.linalg.norm(measure.alpha, axis=1) @ _tails(own, self.degree))
         return tail
 
-    def _atom_tail(self) -> float:
-        """sup over Θ of ‖φ_{>K}‖: Σ_{k>K} c_k² ≤ s^{2p} sup|σ^(p)|²/((K + 1)K⋯(K + 2 − p)), p = 1, 2, 3 (Stein)."""
-        if self.degree is None:
+    def beyond(self, measure: Atomic, degree: int, known: float) -> float:
+        """‖r_{>K}‖·sup‖φ_{>K}‖ for K = ``degree``, where r's series up to K has ``known`` of its energy; 0 where the
+        oracle has no more degrees either."""
+        if self.degree is not None and degree >= self.degree:
             return 0.0
-        smooth, k = smoothness(self.activation), float(self.degree)
+        energy, error = self.residual_energy(measure)
+        return float(np.sqrt(max(energy + error - known, 0.0))) * self._atom_tail(degree) * (1 + 1e-12)
+
+    def _atom_tail(self, degree: int | None) -> float:
+        """sup over Θ of ‖φ_{>K}‖: Σ_{k>K} c_k² ≤ s^{2p} sup|σ^(p)|²/((K + 1)K⋯(K + 2 − p)), p = 1, 2, 3 (Stein); σ′ −
+        its middle counts for p = 1 where σ is piecewise linear."""
+        if degree is None:
+            return 0.0
+        smooth, k = smoothness(self.activation), float(degree)
         s = 1.0 if self.space.sphere else self.space.radius
+        steep = self.activation.lipschitz
+        if isinstance(self.activation, PiecewiseLinear):
+            steep = 0.5 * abs(self.activation.positive + self.activation.negative)
         orders = (
-            s * self.activation.lipschitz / np.sqrt(k + 1),
+            s * steep / np.sqrt(k + 1),
             s**2 * smooth.sup2 / np.sqrt((k + 1) * k),
             s**3 * smooth.sup3 / np.sqrt((k + 1) * k * (k - 1)),
         )
@@ -225,22 +240,31 @@ class PopulationObservation:
         # eightfold: boxes reach beyond Θ by at most 2√D, and derivatives round like values
         count = self.target.width + measure.size
         rounding = 8 * (count + 4 * d + 320 + (self.degree or 0)) * UNIT * self._mass(measure) * largest
-        modulus = float(np.max(self.target.activation.modulus(np.array([1.0]), np.array([1.0]))))
-        weight = float(np.sum(np.linalg.norm(self.target.alpha, axis=1)) * modulus + measure.variation * modulus)
+        # M grows with the set where σ′ is not bounded
+        longest = max(1.0, float(np.max(np.linalg.norm(self.target.inner, axis=1), initial=0.0)), self.space.reach)
+        highest = max(1.0, float(np.max(np.abs(self.target.bias), initial=0.0)), self.space.bias_radius)
+        ends = np.array([longest]), np.array([highest])
+        modulus = float(np.max(self.target.activation.modulus(*ends)))
+        weight = float(np.sum(np.linalg.norm(self.target.alpha, axis=1))) * modulus
+        weight += measure.variation * float(np.max(self.activation.modulus(*ends)))
         rounding += (lost + 8 * d * UNIT * float(np.max(s, initial=0.0))) * weight * largest
-        rounding += self._tail(measure) * min(largest, self._atom_tail())
+        rounding += self._tail(measure) * min(largest, self._atom_tail(self.degree))
         lipschitz = size * self.activation.lipschitz if np.isfinite(self.activation.lipschitz) else np.inf
-        return Curvature(
-            oracle,
-            np.sqrt(3.0) * size * smooth.sup2 * (1 + 1e-12) if np.isfinite(smooth.sup2) else np.inf,
-            np.sqrt(15.0) * size * smooth.sup3 * (1 + 1e-12) if np.isfinite(smooth.sup3) else np.inf,
-            lipschitz,
-            rounding,
-            q.shape[1] + int(self.space.bias),
-            half,
-            q.shape[1],
-            embed,
-        )
+        second = np.sqrt(3.0) * size * smooth.sup2 * (1 + 1e-12) if np.isfinite(smooth.sup2) else np.inf
+        third = np.sqrt(15.0) * size * smooth.sup3 * (1 + 1e-12) if np.isfinite(smooth.sup3) else np.inf
+        grows, dim = growth(self.activation), q.shape[1] + int(self.space.bias)
+        if grows is not None and isinstance(oracle, SeriesOracle):
+            oracle = replace(oracle, size=size)
+            # the first boxes' corners
+            corner = (1.0 if self.space.sphere else first_length(self.space.radius)) * np.sqrt(q.shape[1])
+            side = float(self.space.bias) if self.space.sphere else 0.0
+            side = first_length(self.space.bias_radius) if self.space.bias_radius else side
+            ends = np.array([corner * (1 + 1e-12)]), np.array([side])
+            lipschitz, second, third = (size * float(grows.mean(p, *ends)[0]) * (1 + 1e-12) for p in (1, 2, 3))
+            rounding *= max(1.0, float(grows.mean(0, *ends)[0]) / largest)
+        everywhere = form_norm(self.activation, oracle.space, oracle, dim, self.m)
+        return Curvature(oracle, second, third, lipschitz, rounding, dim, half, q.shape[1], embed,
+                         grows=grows is not None, everywhere=everywhere)  # fmt: skip
 
     def network(self, measure: Atomic) -> Network:
         w, b = self.space.weights(measure.theta), self.space.biases(measure.theta)
@@ -259,3 +283,18 @@ class PopulationObservation:
         own = self.space.project(self.space.join(f.inner, f.bias))
         signed = np.concatenate([own, self.space.project(-self.space.join(f.inner, f.bias))])
         return np.concatenate([self.space.sample(count, rng), signed])
+
+
+def _tails(atoms: Atoms, degree: int) -> Array:
+    """‖φ_{>K}‖ of each atom: 0 for polynomials of degree ≤ K; for exp c_K²q/(1 − q) with q = s²/(K + 1) bounds its
+    square, c_{k+1}² = c_k²s²/(k + 1); else :meth:`.Atoms.tail`, which knows it to √rounding only."""
+    n = atoms.activation.polynomial_degree
+    if n is not None and n <= degree:
+        return np.zeros(atoms.bias.size)
+    found = atoms.tail(degree)
+    if isinstance(atoms.activation, Exponential):
+        q = atoms.length**2 / (degree + 1) * (1 + 1e-12)
+        last = np.abs(atoms.hermite(degree)[:, degree]) * (1 + 1e-9)
+        closed = last * np.sqrt(q / np.maximum(1 - q, 1e-300)) * (1 + 1e-12) + 1e-150
+        return np.where(q < 1, np.minimum(found, closed), found)
+    return found

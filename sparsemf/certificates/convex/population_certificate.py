@@ -3,7 +3,7 @@
 Its dual vector is the residual's Hermite polynomial up to a degree K, with the numbers of the polynomial rounded
 to floats: any polynomial is a valid dual vector, and this one is nearly the residual.  The tree is made by the
 checker's own bounds of ‖η_q‖; beyond :data:`MOST` effective dimensions there is none, and the dual value is what
-Cauchy–Schwarz gives.
+norms of flattened tensors give.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.atomic import header, plain
-from sparsemf.certificates.checker import optimality, series, tree
+from sparsemf.certificates.checker import dual_norms, optimality, series, tree
 from sparsemf.certificates.checker import population as checked
 from sparsemf.certificates.checker.arithmetic import Rows, Undefined
 from sparsemf.certificates.checker.document import Refused, inside, seal
-from sparsemf.certificates.checker.dual_series import MOST_DEGREES, form_of, neuron_coefficients
+from sparsemf.certificates.checker.dual_series import MOST_DEGREES, form_of, is_slow, neuron_coefficients
 from sparsemf.certificates.checker.expansion import Expanded
 from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import encode
 from sparsemf.certificates.convex.certificate import SHORTER, WIDER, into_the_ball, refined
+from sparsemf.certificates.convex.observation import Atomic
 from sparsemf.certificates.convex.population import PopulationObservation
 from sparsemf.certificates.convex.result import BlassoResult
 from sparsemf.certificates.equivalence import encode_law, raw_of
@@ -37,6 +38,10 @@ _RANK = 1e-5
 """Directions of the atoms that leave those of the target by less are the solver's noise; the polynomial does without
 them."""
 _DEGREES = (24, 48, 96, MOST_DEGREES)
+_FINER = 64
+"""K of the distance where that of q is kept small."""
+_MORE_OF_SLOW = 1500
+"""Nodes where each costs an integral in balls (softsign)."""
 _TAIL = 3e-5
 """K is the first of these beyond which f* has no more than this part of its mass: the gap loses the square."""
 
@@ -82,19 +87,27 @@ def certificate(result: BlassoResult, tolerance: float | None = None, degree: in
             "offset": encode(network.offset) if observation.free else None,
         },
     }
+    slow = is_slow(name) or is_slow(observation.target.activation.name)
     degree = _degree(observation) if degree is None else degree
     try:
         with checked.BALLS.precision():
             program = checked.population_of(document)
             atoms = checked.atoms_of(document, program)
-            distance = _distance(checked.residual(program, atoms), program.target.core.size, degree)
-            q = polynomial(observation, result, degree)
+            finer = (
+                max(degree, _FINER) if slow else degree
+            )  # of few neurons, where K of the boxes' coefficients is small
+            distance = _distance(checked.residual(program, atoms), program.target.core.size, finer)
+            q = polynomial(observation, result.measure, degree)
             dual = checked.dual_of(program, q, checked.energies(q))
         bits: NDArray[np.bool_] | None = None
         if dual.region.dim <= MOST:
             lower = max(1.0, result.supremum.lower)
             aim = result.lam * lower * (1 + (1e-7 if tolerance is None else tolerance))
-            bits, _ = refined(optimality.DualFunction(dual, dual.roots(), 0.0), None, aim)
+            more = {"more": _MORE_OF_SLOW} if is_slow(name) else {}
+            whole = optimality.DualFunction(dual, dual.roots(), 0.0)
+            bits, closed = refined(whole, None, aim, **more)
+            if not closed and dual_norms.everywhere(dual) <= whole.sup(bits, aim):
+                bits = None  # norms of flattened tensors are better than as many boxes
         document["evidence"] = {
             "distance": distance,
             "polynomial": {
@@ -121,6 +134,8 @@ def certificate(result: BlassoResult, tolerance: float | None = None, degree: in
 
 
 def _degree(observation: PopulationObservation) -> int:
+    if is_slow(observation.activation.name) or is_slow(observation.target.activation.name):
+        return _DEGREES[0]
     target = Atoms.of(observation.target)
     weight = np.linalg.norm(observation.target.alpha, axis=1)
     enough = _TAIL * float(weight @ target.length)
@@ -147,9 +162,27 @@ def _floats(x: Rows) -> Array:
     return np.array([float(v.mid()) for v in x.ravel()], dtype=np.float64).reshape(x.shape)
 
 
-def polynomial(observation: PopulationObservation, result: BlassoResult, degree: int) -> checked.Polynomial:
+def flattened_sup(observation: PopulationObservation, measure: Atomic) -> tuple[float, int] | None:
+    """(an upper bound of sup ‖η‖ up to the curvature's ``error``, K): that of the residual's polynomial of degree K, by
+    norms of flattened tensors in any dimension, and Cauchy–Schwarz beyond; None where there is none."""
+    degree = MOST_DEGREES if observation.degree is None else min(observation.degree, MOST_DEGREES)
+    space = observation.space
+    radius = None if space.sphere else space.radius
+    try:
+        with checked.BALLS.precision():
+            q = polynomial(observation, measure, degree)
+            sizes = checked.energies(q)
+            dual = checked.dual_on(observation.activation.name, space.bias, radius, space.bias_radius, q, sizes)
+            known = sum(float(size.lower()) for size in sizes)
+        found = min(dual.everywhere, dual_norms.everywhere(dual)) + observation.beyond(measure, degree, known)
+    except (KeyError, Refused, Undefined):
+        return None
+    return (found, degree) if np.isfinite(found) else None
+
+
+def polynomial(observation: PopulationObservation, measure: Atomic, degree: int) -> checked.Polynomial:
     """The residual's Hermite polynomial of degrees ≤ ``degree`` in effective coordinates."""
-    target, space, measure = observation.target, observation.space, result.measure
+    target, space = observation.target, observation.space
     w = np.concatenate([target.inner, space.weights(measure.theta)])
     b = np.concatenate([target.bias, space.biases(measure.theta)])
     alpha = np.concatenate([target.alpha, -measure.alpha])

@@ -160,6 +160,9 @@ class ReluOracle:
     def third_at(self, theta: Array) -> Array:
         return np.full(theta.shape[0], np.inf)
 
+    def third_on(self, centre: Array, radius: Array) -> Array:
+        return np.full(radius.shape, np.inf)
+
     def _mass(self) -> float:
         """Σ_g‖Σγ_i‖|u_g| + Σ_i‖γ_i‖|u_i − u_g| + |(a, a₀)| with greedy groups (any are valid)."""
         u = np.concatenate([self.w, self.b[:, None]], axis=1)

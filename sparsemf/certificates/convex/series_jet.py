@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.activations import Activation
+from sparsemf.certificates.convex.growth import growth
 from sparsemf.certificates.convex.observation import Jet
 from sparsemf.certificates.convex.parameters import ParameterSet
 
@@ -31,6 +32,8 @@ class SeriesOracle:
     affine: Array
     offset: Array
     free: bool
+    size: float = np.inf
+    """‖r‖ or more, where σ's derivatives grow and boxes are bounded by it."""
 
     @staticmethod
     def of(
@@ -74,10 +77,22 @@ class SeriesOracle:
         return total
 
     def second_on(self, low: Array, high: Array) -> Array:
-        return np.full(low.shape[0], np.inf)
+        largest = np.maximum(np.abs(low), np.abs(high))
+        return self._mean(2, np.linalg.norm(largest[:, : self.space.d], axis=1), self.space.biases(largest))
 
     def third_at(self, theta: Array) -> Array:
         return np.full(theta.shape[0], np.inf)
+
+    def third_on(self, centre: Array, radius: Array) -> Array:
+        length = np.linalg.norm(self.space.weights(centre), axis=1) + radius
+        return self._mean(3, length, np.abs(self.space.biases(centre)) + radius * self.space.bias)
+
+    def _mean(self, order: int, s: Array, b: Array) -> Array:
+        """‖r‖·‖⟨v, x̃⟩^p σ^{(p)}‖ for |w| ≤ s, |b| ≤ b; ∞ unless σ grows."""
+        grows = growth(self.activation)
+        if grows is None or not np.isfinite(self.size):
+            return np.full(s.shape, np.inf)
+        return self.size * grows.mean(order, s * (1 + 1e-12), b) * (1 + 1e-12)
 
     def jet(self, theta: Array, order: int) -> Jet:
         parts = [self._jet(theta[i : i + _BLOCK], order) for i in range(0, theta.shape[0], _BLOCK)]

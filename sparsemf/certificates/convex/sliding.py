@@ -44,6 +44,16 @@ def bounded_sup(
         start, _ = local_maxima(observation, space, measure, start)
     curvature = observation.curvature(measure)
     bounded = np.isfinite(curvature.error) and (np.isfinite(curvature.lipschitz) or np.isfinite(curvature.second))
+    if effort.regions and excluded is None and np.isfinite(curvature.everywhere):
+        value = np.linalg.norm(observation.jet(measure, start, 1).value, axis=1)
+        top = int(np.argmax(value))
+        upper = max(curvature.everywhere, float(value[top])) + curvature.error
+        how = f"sup over the unit sphere in {curvature.dim} coordinates of a form of degree {space.degree}: its norm"
+        return Supremum(float(value[top]), upper * (1 + 1e-12), how, 0, curvature.error, start[top])
+    if effort.regions and excluded is None and curvature.dim > effort.most_dimensions:
+        flattened = _flattened(observation, measure, start, curvature.error)
+        if flattened is not None:
+            return flattened
     if not effort.regions or curvature.dim > effort.most_dimensions or not bounded:
         value = np.linalg.norm(observation.jet(measure, start, 1).value, axis=1)
         top = int(np.argmax(value))
@@ -57,6 +67,23 @@ def bounded_sup(
         how = f"largest of {len(value)} local maxima; {why}, so no bound was computed"
         return Supremum(float(value[top]), None, how, 0, curvature.error, start[top])
     return sup_over_boxes(space, curvature, start, 0.5 * effort.tolerance, effort.regions, lam, excluded)
+
+
+def _flattened(observation: Observation, measure: Atomic, start: Array, error: float) -> Supremum | None:
+    """A bound that no dimension is too large for, of population targets."""
+    from sparsemf.certificates.convex.population import PopulationObservation
+    from sparsemf.certificates.convex.population_certificate import flattened_sup
+
+    found = flattened_sup(observation, measure) if isinstance(observation, PopulationObservation) else None
+    if found is None or not np.isfinite(error):
+        return None
+    value = np.linalg.norm(observation.jet(measure, start, 1).value, axis=1)
+    top = int(np.argmax(value))
+    how = (
+        "sup over the lengths and biases of the parameter set, on a grid of cells, of the sum over Hermite degrees k ≤ "
+        f"{found[1]} of |c_k| times the spectral norm of the flattened residual tensor, in any dimension"
+    )
+    return Supremum(float(value[top]), (found[0] + error) * (1 + 1e-12), how, 0, error, start[top])
 
 
 def solve(observation: Observation, lam: float, effort: Effort) -> tuple[Atomic, Supremum, int, str]:

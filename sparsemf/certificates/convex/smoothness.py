@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from sparsemf.activations import Activation, get
+from sparsemf.certificates.convex.growth import growth
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
@@ -159,7 +160,11 @@ _NONE = Smoothness(None, np.inf, np.inf)
 
 
 def smoothness(activation: Activation) -> Smoothness:
-    """The bounds of an activation, through its image in cores; ∞ where nothing is known (kinks, exp, powers)."""
+    """The bounds of an activation, through its image in cores; ∞ where nothing is known (kinks) or where they grow
+    (exp, polynomials: :mod:`.growth`)."""
+    grows = growth(activation)
+    if grows is not None:
+        return Smoothness(lambda z: grows.derivative(2, z), np.inf, np.inf, lambda z: grows.derivative(3, z))
     terms = activation.as_image().terms
     parts = [(t, _CORES.get(t.core, _NONE)) for t in terms]
     if not parts or any(core.second is None for _, core in parts):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sparsemf.activations import get
 from sparsemf.certificates.convex import BlassoResult, Effort, blasso_on_data
 
 CASES: dict[str, dict[str, Any]] = {
@@ -50,6 +51,19 @@ CASES: dict[str, dict[str, Any]] = {
     "selu d=2, bias": {"d": 2, "activation": "selu", "bias": True, "bias_radius": 1.0},
     "softsign d=3": {"d": 3, "activation": "softsign", "bias": False, "lam": 0.05},
     "hardtanh d=2": {"d": 2, "activation": "hardtanh", "bias": False},
+    "exp d=2, bias": {"d": 2, "activation": "exp", "bias": True, "bias_radius": 0.6},
+    "quadratic d=4": {"d": 4, "activation": "quadratic", "bias": False},
+    "quadratic d=2, two outputs, bias": {"d": 2, "m": 2, "activation": "quadratic", "bias": True},
+    "cubic of rank 2 in d=4": {"d": 4, "activation": "cubic", "bias": False, "rank": 2},
+    "linear d=3, two outputs": {"d": 3, "m": 2, "activation": "linear", "bias": True},
+    "hermite(3) d=2, free affine part": {
+        "d": 2,
+        "activation": "hermite(3)",
+        "bias": True,
+        "affine": True,
+        "bias_radius": 0.5,
+        "lam": 0.02,
+    },
     "nothing is worth its price": {"d": 2, "activation": "relu", "bias": True, "lam": 30.0},
 }
 
@@ -66,7 +80,7 @@ def solved(name: str) -> tuple[BlassoResult, dict[str, Any]]:
     teacher = rng.standard_normal((d, 2)) / np.sqrt(d)
     y = np.tanh(x @ teacher + 0.3) @ rng.standard_normal((2, m)) + 0.1 * rng.standard_normal((n, m))
     options = {key: case[key] for key in ("bias", "affine", "bias_radius") if key in case}
-    if case["activation"] not in ("relu", "relu2", "abs", "leaky_relu(0.1)"):
+    if get(case["activation"]).homogeneous is None:
         options["radius"] = 1.1
     result = blasso_on_data(
         x, y, case.get("lam", 0.15), case["activation"], **options, effort=Effort(starts=60, regions=60_000)

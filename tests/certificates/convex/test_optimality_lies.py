@@ -30,6 +30,7 @@ NAMES = (
     "relu d=2", "relu d=3, two outputs", "relu d=2, free affine part", "relu of rank 2 in d=5", "leaky d=3",
     "tanh d=2", "tanh d=2, free affine part", "gelu d=2", "sigmoid d=2, two outputs", "erf d=2",
     "relu2 d=2, bias", "mish d=2", "elu d=2, bias", "selu d=2, bias", "softsign d=3",
+    "exp d=2, bias", "quadratic d=2, two outputs, bias", "cubic of rank 2 in d=4", "hermite(3) d=2, free affine part",
 )  # fmt: skip
 ROUNDS, REFUSED = 100, 52
 """Changes of every document at most, and how many of them are refused."""
@@ -95,8 +96,22 @@ def _changed(doc: Document, rng: np.random.Generator) -> Document:
     if kind == 7:
         return put(doc, ("program", "lam"), program["lam"] * float(rng.choice([1 - noise, 1 + noise, 0.5, 2.0])))
     if kind == 8:
-        sphere = ["relu", "abs", "leaky_relu(0.1)", "leaky_relu(0.5)", "relu2", "tanh"]
-        ball = ["tanh", "erf", "arctan", "gelu", "sigmoid", "silu", "sin", "relu", "mish", "elu", "softsign", "relu6"]
+        sphere = ["relu", "abs", "leaky_relu(0.1)", "leaky_relu(0.5)", "relu2", "cubic", "linear", "tanh"]
+        ball = [
+            "tanh",
+            "erf",
+            "arctan",
+            "gelu",
+            "sigmoid",
+            "silu",
+            "sin",
+            "relu",
+            "mish",
+            "elu",
+            "softsign",
+            "relu6",
+            "exp",
+        ]
         others = sphere if program["set"] == "sphere" else ball
         return put(doc, ("program", "activation"), str(rng.choice([a for a in others if a != program["activation"]])))
     if kind == 9:
@@ -121,7 +136,7 @@ def _roots(doc: Document) -> int:
     program, coordinates = doc["program"], doc["evidence"]["coordinates"]
     rank = doc["inputs"]["data"]["d"] if coordinates is None else len(decode(coordinates))
     both = rank + int(program["bias"] and (program["set"] == "ball" or coordinates is None))
-    return 2**both if program["set"] == "sphere" and program["activation"] != "relu2" else 1
+    return 2**both if program["set"] == "sphere" and get(program["activation"]).homogeneous == 1 else 1
 
 
 def _pruned(bits: np.ndarray[Any, Any], roots: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -149,7 +164,7 @@ def _pruned(bits: np.ndarray[Any, Any], roots: int, rng: np.random.Generator) ->
 def _value(doc: Document, theta: Array, alpha: Array, slope: Array, offset: Array) -> float:
     x, y, program = decode(doc["data"]["x"]), decode(doc["data"]["y"]), doc["program"]
     left = y - _features(doc, theta) @ alpha - x @ slope.T - offset
-    degree = (2 if program["activation"] == "relu2" else 1) if program["set"] == "sphere" else 0
+    degree = get(program["activation"]).homogeneous if program["set"] == "sphere" else 0
     size = np.linalg.norm(alpha, axis=1) * np.linalg.norm(theta, axis=1) ** degree
     return float(0.5 * np.mean(np.sum(left**2, axis=1)) + program["lam"] * np.sum(size))
 
@@ -316,4 +331,7 @@ def test_the_prover_cannot_publish_what_it_did_not_prove() -> None:
     assert few["claim"]["sup"] > 1.001 or few["evidence"]["tree"]["nodes"] <= 200
     assert sparsemf.verify(few).valid
     with pytest.raises(InputError, match="no certificate"):
-        blasso_on_data([[1.0], [2.0]], [0.0, 1.0], 0.1, "exp", bias=False, radius=1.0).certificate()
+        blasso_on_data([[1.0], [2.0]], [0.0, 1.0], 0.1, "tanh", bias=False, radius=1.0,
+                       effort=Effort(regions=0)).certificate()  # fmt: skip
+    with pytest.raises(InputError, match=r"exp: expected .* got 400"):
+        blasso_on_data([[1.0], [400.0]], [0.0, 1.0], 0.1, "exp", bias=False, radius=1.0)

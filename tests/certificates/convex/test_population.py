@@ -25,7 +25,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 Document = dict[str, Any]
 
 DEGREE = 12
-SPHERE = ("relu", "relu2", "leaky_relu(0.1)", "abs")
+SPHERE = ("relu", "relu2", "leaky_relu(0.1)", "abs", "linear", "quadratic", "cubic")
+GROWING = ("exp", "hermite(3)", "hermite(6)")
 
 
 def _eta(name: str, y: Array, g: Array, w: Array, b: Array) -> Array:
@@ -48,7 +49,9 @@ def _dual(rng: np.random.Generator, name: str, m: int, bias: bool, even: bool) -
     return SeriesDual(name, y, g, sizes, y.shape[1], bias, *limits, shell, even)
 
 
-@pytest.mark.parametrize("name", [*SPHERE, "tanh", "gelu", "mish", "sigmoid", "sin", "cos", "elu", "hardtanh"])
+@pytest.mark.parametrize(
+    "name", [*SPHERE, "tanh", "gelu", "mish", "sigmoid", "sin", "cos", "elu", "hardtanh", *GROWING]
+)
 @pytest.mark.parametrize(("m", "bias", "even"), [(1, True, False), (2, False, True)])
 def test_boxes_against_points(name: str, m: int, bias: bool, even: bool) -> None:
     """Boxes of all sizes: no point of Θ in them is above the bound, which closes like ρ² where σ is not too rough."""
@@ -84,7 +87,7 @@ def test_boxes_against_points(name: str, m: int, bias: bool, even: bool) -> None
     assert np.all((dual.bounds(boxes, 0.0) - most)[small] <= (2 * n2 + 100)[small] * rho[small] ** 2 + 1e-9)
 
 
-@pytest.mark.parametrize("name", [*SPHERE, "tanh", "elu", "sigmoid", "hardtanh"])
+@pytest.mark.parametrize("name", [*SPHERE, "tanh", "elu", "sigmoid", "hardtanh", *GROWING])
 def test_curvature_on_boxes(name: str) -> None:
     """D²η and differences of it along random lines against N₂, N₃."""
     rng = np.random.default_rng([7, *name.encode()])
@@ -101,6 +104,22 @@ def test_curvature_on_boxes(name: str) -> None:
     assert np.all(third <= n3 * (1 + 1e-6) + 1e-5)
     slope = np.linalg.norm(np.einsum("nmd,nd->nm", parts[0][1], v), axis=1)
     assert np.all(slope <= dual.steepest(np.stack([centre, np.full(centre.shape, 2 * step)], axis=1)) + 1e-9)
+
+
+def test_softsign_on_boxes() -> None:
+    """Whose coefficients are integrals in balls: a few boxes, across the jump of σ″ too."""
+    rng = np.random.default_rng(3)
+    dual = _dual(rng, "softsign", 1, True, False)
+    centre = rng.uniform(-0.6, 0.6, (12, 3))
+    centre[:4, 2] = 0.0
+    half = 10.0 ** rng.uniform(-4, -0.5, (12, 1)) * rng.uniform(0.2, 1, (12, 3))
+    points = centre[:, None] + half[:, None] * rng.uniform(-1, 1, (12, 40, 3))
+    flat = points.reshape(-1, 3)
+    eta = np.abs(_eta("softsign", dual.directions, dual.weights, flat[:, :2], flat[:, 2])).reshape(12, 40)
+    found = dual.bounds(np.stack([centre, half], axis=1), 0.0)
+    assert np.all(found >= np.max(eta, axis=1) * (1 - 1e-12))
+    rho = np.linalg.norm(half, axis=1)
+    assert np.all(found[rho < 1e-2] <= np.max(eta, axis=1)[rho < 1e-2] + 2 * dual.size * rho[rho < 1e-2])
 
 
 def test_eta_is_the_mean_of_q_times_sigma() -> None:
@@ -120,7 +139,9 @@ def test_eta_is_the_mean_of_q_times_sigma() -> None:
     assert np.max(np.abs(dual.tensors(theta)[0][:, 0] - truth)) < 1e-9
 
 
-@pytest.mark.parametrize("name", [*SPHERE, "elu", "selu", "celu(0.5)", "gelu_tanh", "quick_gelu", "hard_sigmoid"])
+@pytest.mark.parametrize(
+    "name", [*SPHERE, "elu", "selu", "celu(0.5)", "gelu_tanh", "quick_gelu", "hard_sigmoid", *GROWING]
+)
 def test_coefficients(name: str) -> None:
     rng = np.random.default_rng(3)
     s, b = rng.uniform(0.05, 1.5, 15), rng.uniform(-2, 2, 15)
@@ -129,7 +150,7 @@ def test_coefficients(name: str) -> None:
     assert np.max(error) < 1e-9
 
 
-@pytest.mark.parametrize("name", ["exp", "softsign", "cubic", "no_such"])
+@pytest.mark.parametrize("name", ["hermite(9)", "no_such", "linear_"])
 def test_what_has_no_bound(name: str) -> None:
     with pytest.raises(KeyError):
         moduli(name)
@@ -145,6 +166,12 @@ CASES: dict[str, dict[str, Any]] = {
     "relu": {"activation": "relu", "degree": 32, "tolerance": 3e-2},
     "relu, bias": {"activation": "relu", "degree": 32, "tolerance": 5e-2, "bias": True},
     "relu2": {"activation": "relu2", "degree": 24, "tolerance": 3e-2},
+    "exp, bias": {"activation": "exp", "bias": True, "tolerance": 1e-3, "iterations": 4},
+    "quadratic d=9": {"activation": "quadratic", "d": 9, "width": 8},
+    "cubic, bias, N(m, Σ)": {"activation": "cubic", "bias": True, "law": True},
+    "hermite(4) for tanh": {"activation": "hermite(4)", "target": "gelu", "affine": True, "tolerance": 1e-3},
+    "softsign": {"activation": "softsign", "width": 1, "tolerance": 0.2, "iterations": 2, "starts": 4},
+    "linear, two outputs": {"activation": "linear", "m": 2, "bias": True},
     "tanh d=9": {"activation": "tanh", "d": 9, "width": 7, "iterations": 2},
 }  # fmt: skip
 
@@ -163,7 +190,7 @@ def solved(name: str) -> tuple[BlassoResult, Document]:
     options = {} if case["activation"] in SPHERE else options
     result = blasso_on_network(
         target, 0.02, case["activation"], bias=bias, affine=case.get("affine", False), law=law,
-        effort=Effort(regions=0, starts=40, iterations=case.get("iterations", 10)), **options,
+        effort=Effort(regions=0, starts=case.get("starts", 40), iterations=case.get("iterations", 10)), **options,
     )  # fmt: skip
     doc = result.certificate(tolerance=case.get("tolerance", 1e-4), degree=case.get("degree"))
     return result, json.loads(json.dumps(doc))
@@ -176,7 +203,7 @@ def test_honest_certificates(name: str) -> None:
     found = sparsemf.verify(doc)
     assert found.valid, found.reason
     claim, rng = doc["claim"], np.random.default_rng(0)
-    rough = 2e-2 if "relu" in name else 1e-6
+    rough = 2e-2 if "relu" in name else 2e-3 if "softsign" in name else 1e-6
     assert result.value * (1 - 1e-9) <= claim["value"] <= result.value * (1 + rough)
     assert 0 <= claim["dual_value"] <= result.value * (1 + 1e-12)
     eta = np.linalg.norm(result.eta(result.observation.space.sample(3000, rng)), axis=1)
@@ -186,7 +213,7 @@ def test_honest_certificates(name: str) -> None:
         assert claim["sup"] > 1.1
     else:
         assert claim["sup"] <= max(1.0, result.supremum.lower) * (1 + 1.1 * CASES[name].get("tolerance", 1e-4))
-        assert claim["gap"] <= (6e-2 if "relu" in name else 2e-4) * claim["value"]
+        assert claim["gap"] <= (6e-2 if "relu" in name else 2 * CASES[name].get("tolerance", 1e-4)) * claim["value"]
 
 
 def test_no_measure_is_better_than_the_dual_value() -> None:
@@ -204,10 +231,6 @@ def test_no_measure_is_better_than_the_dual_value() -> None:
 
 
 def test_what_is_not_certified() -> None:
-    target = Network([[1.0]], [[0.5, 0.0]], [0.0], "exp")
-    found = blasso_on_network(target, 0.1, bias=False, radius=0.6, effort=Effort(regions=0, starts=5, iterations=2))
-    with pytest.raises(InputError, match="exp under a Gaussian law"):
-        found.certificate()
     with pytest.raises(InputError, match="population target"):
         solved("relu")[0].certificate(data="D.npz")
     on_data = blasso_on_data([[1.0], [2.0]], [0.0, 1.0], 0.5, bias=False)
@@ -281,7 +304,18 @@ def _changes(doc: Document, rng: np.random.Generator) -> list[Document]:
     return out
 
 
-@pytest.mark.parametrize("name", ["tanh, bias", "mish, free affine part", "relu", "sigmoid for tanh, N(m, Σ)"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tanh, bias",
+        "mish, free affine part",
+        "relu",
+        "sigmoid for tanh, N(m, Σ)",
+        "exp, bias",
+        "cubic, bias, N(m, Σ)",
+        "hermite(4) for tanh",
+    ],
+)
 def test_changes(name: str) -> None:
     _, honest = solved(name)
     rng = np.random.default_rng(1)
