@@ -74,6 +74,8 @@ def _pivots(matrix: Array, vectors: Array, count: int, largest: bool, least: Arr
         if len(order) >= count:
             break
         kept = np.flatnonzero(live)
+        if not kept.size:
+            break
         if kept.size < 0.85 * size:
             names, least = names[kept], least[kept]
             matrix, vectors, v = matrix[np.ix_(kept, kept)], vectors[kept], np.asfortranarray(v[kept])

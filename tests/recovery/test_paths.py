@@ -36,6 +36,25 @@ def residual(problem: Problem, index: Array) -> float:
     return float(np.sum((target - root[index].T @ beta) ** 2))
 
 
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_the_path_ends_where_a_block_ends_with_nothing_left(blocks: int) -> None:
+    """f on so many rows that the features have exactly the rank of whole blocks of steps, with atoms to spare."""
+    rng, rank = np.random.default_rng(4), 48 * blocks
+    x = rng.standard_normal((rank + 1, 3))
+    net = Network(rng.standard_normal((rank + 40, 1)), rng.standard_normal((rank + 40, 3)), None, "tanh")
+    problem = Problem(quotient(net).network, EmpiricalGeometry.of(Empirical(x), 0))
+    path = forward(problem, problem.n, 0.0)
+    assert path.size <= rank
+    assert np.unique(path).size == path.size
+    assert problem.gram is not None
+    exact = np.zeros((rank + 40, rank))
+    exact[:rank], exact[rank:] = np.eye(rank), 1e-9 * rng.standard_normal((40, rank))
+    order = module._pivots(
+        exact @ exact.T, exact @ np.ones((rank, 1)), rank + 40, True, np.full(rank + 40, 1e-11), np.inf
+    )
+    assert sorted(order.tolist()) == list(range(rank))
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "abs"])
 def test_forward_takes_the_best_atom_at_every_step(activation: str) -> None:
     problem = problem_of(activation)
