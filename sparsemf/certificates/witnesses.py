@@ -80,7 +80,7 @@ def sparsity_claim(
     mass = _mass(norm_for(law, None), raw, raw_of(dictionary))
     # apart, since the tails of flattenings are differences of squares and those of kink matrices are not
     curve, by_kinks = (
-        sparsity.lower_bounds({**document, "evidence": {**document["evidence"], other: []}}, raw, free)
+        sparsity.lower_bounds({**probe, "evidence": {**document["evidence"], other: []}}, raw, free, data)
         for other in ("kinks", "partitions")
     )
     bound = np.inf

@@ -91,24 +91,24 @@ def _read_by_activation(network: Network) -> tuple[Array, Array]:
 
 
 def neuron_mass(network: Network, x: Array) -> Array:
-    """|σ(z_i)| + slope_i·(‖w_i‖‖x‖ + |b_i|), slope_i = sup |σ′| near z_i, for every row and neuron, (n, N): what
-    the rounding of a neuron's value scales with.  A gated neuron: that of its gate times ‖w_i‖‖x‖ + |b_i|."""
-    size = np.linalg.norm(x, axis=1)
+    """|σ(z_i)| + slope_i·(⟨|w_i|, |x|⟩ + |b_i|), slope_i = sup |σ′| near z_i, for every row and neuron, (n, N): what
+    the rounding of a neuron's value scales with.  A gated neuron: that of its gate times ⟨|w_i|, |x|⟩ + |b_i|."""
+    size = np.abs(x)
     inner, bias = _read_by_activation(network)
-    reach = np.multiply.outer(size, np.linalg.norm(inner, axis=1)) + np.abs(bias)
+    reach = size @ np.abs(inner).T + np.abs(bias)
     z = x @ inner.T + bias
     spread = (network.d + 4) * UNIT * reach
     with np.errstate(over="ignore", invalid="ignore"):
         mass = np.abs(network.activation.value(z)) + network.activation.sup_slope(z - spread, z + spread) * reach
         if network.gated:
-            mass *= np.multiply.outer(size, np.linalg.norm(network.inner, axis=1)) + np.abs(network.bias)
+            mass *= size @ np.abs(network.inner).T + np.abs(network.bias)
     return mass
 
 
 def evaluation_mass(network: Network, x: Array, block: int = 1 << 22) -> Array:
-    """Σ_i ‖α_i‖·:func:`neuron_mass` + ‖Q‖‖x‖² + ‖A‖‖x‖ + ‖c‖ row by row: what float64 rounding scales with."""
+    """Σ_i ‖α_i‖·:func:`neuron_mass` + ‖Q‖‖x‖² + ‖|A||x|‖ + ‖c‖ row by row: what float64 rounding scales with."""
     size = np.linalg.norm(x, axis=1)
-    out = np.linalg.norm(network.affine) * size + np.linalg.norm(network.offset)
+    out = np.linalg.norm(np.abs(x) @ np.abs(network.affine).T, axis=1) + np.linalg.norm(network.offset)
     if network.quadratic is not None:
         out += np.linalg.norm(network.quadratic) * size**2
     weight = np.linalg.norm(network.alpha, axis=1)

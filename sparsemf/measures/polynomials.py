@@ -197,7 +197,7 @@ def _orthonormal(design: Array, smallest: float) -> Array:
     gram = (design @ c).T @ (design @ c)
     # what small singular values lost of orthogonality
     factor = linalg.cholesky(0.5 * (gram + gram.T), lower=False, check_finite=False)
-    return linalg.solve_triangular(factor, c.T, trans="T", lower=False, check_finite=False).T
+    return linalg.solve_triangular(factor, c.T, trans=1, lower=False, check_finite=False).T
 
 
 def _cholesky(design: Array) -> Array | None:
@@ -213,7 +213,7 @@ def _cholesky(design: Array) -> Array | None:
         second = linalg.cholesky(basis.T @ basis, lower=False, check_finite=False)
     except linalg.LinAlgError:
         return None
-    return linalg.solve_triangular(second, c.T, trans="T", lower=False, check_finite=False).T
+    return linalg.solve_triangular(second, c.T, trans=1, lower=False, check_finite=False).T
 
 
 def _exact_rank(x: Array, free: int) -> int | None:

@@ -6,8 +6,8 @@ or "charged".
 
 *U(S)* comes from the rows themselves: atoms of the canonical form, selected and refitted, and for plain networks
 refined jointly; residuals are added up (:mod:`~sparsemf.recovery.empirical`).  *L(0)* is the distance to the free
-polynomials (:mod:`~sparsemf.identifiability.nothing`), L(S) = 0 for S ≥ 1: values on given rows bound no rank.  So S* is certified
-where no atom, or one, is enough.
+polynomials (:mod:`~sparsemf.identifiability.nothing`), L(S) = 0 for S ≥ 1: values on given rows bound no rank.  So S*
+is certified where no atom, or one, is enough.
 
 What counts as f's atoms is found as everywhere else, but
 
@@ -252,8 +252,7 @@ def _warnings(stairs: Staircase, found: SStar, nothing: float, free: int, upper:
         "S ≥ 1, so S* is certified only where one atom is enough"
     ]
     geometry = upper.problem.geometry
-    everything = isinstance(geometry, EmpiricalGeometry) and geometry.polynomials.everything
-    if everything:
+    if isinstance(geometry, EmpiricalGeometry) and geometry.polynomials.everything:
         out.append(
             f"{beside}, which are free, take any values on these {geometry.x.shape[0]} rows: nothing is left for "
             "atoms; use --affine charged, or more rows"
