@@ -247,8 +247,9 @@ def _sizes(recovered: Network, law: Empirical, upper: UpperCurve) -> Array:
 
 def _warnings(stairs: Staircase, found: SStar, nothing: float, free: int, upper: UpperCurve) -> list[str]:
     beside = {2: "polynomials of degree ≤ 2", 1: "affine functions", 0: "constants", -1: "nothing"}[free]
+    distance = "‖f‖" if free < 0 else f"the distance to {beside}"
     out = [
-        f"data rows: L(0), the distance to {beside}, is the only lower bound; no lower bound L(S) is known for "
+        f"data rows: L(0), {distance}, is the only lower bound; no lower bound L(S) is known for "
         "S ≥ 1, so S* is certified only where one atom is enough"
     ]
     geometry = upper.problem.geometry
@@ -260,7 +261,8 @@ def _warnings(stairs: Staircase, found: SStar, nothing: float, free: int, upper:
     elif nothing == 0.0 and stairs.upper[0] > stairs.resolution * stairs.norm:
         out.append("the rows are too ill-conditioned to bound the distance to the free polynomials: L(0) = 0")
     if free < 1:
-        out.append("the exact count at ε = 0 has the affine part free: a lower bound of what is counted here")
+        part = "polynomials of degree ≤ 2" if upper.problem.network.gated else "the affine part"
+        out.append(f"the exact count at ε = 0 has {part} free: a lower bound of what is counted here")
     if not found.certified:
         out.append(f"S* is between {found.lower} and {found.upper} at ε = {found.eps[0]:.3g}: not certified")
     return out
