@@ -145,7 +145,7 @@ def stairs_on_data(
     nothing = beyond_polynomials(network, law, base.free, known)
     lower = without_atoms(nothing, upper.upper.size - 1)
     precision = network.provenance.precision
-    return staircase(upper, lower, norm.upper, 0.0, base.neurons, precision, resolution), norm, nothing
+    return staircase(upper, lower, norm.upper, base.error, base.neurons, precision, resolution), norm, nothing
 
 
 def reported(stairs: Staircase, eps: float | None) -> SStar:
