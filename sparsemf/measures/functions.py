@@ -106,11 +106,15 @@ def neuron_mass(network: Network, x: Array) -> Array:
 
 
 def evaluation_mass(network: Network, x: Array, block: int = 1 << 22) -> Array:
-    """Σ_i ‖α_i‖·:func:`neuron_mass` + ‖Q‖‖x‖² + ‖|A||x|‖ + ‖c‖ row by row: what float64 rounding scales with."""
-    size = np.linalg.norm(x, axis=1)
-    out = np.linalg.norm(np.abs(x) @ np.abs(network.affine).T, axis=1) + np.linalg.norm(network.offset)
+    """Σ_i ‖α_i‖·:func:`neuron_mass` + ‖(|x|ᵀ|Q_o||x|)_o‖ + ‖|A||x|‖ + ‖c‖, for every
+    row: what float64 rounding scales with."""
+    size = np.abs(x)
+    out = np.linalg.norm(size @ np.abs(network.affine).T, axis=1) + np.linalg.norm(network.offset)
     if network.quadratic is not None:
-        out += np.linalg.norm(network.quadratic) * size**2
+        square = np.zeros(x.shape[0])
+        for form in network.quadratic:
+            square += np.einsum("ni,ni->n", size @ np.abs(form), size) ** 2
+        out += np.sqrt(square)
     weight = np.linalg.norm(network.alpha, axis=1)
     rows = max(1, block // max(network.width, 1))
     for start in range(0, x.shape[0], rows):
