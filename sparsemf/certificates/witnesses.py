@@ -98,6 +98,11 @@ def sparsity_claim(
     longest = max(curve.size, by_kinks.size)
     curve = np.maximum(*(np.append(x, np.zeros(longest - x.size)) for x in (curve, by_kinks)))
     low = max(proved_upper, found.eps[0])
+    if not np.isfinite(low):
+        raise InputError(
+            f"certificate: expected a dictionary whose error `verify` can bound, got one of {network.activation.name} "
+            "for which it finds no bound"
+        )
     lower, high = found.lower, None
     if lower > 0:
         proved_lower = sparsity.at(curve, lower - 1)

@@ -147,7 +147,7 @@ class EmpiricalGeometry:
         they are not free."""
         affine, offset = network.affine * float(self.free > 0), network.offset * float(self.free >= 0)
         form = network.quadratic if self.free > 1 else None
-        if beta is network.alpha:  # f itself
+        if beta is network.alpha and self.charged(network) is None:  # f itself
             return affine, offset, form
         f = beyond(network, self.free)
         gamma = self.basis.T @ (f(self.x) - network_of(atoms, beta)(self.x))

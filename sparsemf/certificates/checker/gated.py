@@ -307,11 +307,11 @@ def values_at(arith: Arithmetic, h: Gated, x: Array) -> tuple[Rows, Array]:
         if not arith.exact:
             reach = (arith.norms(gates.w[own]) + arith.ups(abs(gates.b[own]))) * size[:, None]
             span = (arith.norms(h.v[own]) + arith.ups(abs(h.e[own]))) * size[:, None]
-            gate = core.largest(reach) + core.slope * gates.point_error[own] * size[:, None]
-            bound = (
-                (n + 3 * d + 128) * arith.unit * (gate + core.slope * reach)
-                + core.slope * gates.point_error[own] * size[:, None]
-            ) * span
+            moved = gates.point_error[own] * size[:, None]
+            # where no slope is the steepest, that on the gate's range
+            slope = core.slope if np.isfinite(core.slope) else core.variation(reach * (1 + 2.0**-40) + moved)
+            gate = core.largest(reach) + slope * moved
+            bound = ((n + 3 * d + 128) * arith.unit * (gate + slope * reach) + slope * moved) * span
             error = error + bound @ weight[own] + (gate * span) @ gates.alpha_error[own]
     return out, error * (1 + 1e-12)
 
