@@ -248,6 +248,26 @@ def test_rows_that_cannot_be_told_apart_prove_nothing() -> None:
     assert beyond_polynomials(planted(rng, "tanh", d=2, atoms=1), Empirical.of(x), 1) == 0.0
 
 
+@pytest.mark.parametrize("rows", [1, 4, 60])
+def test_f_s_own_atoms_have_the_best_constant_beside_a_charged_slope(rows: int) -> None:
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((rows, 2)) + 3.0
+    net = Network([[1.0]], [[0.3, 0.2]], [0.1], "cubic", 1.0, [[2.0, -1.0]], [0.5])
+    for affine in ("offset", "charged"):
+        published(sparsemf.analyze(net.with_(activation="silu"), Empirical.of(x), affine=affine, effort=QUICK),
+                  net.with_(activation="silu"), x)  # fmt: skip
+        published(sparsemf.analyze(net, Empirical.of(x), affine=affine, effort=QUICK), net, x)
+
+
+@pytest.mark.parametrize("name", ["exp", "relu2"])
+def test_gates_of_unbounded_slope_have_certificates_on_data(name: str) -> None:
+    rng = np.random.default_rng(9)
+    law, net = Empirical.of(rng.standard_normal((30, 3))), plain(planted_gated(rng, name, 3, 2, 2))
+    document = json.loads(json_text(sparsemf.analyze(net, law, affine="charged").certificate()))
+    assert document["claim"]["eps"][0] < 0.02 * sparsemf.analyze(net, law, affine="charged").norm.upper
+    assert sparsemf.verify(document, {"a": net}, data=law).valid
+
+
 def test_d_of_one_and_reduced_precision() -> None:
     rng = np.random.default_rng(5)
     x = rng.standard_normal((40, 1))
