@@ -77,10 +77,11 @@ def sparsity_claim(
     data = law.x if isinstance(law, Empirical) else None
     rows = None if data is None else hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
     probe = {**document, "config": {"rows_sha256": rows}}
-    mass = _mass(norm_for(law, None), raw, raw_of(dictionary))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mass = _mass(norm_for(law, None), raw, raw_of(dictionary))
     # apart, since the tails of flattenings are differences of squares and those of kink matrices are not
     curve, by_kinks = (
-        sparsity.lower_bounds({**document, "evidence": {**document["evidence"], other: []}}, raw, free)
+        sparsity.lower_bounds({**probe, "evidence": {**document["evidence"], other: []}}, raw, free, data)
         for other in ("kinks", "partitions")
     )
     bound = np.inf
@@ -98,6 +99,11 @@ def sparsity_claim(
     longest = max(curve.size, by_kinks.size)
     curve = np.maximum(*(np.append(x, np.zeros(longest - x.size)) for x in (curve, by_kinks)))
     low = max(proved_upper, found.eps[0])
+    if not np.isfinite(low + mass):
+        raise InputError(
+            f"certificate: expected a dictionary whose error `verify` can bound, got one of {network.activation.name} "
+            "for which it finds no bound"
+        )
     lower, high = found.lower, None
     if lower > 0:
         proved_lower = sparsity.at(curve, lower - 1)

@@ -90,30 +90,37 @@ def _read_by_activation(network: Network) -> tuple[Array, Array]:
     return network.gate, network.gate_bias
 
 
-def evaluation_mass(network: Network, x: Array, block: int = 1 << 22) -> Array:
-    """Σ_i ‖α_i‖ (|σ(z_i)| + slope_i·(‖w_i‖‖x‖ + |b_i|)) + ‖Q‖‖x‖² + ‖A‖‖x‖ + ‖c‖ row by row: what float64 rounding
-    scales with.
-
-    slope_i = sup |σ′| near z_i.  A gated neuron adds the same for its gate, times ‖w_i‖‖x‖ + |b_i|.
-    """
-    size = np.linalg.norm(x, axis=1)
-    out = np.linalg.norm(network.affine) * size + np.linalg.norm(network.offset)
-    if network.quadratic is not None:
-        out += np.linalg.norm(network.quadratic) * size**2
+def neuron_mass(network: Network, x: Array) -> Array:
+    """|σ(z_i)| + slope_i·(⟨|w_i|, |x|⟩ + |b_i|), slope_i = sup |σ′| near z_i, for every row and neuron, (n, N): what
+    the rounding of a neuron's value scales with.  A gated neuron: that of its gate times ⟨|w_i|, |x|⟩ + |b_i|."""
+    size = np.abs(x)
     inner, bias = _read_by_activation(network)
+    reach = size @ np.abs(inner).T + np.abs(bias)
+    z = x @ inner.T + bias
+    spread = (network.d + 4) * UNIT * reach
+    with np.errstate(over="ignore", invalid="ignore"):
+        mass = np.abs(network.activation.value(z)) + network.activation.sup_slope(z - spread, z + spread) * reach
+        if network.gated:
+            mass *= size @ np.abs(network.inner).T + np.abs(network.bias)
+    return mass
+
+
+def evaluation_mass(network: Network, x: Array, block: int = 1 << 22) -> Array:
+    """Σ_i ‖α_i‖·:func:`neuron_mass` + ‖(|x|ᵀ|Q_o||x|)_o‖ + ‖|A||x|‖ + ‖c‖, for every
+    row: what float64 rounding scales with."""
+    size = np.abs(x)
+    out = np.linalg.norm(size @ np.abs(network.affine).T, axis=1) + np.linalg.norm(network.offset)
+    if network.quadratic is not None:
+        square = np.zeros(x.shape[0])
+        for form in network.quadratic:
+            square += np.einsum("ni,ni->n", size @ np.abs(form), size) ** 2
+        out += np.sqrt(square)
     weight = np.linalg.norm(network.alpha, axis=1)
-    norms, valued = np.linalg.norm(inner, axis=1), np.linalg.norm(network.inner, axis=1)
     rows = max(1, block // max(network.width, 1))
     for start in range(0, x.shape[0], rows):
         part = slice(start, start + rows)
-        z = x[part] @ inner.T + bias
-        reach = np.multiply.outer(size[part], norms) + np.abs(bias)
-        spread = (network.d + 4) * UNIT * reach
         with np.errstate(over="ignore", invalid="ignore"):
-            mass = np.abs(network.activation.value(z)) + network.activation.sup_slope(z - spread, z + spread) * reach
-            if network.gated:
-                mass *= np.multiply.outer(size[part], valued) + np.abs(network.bias)
-            out[part] += mass @ weight
+            out[part] += neuron_mass(network, x[part]) @ weight
     return out
 
 

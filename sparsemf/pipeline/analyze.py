@@ -19,14 +19,14 @@ from sparsemf.certificates.witnesses import exact_claim, sparsity_claim
 from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, ThresholdNumber, lower_curve, s_up
 from sparsemf.identifiability.gated_flattenings import rows_per_atom
-from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
+from sparsemf.measures import ARITHMETIC, Atoms, Bounds, Empirical, Gaussian, InputLaw, Network
 from sparsemf.pipeline.charged import charged_reduction, enough_atoms, free_of, refused
 from sparsemf.pipeline.coefficients import CoefficientBounds, coefficient_bounds
 from sparsemf.pipeline.coordinates import input_coordinates
 from sparsemf.pipeline.laws import describe
 from sparsemf.pipeline.reduction import enough, low_norms, norm_bounds, reduced
 from sparsemf.recovery import Effort, GaussianGeometry, Progress, UpperCurve, upper_curve
-from sparsemf.symmetry import Quotient, Section, domain_reduction, point_distances, quotient
+from sparsemf.symmetry import Quotient, Section, point_distances, quotient
 
 Array = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ class Analysis:
         """
         if self.upper is None:
             raise InputError("dictionary: expected a network with a staircase, got one whose S* is an exact count")
-        return _input_coordinates(self.upper.network(min(size, self.upper.upper.size - 1)), self.law)
+        return in_input_coordinates(self.upper.network(min(size, self.upper.upper.size - 1)), self.law)
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `sparsemf analyze`."""
@@ -211,9 +211,11 @@ class Analysis:
         return path_document(self.upper, self.s_star.value, white)
 
     def _lower_by(self, size: int) -> str | None:
-        """What proves L(size): "kinks" or "flattenings"; None where L is 0."""
+        """What proves L(size): "kinks", "flattenings" or, on data, "projection"; None where L is 0."""
         if self.lower is None or not 0 <= size < self.staircase.lower.size or not self.staircase.lower[size] > 0:
             return None
+        if isinstance(self.law, Empirical):
+            return "projection"
         by = self.lower.by_kinks
         return "kinks" if size < by.size and by[size] else "flattenings"
 
@@ -278,13 +280,17 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def without_staircase(network: Network, law: InputLaw | None = None) -> str | None:
-    """Why there is no certified staircase for a network, or None where there is one.
+def without_staircase(network: Network, law: InputLaw | None = None, affine: str = "free") -> str | None:
+    """Why there is no staircase for a network, or None where there is one.
 
-    Plain networks have one under every Gaussian law (the default): L asks for nothing but Hermite tensors, U for inner
-    products.  Gated ones have one where the flips of the gate cost a quadratic form and its slope is bounded.  On data
-    L = 0, and the exact count says more than an upper curve where atoms are not independent or slopes unbounded.
+    Plain networks have one under every law: under a Gaussian one (the default) L asks for nothing but Hermite tensors,
+    U for inner products.  Gated ones have one there where the flips of the gate cost a quadratic form and its slope is
+    bounded.  On data every network has an upper curve, unless more quadratic polynomials are free than can be formed.
     """
+    if isinstance(law, Empirical):
+        from sparsemf.pipeline.data import free_on_data, too_many
+
+        return too_many(network, law, free_on_data(network, affine))
     activation = network.activation
     relation = activation.relation
     bent = activation.homogeneous not in (None, 1) or (relation is not None and relation.quadratic != 0)
@@ -294,12 +300,6 @@ def without_staircase(network: Network, law: InputLaw | None = None) -> str | No
         return (
             f"a gated block of {activation.name}, whose flips are not free or whose slope is unbounded" if bad else None
         )
-    if not isinstance(law, Empirical):
-        return None
-    if network.quadratic is not None:
-        return "a network with a quadratic part on data"
-    if activation.kind not in ("atoms", "frequencies") or bent or not np.isfinite(activation.lipschitz):
-        return f"{activation.name} on data, whose atoms are not independent or whose slope is unbounded"
     return None
 
 
@@ -322,7 +322,7 @@ def analyze(
     :class:`~sparsemf.recovery.Effort` or one of its names.  ``affine`` says what atoms need not make: "free" an affine
     function (what flips cost; of gated blocks a quadratic polynomial), "offset" a constant, "charged" nothing; in the
     last two cases S*, both curves and the dictionary are those of networks without A (and c), and ``exact`` is a lower
-    bound.  Raises :class:`InputError` where that is not known.  Where no certified staircase is known, S* is the exact
+    bound.  Raises :class:`InputError` where that is not known.  Where no staircase is known, S* is the exact
     count at ε = 0 (:mod:`sparsemf.pipeline.exact`).
     """
     law = law or Gaussian.standard(network.d)
@@ -330,49 +330,40 @@ def analyze(
     asked = {"effort": effort} if isinstance(effort, str) and effort != "usual" else {}
     effort = Effort.named(effort) if isinstance(effort, str) else effort
     if charge < 1:
-        refused(network, law, affine)
-    without = without_staircase(network, law)
+        refused(network, affine)
+    without = without_staircase(network, law, affine)
     if network.gated and without is None and isinstance(law, Gaussian):
         from sparsemf.pipeline.gated import gated_analysis
 
         found = gated_analysis(network, law, rho, eps, rel_eps, resolution, effort, progress, affine)
         return replace(found, config=found.config | asked)
-    if network.gated and without is None:
-        without = "a gated block on data"
     if without is not None and charge < 1:
         raise InputError(f"--affine {affine}: expected a network with a staircase, got {without}; use --affine free")
     if without is not None:
         from sparsemf.pipeline.exact import exact_analysis
 
         return exact_analysis(network, law, rho, eps, rel_eps, resolution, without)
+    if isinstance(law, Empirical):
+        from sparsemf.pipeline.data import data_analysis
+
+        found = data_analysis(network, law, rho, eps, rel_eps, resolution, effort, progress, affine)
+        return replace(found, config=found.config | asked)
     clock = Clock()
     whole = quotient(network, charge if charge < 1 else 2)
     clock("quotient")
     warnings: list[str] = []
     neurons = whole.active
-    domain_inactive: dict[str, int] = {}
-    free = 1
-    if isinstance(law, Empirical):
-        active = domain_reduction(whole.network, law)
-        domain_inactive = {"always_off": active.always_off, "always_on": active.always_on}
-        seen = quotient(active.network)
-        canonical = particles = seen.network
-        reach = float(np.sqrt(np.mean(np.sum(law.x**2, axis=1)) + 1.0))
-        floor = (whole.error + seen.error) * max(reach, 1.0)
-        warnings.append("empirical input law: no lower bound L(S) is known, so S* is not certified")
-    else:
-        base = reduced(network, law) if charge > 0 else charged_reduction(network, law, charge)
-        seen, canonical, floor, free = base.seen, base.network, base.error, base.free
-        particles = base.particles
-        if free < 1:
-            neurons = enough_atoms(network, whole.active, whole.inactive.get("constant", 0), free)
-            warnings.append("the exact count at ε = 0 has the affine part free: a lower bound of what is counted here")
+    base = reduced(network, law) if charge > 0 else charged_reduction(network, law, charge)
+    seen, canonical, floor, free = base.seen, base.network, base.error, base.free
+    particles = base.particles
+    if free < 1:
+        neurons = enough_atoms(network, whole.active, whole.inactive.get("constant", 0), free)
+        warnings.append("the exact count at ε = 0 has the affine part free: a lower bound of what is counted here")
     progress("lower curve", 0.05)
-    lower = None if isinstance(law, Empirical) else lower_curve(canonical, free=free)
+    lower = lower_curve(canonical, free=free)
     clock("lower curve")
     upper = upper_curve(
         canonical,
-        law if isinstance(law, Empirical) else None,
         floor=floor,
         effort=enough(canonical, effort),
         resolution=resolution,
@@ -380,17 +371,14 @@ def analyze(
         free=free,
     )
     clock("upper curve")
-    if isinstance(law, Empirical):
-        norm = l2_norm(canonical, law)
-    else:
-        norm = norm_bounds(canonical, upper.problem.energy_bounds, free)
+    norm = norm_bounds(canonical, upper.problem.energy_bounds, free)
     norm = Bounds(max(norm.lower - floor, 0.0), norm.upper + floor, norm.method)
     stairs = staircase(upper, lower, norm.upper, floor, neurons, network.provenance.precision, resolution)
     at = eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower
     found = stairs.s_star(at)
     recovered = upper.network(min(found.value, canonical.width))
-    recovered = _by_size(recovered, np.argsort(-np.linalg.norm(_input_coordinates(recovered, law).alpha, axis=1)))
-    dictionary = _input_coordinates(recovered, law)
+    recovered = _by_size(recovered, np.argsort(-np.linalg.norm(in_input_coordinates(recovered, law).alpha, axis=1)))
+    dictionary = in_input_coordinates(recovered, law)
     labels, distance = assign(particles, Atoms.of(recovered), flips=upper.problem.flips)
     atoms = atom_reports(dictionary, particles, seen, labels, distance)
     if len(atoms) < dictionary.width:
@@ -399,9 +387,7 @@ def analyze(
         warnings.append(f"S* is between {found.lower} and {found.upper} at ε = {found.eps[0]:.3g}: not certified")
     mass = float(np.linalg.norm(canonical.alpha, axis=1) @ Atoms.of(canonical).length)
     warnings += conditioning(mass, norm.upper)
-    threshold = None
-    if isinstance(law, Gaussian) and free > 0:
-        threshold = s_up(canonical, 1e-2 * norm.upper, first=free + 1)
+    threshold = s_up(canonical, 1e-2 * norm.upper, first=free + 1) if free > 0 else None
     # they speak of sums of f's own atoms
     coefficients = None if upper.problem.charged else coefficient_bounds(upper, lower, stairs, found, floor)
     clock("atoms")
@@ -412,7 +398,7 @@ def analyze(
         law=law,
         rho=rho,
         quotient=whole,
-        domain_inactive=domain_inactive,
+        domain_inactive={},
         norm=norm,
         energy=energy_shares(canonical, law, norm, free),
         staircase=stairs,
@@ -458,7 +444,7 @@ def _by_size(network: Network, order: NDArray[np.intp]) -> Network:
     return network.with_(outer=network.outer[order], inner=network.inner[order], bias=network.bias[order])
 
 
-def _input_coordinates(network: Network, law: InputLaw) -> Network:
+def in_input_coordinates(network: Network, law: InputLaw) -> Network:
     """A dictionary in the problem's coordinates as a network of x, on the section when σ is homogeneous."""
     network = input_coordinates(network, law)
     if network.gated:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from sparsemf.activations import Activation
 from sparsemf.exceptions import InputError
-from sparsemf.measures import Atoms, Gaussian, InputLaw, Network
+from sparsemf.measures import Atoms, Gaussian, Network
 from sparsemf.pipeline.reduction import Reduced
 from sparsemf.symmetry import Quotient, quotient
 from sparsemf.symmetry.algebraic import is_algebraic
@@ -60,7 +60,7 @@ def free_of(affine: str) -> int:
     return FREE[affine]
 
 
-def refused(network: Network, law: InputLaw, affine: str) -> None:
+def refused(network: Network, affine: str) -> None:
     """Raises :class:`InputError` where the affine part cannot be charged, and says why."""
     kind = None
     if network.gated and network.activation.kind == "matrix":
@@ -69,32 +69,36 @@ def refused(network: Network, law: InputLaw, affine: str) -> None:
         kind = "a network with a quadratic part, which is free beside its atoms"
     elif not network.gated and is_algebraic(network.activation):
         kind = f"{network.activation.name} atoms, whose S* is a matrix rank (field `exact`)"
-    elif not isinstance(law, Gaussian):
-        kind = "data rows as input law, for which no lower curve is known"
     if kind is not None:
-        raise InputError(f"--affine {affine}: expected neurons σ(⟨w, x⟩ + b) under a Gaussian law, got {kind}; use "
+        raise InputError(f"--affine {affine}: expected neurons σ(⟨w, x⟩ + b), got {kind}; use "
                          "--affine free")  # fmt: skip
 
 
 def charged_reduction(network: Network, law: Gaussian, free: int, biased: bool = True) -> Reduced:
     """The reduction of a plain network under a Gaussian law, with ``free`` ∈ {−1, 0}; silent atoms with biases of their
     own are offered where they may have some (``biased``)."""
-    white, error = law.whiten(network), law.whitening_error(network)
-    seen = quotient(white, free)
-    found, error = seen.network, error + seen.error
+    seen, found, error = charged_canonical(law.whiten(network), free)
+    return Reduced(with_candidates(found, free, biased), law.whitening_error(network) + error, free, seen, found)
+
+
+def charged_canonical(network: Network, free: int) -> tuple[Quotient, Network, float]:
+    """(the canonical form with the flips that leave least of A and c, the network that it is without what of these is
+    rounding, the error of both in L²(N(0, I)))."""
+    seen = quotient(network, free)
+    found, error = seen.network, seen.error
     small = 8 * rounding(found)
     if _charged_norm(found, free) > small:
-        other = reoriented(quotient(white), free)
+        other = reoriented(quotient(network), free)
         rank = int(np.linalg.matrix_rank(found.affine)) if found.affine.any() else 0
         if other is not None and other.network.width <= found.width + 2 * rank + 1:
             lost = 8 * rounding(other.network)
             seen, found, small = other, other.network, max(small, lost)
-            error = law.whitening_error(network) + other.error + lost
+            error = other.error + lost
     if _charged_norm(found, free) <= small:
         error += _charged_norm(found, free)
         offset = np.zeros(found.m) if free < 0 else found.offset
         found = found.with_(affine=np.zeros_like(found.affine), offset=offset)
-    return Reduced(with_candidates(found, free, biased), error, free, seen, found)
+    return seen, found, error
 
 
 def _charged_norm(network: Network, free: int) -> float:

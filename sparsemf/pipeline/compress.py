@@ -23,15 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.certificates.equivalence import Equivalence
-from sparsemf.certificates.sparsity import Staircase, staircase
+from sparsemf.certificates.sparsity import RESOLUTION, Staircase, staircase
 from sparsemf.exceptions import InputError
 from sparsemf.identifiability import LowerCurve, lower_curve
-from sparsemf.measures import Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
+from sparsemf.measures import Bounds, Empirical, Gaussian, InputLaw, Network
 from sparsemf.measures.gated import FREE_DEGREE
+from sparsemf.measures.gaussian import free_degree
 from sparsemf.pipeline.analyze import without_staircase
 from sparsemf.pipeline.certify import certify
 from sparsemf.pipeline.charged import charged_reduction
 from sparsemf.pipeline.coordinates import input_coordinates
+from sparsemf.pipeline.data import reduced_on_data, stairs_on_data, too_many
 from sparsemf.pipeline.exact import whitening_error
 from sparsemf.pipeline.gated import norm_and_energy
 from sparsemf.pipeline.reduction import norm_bounds, reduced
@@ -201,40 +203,45 @@ def curves(
 
     ``biased``: whether the atoms behind U may have biases that f's neurons do not have.
     """
+    if isinstance(law, Empirical):
+        return _curves_on_data(network, law, free, goal, progress, biased)
     if network.gated:
         return _gated_curves(network, law, free, goal, progress)
-    without = without_staircase(network, law)
-    if without is not None:
-        raise InputError(f"compress: no explicit networks are known for {without}; use a Gaussian law")
-    lower, effort = None, _effort(goal)
-    if isinstance(law, Empirical):
-        white, floor = network, 0.0
-        if free == 1:
-            seen = quotient(network)
-            white, floor = seen.network, seen.error * float(np.sqrt(np.mean(np.sum(law.x**2, axis=1)) + 1.0))
-    else:
-        base = reduced(network, law) if free > 0 else charged_reduction(network, law, free, biased)
-        white, floor, free = base.network, base.error, base.free
-        progress("lower curve", 0.05)
-        lower = lower_curve(white, free=free)
-        if not biased and law.mean.any():
-            # in white coordinates no bias is b′ = ⟨w, m⟩: selections and means keep that, refinement does not
-            effort = replace(effort, few=0, drops=0, joint=0)
-    data = law if isinstance(law, Empirical) else None
-    upper = upper_curve(white, data, floor=floor, effort=effort, progress=progress, free=free)
-    norm = l2_norm(white, law) if data is not None else norm_bounds(white, upper.problem.energy_bounds, free)
+    effort = _effort(goal)
+    base = reduced(network, law) if free > 0 else charged_reduction(network, law, free, biased)
+    white, floor, free = base.network, base.error, base.free
+    progress("lower curve", 0.05)
+    lower = lower_curve(white, free=free)
+    if not biased and law.mean.any():
+        # in white coordinates no bias is b′ = ⟨w, m⟩: selections and means keep that, refinement does not
+        effort = replace(effort, few=0, drops=0, joint=0)
+    upper = upper_curve(white, floor=floor, effort=effort, progress=progress, free=free)
+    norm = norm_bounds(white, upper.problem.energy_bounds, free)
     norm = Bounds(max(norm.lower - floor, 0.0), norm.upper + floor, norm.method)
     stairs = staircase(upper, lower, norm.upper, floor, white.width, network.provenance.precision)
-    return Curves(stairs, norm, lower is not None, _explicit(upper, law, network, biased))
+    return Curves(stairs, norm, True, _explicit(upper, law, network, biased))
 
 
-def _gated_curves(network: Network, law: InputLaw, free: int, goal: Goal, progress: Progress) -> Curves:
+def _curves_on_data(
+    network: Network, law: Empirical, free: int, goal: Goal, progress: Progress, biased: bool
+) -> Curves:
+    """U(S) of plain and gated networks on data rows; L(0) is no limit to speak of."""
+    if free == 1 and not network.gated:
+        free = free_degree(network)
+    without = too_many(network, law, free)
+    if without is not None:
+        raise InputError(f"compress: no explicit networks are known for {without}")
+    base = reduced_on_data(network, law, free, biased)
+    upper = upper_curve(base.network, law, floor=base.error, effort=_effort(goal), progress=progress, free=free)
+    stairs, norm, _ = stairs_on_data(network, law, base, upper, RESOLUTION)
+    return Curves(stairs, norm, False, _explicit(upper, law, network, biased))
+
+
+def _gated_curves(network: Network, law: Gaussian, free: int, goal: Goal, progress: Progress) -> Curves:
     """Those of a gated block: where quadratic polynomials are not free its gates keep their side (a flip costs one)."""
     without = without_staircase(network, law)
-    if without is not None or not isinstance(law, Gaussian):
-        raise InputError(
-            f"compress: no explicit networks are known for {without or 'a gated block on data'}; use a Gaussian law"
-        )
+    if without is not None:
+        raise InputError(f"compress: no explicit networks are known for {without}; use --rho DATA.npz")
     floor = whitening_error(law, network)
     white = law.whiten(network)
     canonical = quotient(white, free)

@@ -73,7 +73,7 @@ def gated_analysis(
     if not found.certified:
         warnings.append(f"S* is between {found.lower} and {found.upper} at ε = {found.eps[0]:.3g}: not certified")
     warnings += conditioning(float(_sizes(canonical).sum()), norm.upper)
-    gates, heads = _gates(seen.network), Atoms.of(_gates(recovered))
+    gates, heads = gates_alone(seen.network), Atoms.of(gates_alone(recovered))
     labels, distance = assign(gates, heads, flips=free == FREE_DEGREE)
     atoms = atom_reports(dictionary, gates, seen, labels, distance)
     if len(atoms) < dictionary.width:
@@ -142,7 +142,7 @@ def absorbed(network: Network, free: int) -> tuple[Network, float]:
     ), lost
 
 
-def _gates(network: Network) -> Network:
+def gates_alone(network: Network) -> Network:
     """The gates alone, α‖ℓ‖ as their coefficients: what atoms are matched and drawn by."""
     size = np.hypot(np.linalg.norm(network.inner, axis=1), network.bias)
     return Network(network.alpha * size[:, None], _given(network.gate), network.gate_bias, network.activation)

@@ -2,7 +2,8 @@
 
 from sparsemf.recovery.cluster import MergePath, merge_path
 from sparsemf.recovery.data import DataPath, data_path, random_atoms
-from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geometry
+from sparsemf.recovery.empirical import EmpiricalGeometry
+from sparsemf.recovery.geometry import GaussianGeometry, Geometry
 from sparsemf.recovery.problem import Dictionary, Problem
 from sparsemf.recovery.refine import Refined, Sample, refine
 from sparsemf.recovery.refit import refit

@@ -1,23 +1,21 @@
-"""Inner products of atoms with the free affine part projected out, under a Gaussian or an empirical law.
+"""Inner products of atoms with the free affine part projected out, under a Gaussian law.
 
 ⟨φ_i, φ_j⟩_⊥ = K₂(i, j) for N(0, I) (degrees ≥ 2; ≥ 3 where quadratic polynomials are free; ≥ 1 or ≥ 0 where the linear
-part, or the constant too, is charged to the atoms), and (1/n)Φᵀ(I − Π)Φ on
-n data rows, Π the projection on span{1, x}.
+part, or the constant too, is charged to the atoms).  Data rows: :mod:`~sparsemf.recovery.empirical`.
 Recovery is written against this one interface; everything it returns is evaluated with the margins below.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.measures import Atoms, Empirical, Network
+from sparsemf.measures import Atoms, Network
 from sparsemf.measures.gaussian import (
     ENTRY_ULPS,
-    UNIT,
     affine_part,
     beyond_affine,
     form_margin,
@@ -117,62 +115,6 @@ class GaussianGeometry:
         own = quadratic_part(Network(beta, atoms.inner, atoms.bias, atoms.activation))
         form = (quadratic_part(network) - own) / np.sqrt(2.0)
         return slope, constant - np.trace(form, axis1=1, axis2=2), form
-
-
-@dataclass(frozen=True, eq=False)
-class EmpiricalGeometry:
-    """The rows of ``x``; ``basis`` is an orthonormal basis on them of the polynomials of degree ≤ ``free``: of
-    span{1, x}, of the constants (0), or of nothing (−1)."""
-
-    x: Array
-    basis: Array = field(repr=False)
-    free: int = 1
-
-    @staticmethod
-    def of(law: Empirical, free: int | None = None) -> EmpiricalGeometry:
-        """Orthonormal free functions on the data (rank-deficient data allowed); ``free`` defaults to 1."""
-        free = 1 if free is None else min(free, 1)
-        return EmpiricalGeometry(law.x, free_basis(law.x, free, 1e-12), free)
-
-    def atoms(self, network: Network) -> Atoms:
-        return Atoms.of(network)
-
-    def _features(self, atoms: Atoms) -> Array:
-        phi = atoms.activation.value(self.x @ atoms.inner.T + atoms.bias)
-        phi -= self.basis @ (self.basis.T @ phi)
-        return phi / np.sqrt(self.x.shape[0])
-
-    def gram(self, first: Atoms, second: Atoms) -> Array:
-        left = self._features(first)
-        return left.T @ (left if second is first else self._features(second))
-
-    def tail(self, atoms: Atoms) -> Array:
-        return np.zeros(atoms.n)
-
-    def length(self, atoms: Atoms) -> Array:
-        out = np.empty(atoms.n)
-        for start in range(0, atoms.n, 256):
-            part = atoms.take(slice(start, start + 256))
-            out[start : start + 256] = np.sqrt(
-                np.mean(part.activation.value(self.x @ part.inner.T + part.bias) ** 2, axis=0)
-            )
-        return out
-
-    def margin(self, n: int, absolute_form: float, mass: float) -> float:
-        rows, d = self.x.shape
-        return UNIT * ((n + 64) * absolute_form + (rows + d + 64) * mass**2)
-
-    def sample(self, count: int) -> Array:
-        if self.x.shape[0] <= count:
-            return self.x
-        return self.x[np.random.default_rng(7).choice(self.x.shape[0], count, replace=False)]
-
-    def affine(self, network: Network, atoms: Atoms, beta: Array) -> tuple[Array, Array]:
-        rest = network(self.x) - atoms.activation.value(self.x @ atoms.inner.T + atoms.bias) @ beta
-        solution = np.zeros((self.x.shape[1] + 1, network.m))
-        design = free_functions(self.x, self.free)
-        solution[: design.shape[1]] = np.linalg.lstsq(design, rest, rcond=None)[0]
-        return solution[1:].T, solution[0]
 
 
 def free_functions(x: Array, free: int) -> Array:

@@ -20,10 +20,11 @@ from scipy import linalg
 
 from sparsemf.measures import Atoms, Network
 from sparsemf.recovery.cluster import MergePath
-from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry
+from sparsemf.recovery.empirical import EmpiricalGeometry
+from sparsemf.recovery.geometry import GaussianGeometry
 from sparsemf.recovery.nested import Nested
 from sparsemf.recovery.population import Target, settle
-from sparsemf.recovery.problem import Dictionary, Problem
+from sparsemf.recovery.problem import Charged, Dictionary, Problem
 from sparsemf.recovery.refine import Sample, refine
 from sparsemf.recovery.refit import factorised, refit
 from sparsemf.recovery.selection import backward
@@ -97,7 +98,8 @@ class Refiner:
             whole = Dictionary(problem.atoms, problem.network.alpha, 0.0)
             used = whole if size == problem.n else self.selected.dictionary(problem, size)
             # a selection stands for all of f, with what is charged
-            charged = problem.charged if size == problem.n else None
+            own = problem.charged if size == problem.n else None
+            charged = own if isinstance(own, Charged) else None
             self._targets[degree, size] = Target.of(used.atoms, used.beta, degree, self._free, charged)
         return self._targets[degree, size]
 

@@ -10,17 +10,24 @@ coefficients, but nothing depends on how well they do (f with what it charges,
 :mod:`~sparsemf.recovery.problem`).  The rounding of γᵀKγ, γ = (α, −β_S), is bounded by the geometry's stated margin
 at |γ|ᵀ|K||γ| ≤ mass², three times over for the products with M, where mass_S = Σ‖α_i‖‖φ_i‖ + Σ_{t ≤ S} ‖y_t‖ Σ_i
 |M_it|‖φ_i‖ ≥ Σ‖γ_i‖‖φ_i‖.
+
+On data rows the residuals themselves are added up: R_S = f − Σ_{t ≤ S} (ΦM)_t y_tᵀ, row block by row block, and
+errors[S] = ‖R_S‖ + share·mass_S (:mod:`~sparsemf.recovery.empirical`) holds for just these coefficients β_S, which are
+those of the dictionary.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
 from sparsemf.measures import Atoms
+from sparsemf.measures.gaussian import UNIT
+from sparsemf.recovery.empirical import EmpiricalGeometry
 from sparsemf.recovery.problem import Dictionary, Problem
 from sparsemf.recovery.refit import factorised, solve
 
@@ -29,21 +36,30 @@ Integers = NDArray[np.int64]
 
 #: Operations that the tighter margins of a path may cost.
 _EXPLICIT_WORK = 3e9
+_BLOCK = 512
 
 
 @dataclass(frozen=True, eq=False)
 class Nested:
     """An ordered dictionary: its first S atoms come within ``errors[S]`` (certified), S = 0 … T.
 
-    ``index``: the atoms' numbers where they are atoms of f, else None.
+    ``index``: the atoms' numbers where they are atoms of f, else None.  Coefficients that the errors belong to, where
+    they are not found anew: ``weights`` (M, Y), those of all beginnings, and ``last``, those of all T atoms.
     """
 
     atoms: Atoms
     errors: Array
     index: Integers | None
+    weights: tuple[Array, Array] | None = None
+    last: Array | None = None
 
     def dictionary(self, problem: Problem, size: int) -> Dictionary:
         """The first ``size`` atoms with their best coefficients and certified error."""
+        if self.last is not None and size == self.atoms.n:
+            return Dictionary(self.atoms, self.last, float(self.errors[size]))
+        if self.weights is not None:
+            m, y = self.weights
+            return Dictionary(self.atoms.take(slice(size)), m[:size, :size] @ y[:size], float(self.errors[size]))
         if self.index is not None:
             return subset(problem, self.index[:size])
         atoms = self.atoms.take(slice(size))
@@ -67,6 +83,8 @@ def nested(problem: Problem, atoms: Atoms, index: Integers | None = None) -> Nes
     The tighter margins of coefficients written out are used at every S if that is cheap, else where margins make up
     2 % of errors², at S ≤ 64, at log-spaced S, and at T.
     """
+    if isinstance(problem.geometry, EmpiricalGeometry):
+        return _on_rows(problem, problem.geometry, atoms, index)
     cross = None if index is not None else problem.geometry.gram(problem.atoms, atoms)
     image = problem.image[index] if cross is None else problem.image_of(atoms, cross)
     if index is not None and problem.gram is not None:
@@ -89,6 +107,28 @@ def nested(problem: Problem, atoms: Atoms, index: Integers | None = None) -> Nes
             continue
         errors[s] = min(errors[s], found)
     return Nested(atoms, errors, index)
+
+
+def _on_rows(problem: Problem, geometry: EmpiricalGeometry, atoms: Any, index: Integers | None) -> Nested:
+    """:func:`nested` on data: all residuals, written out."""
+    features, length, size = geometry.features(atoms), geometry.length(atoms), atoms.n
+    gram = features.T @ features if index is None or problem.gram is None else problem.gram[np.ix_(index, index)]
+    factor = factorised(gram)
+    m = linalg.solve_triangular(factor, np.eye(size), lower=True, check_finite=False).T
+    y = linalg.solve_triangular(factor, features.T @ problem.rows, lower=True, check_finite=False)
+    square = np.zeros(size + 1)
+    for start in range(0, problem.rows.shape[0], _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        rest, steps = problem.rows[rows].copy(), features[rows] @ m
+        square[0] += np.sum(rest**2)
+        for t in range(size):
+            rest -= np.multiply.outer(steps[:, t], y[t])
+            square[t + 1] += np.sum(rest**2)
+    grow = np.linalg.norm(y, axis=1) * (length @ np.abs(m))
+    mass = problem.mass + np.concatenate([[0.0], np.cumsum(grow)])
+    share = geometry.share(problem.n + 2 * size + problem.network.m)
+    errors = np.sqrt(square) * (1 + (problem.rows.size + 8) * UNIT) + share * mass
+    return Nested(atoms, errors, index, (m, y))
 
 
 def _doubtful(problem: Problem, errors: Array, margin: Array, whole: bool) -> list[int]:

@@ -6,7 +6,8 @@ where constants are charged).  It is part of the target and of no dictionary:
     ⟨φ_s, p⟩_⊥ = c_1(s) A û_s + c_0(s) c,   ‖p‖² = ‖A‖_F² + ‖c‖²   in white coordinates,
 
 so that Φ*f, ‖f‖² and ‖f − g‖² only gain these terms (:class:`Charged`); for the stated margin p counts as one more atom
-of norm ‖p‖.
+of norm ‖p‖.  On data rows p is its values there, and errors are sums over the rows
+(:mod:`~sparsemf.recovery.empirical`); forms only steer the search.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms, Network
+from sparsemf.measures.gaussian import UNIT
+from sparsemf.recovery.empirical import ChargedRows, EmpiricalGeometry
 from sparsemf.recovery.geometry import GaussianGeometry, Geometry
 from sparsemf.symmetry.metric import free_relation
 
@@ -78,9 +81,11 @@ class Problem:
         return np.linalg.norm(self.network.alpha, axis=1)
 
     @cached_property
-    def charged(self) -> Charged | None:
+    def charged(self) -> Charged | ChargedRows | None:
         """What of f's polynomial part the atoms have to approximate; None where there is nothing."""
         geometry, network = self.geometry, self.network
+        if isinstance(geometry, EmpiricalGeometry):
+            return geometry.charged(network)
         if not isinstance(geometry, GaussianGeometry) or geometry.free > 0:
             return None
         offset = network.offset if geometry.free < 0 else np.zeros(network.m)
@@ -90,7 +95,7 @@ class Problem:
     @cached_property
     def flips(self) -> bool:
         """Whether σ has flips that cost nothing but what is free, so that atoms are close to opposite ones."""
-        free = self.geometry.free if isinstance(self.geometry, GaussianGeometry) else 1
+        free = self.geometry.free if isinstance(self.geometry, (GaussianGeometry, EmpiricalGeometry)) else 1
         return free_relation(self.network.activation, free)
 
     @cached_property
@@ -100,8 +105,35 @@ class Problem:
 
     @cached_property
     def mass(self) -> float:
-        """Σ ‖α_i‖‖φ_i‖ + ‖p‖."""
-        return float(self.weight @ self.lengths[0]) + (0.0 if self.charged is None else self.charged.norm)
+        """Σ ‖α_i‖‖φ_i‖ + ‖p‖ (on data: of what their values round by)."""
+        own = self.charged.mass if isinstance(self.charged, ChargedRows) else None
+        own = own if own is not None else 0.0 if self.charged is None else self.charged.norm
+        return float(self.weight @ self.lengths[0]) + own
+
+    @cached_property
+    def rows(self) -> Array:
+        """f on data rows, what is free projected out, over √n: (n, m)."""
+        if not isinstance(self.geometry, EmpiricalGeometry):
+            raise TypeError("expected data rows")
+        return self.geometry.target(self.network)
+
+    def rows_error(self, beta: Array, features: Array, length: Array) -> float:
+        """Certified ‖f − Σ_s β_s φ_s‖_⊥ on data from the atoms' features (n, S) and lengths (S,)."""
+        if not isinstance(self.geometry, EmpiricalGeometry):
+            raise TypeError("expected data rows")
+        rest = float(np.linalg.norm(self.rows - features @ beta)) * (1 + (self.rows.size + 8) * UNIT)
+        mass = self.mass + float(np.linalg.norm(beta, axis=1) @ length)
+        return rest + self.geometry.share(self._terms + beta.shape[0]) * mass
+
+    @cached_property
+    def own_error(self) -> float:
+        """Certified error of f's own atoms with their own coefficients: ‖p‖."""
+        if self.charged is None:
+            return 0.0
+        own = self.charged.norm * (1 + 1e-12)
+        if isinstance(self.charged, ChargedRows) and isinstance(self.geometry, EmpiricalGeometry):
+            return own + self.geometry.share(self._terms) * self.charged.mass
+        return own
 
     @cached_property
     def tail(self) -> float:
@@ -133,10 +165,15 @@ class Problem:
     @cached_property
     def image(self) -> Array:
         """Kα + Φ*p = (⟨φ_i, f⟩_⊥)_i, shape (n, m)."""
+        if isinstance(self.geometry, EmpiricalGeometry):
+            return self.image_of(self.atoms, np.zeros((self.n, 0)))
         return self._products[0] + self._low
 
     def image_of(self, atoms: Atoms, cross: Array) -> Array:
-        """(⟨φ_s, f⟩_⊥)_s for any atoms, (S, m), from ``cross`` (n, S), their inner products with f's."""
+        """(⟨φ_s, f⟩_⊥)_s for any atoms, (S, m), from ``cross`` (n, S), their inner products with f's (on data: from
+        f's values)."""
+        if isinstance(self.geometry, EmpiricalGeometry):
+            return self.geometry.features(atoms).T @ self.rows
         found = cross.T @ self.network.alpha
         return found if self.charged is None else found + self.charged.image(atoms)
 
@@ -148,6 +185,8 @@ class Problem:
     @cached_property
     def energy(self) -> float:
         """‖f‖²_⊥ as computed."""
+        if isinstance(self.geometry, EmpiricalGeometry):
+            return float(np.sum(self.rows**2))
         form = float(np.sum(self.network.alpha * self._products[0]))
         return max(form + self._polynomial(self.network.alpha, self._low)[0], 0.0)
 
@@ -161,7 +200,10 @@ class Problem:
 
     @cached_property
     def energy_bounds(self) -> tuple[float, float]:
-        """Certified (lower, upper) of ‖f‖²_⊥."""
+        """Certified (lower, upper) of ‖f‖²_⊥; on data of f beyond the span of the stored basis."""
+        if isinstance(self.geometry, EmpiricalGeometry):
+            own, lost = float(np.linalg.norm(self.rows)), self.geometry.share(self._terms) * self.mass
+            return max(own - lost, 0.0) ** 2, (own + lost) ** 2 * (1 + (self.rows.size + 8) * UNIT)
         margin = self.geometry.margin(self._terms, self.absolute_energy, self.mass)
         return max(self.energy - margin, 0.0), self.energy + margin + self.tail**2
 
@@ -186,6 +228,8 @@ class Problem:
 
         Where K is not kept, ``cross`` = K[:, index] saves forming all of K.
         """
+        if isinstance(self.geometry, EmpiricalGeometry):
+            return self.dictionary_error(self.atoms.take(index), beta)
         if self.gram is None and cross is not None:
             length, tail = self.lengths
             return self.expanded_error(beta, cross, cross[index], length[index], tail[index], self._low[index])
@@ -195,6 +239,8 @@ class Problem:
 
     def dictionary_error(self, atoms: Atoms, beta: Array) -> float:
         """Certified ‖f − Σ_s β_s φ_s‖_⊥ for any atoms."""
+        if isinstance(self.geometry, EmpiricalGeometry):
+            return self.rows_error(beta, self.geometry.features(atoms), self.geometry.length(atoms))
         cross, own = self.geometry.gram(self.atoms, atoms), self.geometry.gram(atoms, atoms)
         low = None if self.charged is None else self.charged.image(atoms)
         return self.expanded_error(beta, cross, own, self.geometry.length(atoms), self.geometry.tail(atoms), low)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from sparsemf.measures import Atoms
+from sparsemf.recovery.empirical import EmpiricalGeometry
 from sparsemf.recovery.problem import Dictionary, Problem
 
 Array = NDArray[np.float64]
@@ -42,6 +43,8 @@ def refit(problem: Problem, atoms: Atoms) -> Dictionary:
     geometry = problem.geometry
     cross, own = geometry.gram(problem.atoms, atoms), geometry.gram(atoms, atoms)
     beta = solve(own, problem.image_of(atoms, cross))
+    if isinstance(geometry, EmpiricalGeometry):
+        return Dictionary(atoms, beta, problem.dictionary_error(atoms, beta))
     low = None if problem.charged is None else problem.charged.image(atoms)
     error = problem.expanded_error(beta, cross, own, geometry.length(atoms), geometry.tail(atoms), low)
     return Dictionary(atoms, beta, error)

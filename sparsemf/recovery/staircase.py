@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Atoms, Empirical, Network
 from sparsemf.measures.gated import FREE_DEGREE
+from sparsemf.measures.gaussian import free_degree
 from sparsemf.recovery.cluster import Agglomeration, merge_path
+from sparsemf.recovery.empirical import EmpiricalGeometry
 from sparsemf.recovery.gated import GatedGeometry, gated_dictionary
 from sparsemf.recovery.gated_refine import GatedSample, refine_gated
-from sparsemf.recovery.geometry import EmpiricalGeometry, GaussianGeometry, Geometry
+from sparsemf.recovery.geometry import GaussianGeometry, Geometry
 from sparsemf.recovery.joint import Refiner, few_atoms, few_sizes
 from sparsemf.recovery.nested import Nested, nested
 from sparsemf.recovery.problem import Dictionary, Problem
@@ -138,7 +140,7 @@ class _Curve:
     def empty(problem: Problem) -> _Curve:
         """Nothing but f itself, with what its atoms do not make of the polynomial part that is charged."""
         upper = np.full(problem.n + 1, np.inf)
-        upper[-1] = 0.0 if problem.charged is None else problem.charged.norm * (1 + 1e-12)
+        upper[-1] = problem.own_error
         return _Curve(problem, upper, owner=np.full(problem.n + 1, -1, dtype=np.int64))
 
     def best(self, size: int) -> Atoms | None:
@@ -191,7 +193,8 @@ class UpperCurve:
         if isinstance(self.problem.geometry, GatedGeometry):
             return gated_dictionary(network, found, self.problem.geometry.free)
         geometry, form = self.problem.geometry, None
-        if isinstance(geometry, GaussianGeometry):
+        gate, shift = getattr(found.atoms, "gate", None), getattr(found.atoms, "gate_bias", None)
+        if isinstance(geometry, (GaussianGeometry, EmpiricalGeometry)):
             affine, offset, form = geometry.polynomial(network, found.atoms, found.beta)
         else:
             affine, offset = geometry.affine(network, found.atoms, found.beta)
@@ -204,14 +207,16 @@ class UpperCurve:
             offset=offset,
             provenance=network.provenance,
             quadratic=form,
+            gate=gate,
+            gate_bias=shift,
         )
 
 
 def geometry_of(network: Network, law: Empirical | None, free: int | None = None) -> Geometry:
     """The geometry of an empirical law, or of N(0, I) for a whitened network, polynomials of degree ≤ ``free`` free."""
-    if network.gated:
-        return GatedGeometry.of(network, free)
-    return GaussianGeometry.of(network, free) if law is None else EmpiricalGeometry.of(law, free)
+    if law is not None:
+        return EmpiricalGeometry.of(law, free_degree(network) if free is None else free)
+    return GatedGeometry.of(network, free) if network.gated else GaussianGeometry.of(network, free)
 
 
 def upper_curve(
@@ -315,9 +320,11 @@ def _downwards(problem: Problem, found: Dictionary, down_to: int) -> Nested:
     image = problem.image_of(atoms, problem.geometry.gram(problem.atoms, atoms))
     order = backward(problem.geometry.gram(atoms, atoms), image, min(down_to, atoms.n))
     path = nested(problem, atoms.take(order))
-    path.errors[-1] = min(path.errors[-1], found.error)
     path.errors[:down_to] = np.inf
-    return path
+    if found.error >= path.errors[-1]:
+        return path
+    path.errors[-1] = found.error
+    return replace(path, last=found.beta[order])
 
 
 def _end(selected: Array, target: float) -> int:
@@ -364,8 +371,11 @@ def _best_means(curve: _Curve, clusters: Agglomeration, sizes: Integers) -> bool
         beta = solve(gram, image[index])
         quick = problem.energy - 2.0 * float(np.sum(beta * image[index])) + float(np.sum(beta * (gram @ beta)))
         if quick < curve.upper[: size + 1].min() ** 2:
-            own_low = None if low is None else low[index]
-            error = problem.expanded_error(beta, cross[:, index], gram, length[index], tail[index], own_low)
+            if isinstance(problem.geometry, EmpiricalGeometry):
+                error = problem.dictionary_error(nodes.take(index), beta)
+            else:
+                own_low = None if low is None else low[index]
+                error = problem.expanded_error(beta, cross[:, index], gram, length[index], tail[index], own_low)
             curve.offer(_alone(Dictionary(nodes.take(index), beta, error)))
             helped = True
     return helped
@@ -375,7 +385,7 @@ def _alone(found: Dictionary) -> Nested:
     """A dictionary that is certified as a whole only."""
     errors = np.full(found.atoms.n + 1, np.inf)
     errors[-1] = found.error
-    return Nested(found.atoms, errors, None)
+    return Nested(found.atoms, errors, None, last=found.beta)
 
 
 def _many(

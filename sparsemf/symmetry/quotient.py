@@ -197,12 +197,12 @@ class DomainReduction:
     always_on: int
 
 
-def domain_reduction(network: Network, law: Empirical) -> DomainReduction:
+def domain_reduction(network: Network, law: Empirical, free: int = 1) -> DomainReduction:
     """Drop relu-type neurons whose pre-activation keeps one sign on every data row.
 
     σ(z) = p·z for z > 0 and −n·z for z < 0 (piecewise linear σ): an always-on neuron is α·p·z, an always-off
-    one −α·n·z; both move into the affine part.  Other activations, and gated
-    blocks, have none.  Neurons with a pre-activation
+    one −α·n·z; both move into the affine part, or where that is charged (``free`` < 1) only those that are 0
+    leave.  Other activations, and gated blocks, have none.  Neurons with a pre-activation
     within rounding of 0 are kept.
     """
     positive, negative = (getattr(network.activation, name, None) for name in ("positive", "negative"))
@@ -214,7 +214,7 @@ def domain_reduction(network: Network, law: Empirical) -> DomainReduction:
         low, high = np.minimum(low, z.min(axis=0)), np.maximum(high, z.max(axis=0))
     reach = float(np.linalg.norm(law.x, axis=1).max())
     slack = (network.d + 8) * UNIT * (reach * np.linalg.norm(network.inner, axis=1) + np.abs(network.bias))
-    on, off = low > slack, high < -slack
+    on, off = (low > slack) & (free > 0 or positive == 0), (high < -slack) & (free > 0 or negative == 0)
     if not (on.any() or off.any()):
         return DomainReduction(network, 0, 0)
     slope = np.where(on, positive, -negative)[:, None] * network.alpha

@@ -18,7 +18,6 @@ from sparsemf.certificates.checker.document import seal
 from sparsemf.certificates.checker.raw import decode, encode
 from sparsemf.checkpoints import save
 from sparsemf.exceptions import InputError
-from sparsemf.measures import Empirical
 from sparsemf.pipeline.analyze import Analysis
 from sparsemf.pipeline.charged import enough_atoms, reoriented
 from sparsemf.recovery import Effort
@@ -206,7 +205,6 @@ def test_what_cannot_be_charged_is_refused_in_one_line() -> None:
         (planted_gated(rng, "linear"), None, "linear gate"),
         (plain.with_(quadratic=np.ones((1, 3, 3))), None, "quadratic part"),
         (planted(rng, "linear", d=3, atoms=2), None, "matrix rank"),
-        (plain, Empirical.of(rng.standard_normal((9, 3))), "data rows"),
     ]
     for net, law, why in refusals:
         with pytest.raises(InputError, match=why) as caught:

@@ -11,7 +11,7 @@ from cases import planted
 from sparsemf.measures import Atoms, Empirical, Network, l2_distance
 from sparsemf.measures.laws import Gaussian
 from sparsemf.recovery import GaussianGeometry, Problem, backward, forward, refit
-from sparsemf.recovery.geometry import EmpiricalGeometry
+from sparsemf.recovery.empirical import EmpiricalGeometry
 from sparsemf.recovery.nested import nested
 from sparsemf.symmetry import quotient
 

@@ -169,6 +169,11 @@ def test_domain_reduction_on_data() -> None:
     found = domain_reduction(net, Empirical.of(x))
     assert (found.always_on, found.always_off, found.network.width) == (1, 1, 1)
     np.testing.assert_allclose(found.network(x), net(x), atol=1e-14)
+    # an affine neuron is an atom where affine functions are charged; a silent one is none
+    charged = domain_reduction(net, Empirical.of(x), 0)
+    assert (charged.always_on, charged.always_off, charged.network.width) == (0, 1, 2)
+    assert not charged.network.affine.any()
+    assert domain_reduction(net.with_(activation="abs"), Empirical.of(x), -1).network.width == 3
 
 
 @pytest.mark.parametrize("outputs", [1, 2])

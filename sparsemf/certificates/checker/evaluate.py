@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker.arithmetic import Arithmetic
+from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows
 from sparsemf.certificates.checker.expansion import Expanded
 
 Array = NDArray[np.float64]
@@ -14,13 +14,21 @@ _BLOCK = 1 << 22
 
 
 def norms_at(arith: Arithmetic, h: Expanded, x: Array) -> tuple[Array, Array]:
-    """(lower, upper) of ‖h(x_j)‖ for the rows x_j of x (n, d).
+    """(lower, upper) of ‖h(x_j)‖ for the rows x_j of x (n, d)."""
+    out, error = values_at(arith, h, x)
+    upper = arith.norms(out) + error
+    lower = np.maximum([arith.floor_norm(v) for v in out] - error, 0.0)
+    return np.where(np.isfinite(lower), lower, 0.0), np.where(np.isnan(upper), np.inf, upper)
+
+
+def values_at(arith: Arithmetic, h: Expanded, x: Array) -> tuple[Rows, Array]:
+    """h(x_j) for the rows x_j of x (n, d), and a bound of the error of each (0 for balls, which carry their own).
 
     Float64: the error of row j is Σ_i ‖α_i‖[S·((d + 3)u + point_error)·(‖w_i‖‖x_j‖ + |b_i|) + 32u·sup|σ|] + (n +
     4)u·mass.
     """
     points = x.shape[0]
-    lower, upper = np.zeros(points), np.zeros(points)
+    found, errors = arith.zeros((points, h.offset.shape[0])), np.zeros(points)
     # balls carry their own errors
     weight, lengths = (np.zeros(h.core.size),) * 2 if arith.exact else (h.weights, h.lengths)
     shifts = weight if arith.exact else arith.ups(abs(h.b))
@@ -51,10 +59,8 @@ def norms_at(arith: Arithmetic, h: Expanded, x: Array) -> tuple[Array, Array]:
                 error = error + (core.variation(bound + moved) * moved + 64 * arith.unit * top) @ weight[own]
                 error = error + top @ h.alpha_error[own]
                 mass = mass + top @ weight[own]
-        error = (error + (n + 8) * arith.unit * mass) * (1 + 1e-12)
-        upper[rows] = arith.norms(out) + error
-        lower[rows] = np.maximum([arith.floor_norm(v) for v in out] - error, 0.0)
-    return np.where(np.isfinite(lower), lower, 0.0), np.where(np.isnan(upper), np.inf, upper)
+        found[rows], errors[rows] = out, (error + (n + 8) * arith.unit * mass) * (1 + 1e-12)
+    return found, errors
 
 
 def root_mean_square(arith: Arithmetic, h: Expanded, x: Array) -> tuple[float, float]:

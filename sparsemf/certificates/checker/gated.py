@@ -276,6 +276,13 @@ def _matrix_size(arith: Arithmetic, norm: Norm, beta: Rows, error: Array, v: Row
 
 def _values(arith: Arithmetic, h: Gated, x: Array) -> tuple[Array, Array]:
     """(lower, upper) of ‖h(x_j)‖ for the rows of x."""
+    out, error = values_at(arith, h, x)
+    low = np.maximum([arith.floor_norm(v) for v in out] - error, 0.0)
+    return np.where(np.isfinite(low), low, 0.0), arith.norms(out) + error
+
+
+def values_at(arith: Arithmetic, h: Gated, x: Array) -> tuple[Rows, Array]:
+    """h(x_j) for the rows of x, and a bound of the error of each (0 for balls)."""
     part = arith.array(x)
     size = np.linalg.norm(x, axis=1) * (1 + 1e-14) + 1.0
     out = part @ h.affine.T + h.offset
@@ -300,15 +307,13 @@ def _values(arith: Arithmetic, h: Gated, x: Array) -> tuple[Array, Array]:
         if not arith.exact:
             reach = (arith.norms(gates.w[own]) + arith.ups(abs(gates.b[own]))) * size[:, None]
             span = (arith.norms(h.v[own]) + arith.ups(abs(h.e[own]))) * size[:, None]
-            gate = core.largest(reach) + core.slope * gates.point_error[own] * size[:, None]
-            bound = (
-                (n + 3 * d + 128) * arith.unit * (gate + core.slope * reach)
-                + core.slope * gates.point_error[own] * size[:, None]
-            ) * span
+            moved = gates.point_error[own] * size[:, None]
+            # where no slope is the steepest, that on the gate's range
+            slope = core.slope if np.isfinite(core.slope) else core.variation(reach * (1 + 2.0**-40) + moved)
+            gate = core.largest(reach) + slope * moved
+            bound = ((n + 3 * d + 128) * arith.unit * (gate + slope * reach) + slope * moved) * span
             error = error + bound @ weight[own] + (gate * span) @ gates.alpha_error[own]
-    error = error * (1 + 1e-12)
-    low = np.maximum([arith.floor_norm(v) for v in out] - error, 0.0)
-    return np.where(np.isfinite(low), low, 0.0), arith.norms(out) + error
+    return out, error * (1 + 1e-12)
 
 
 def gap_at(arith: Arithmetic, a: Raw, b: Raw | None, x: Array) -> float:

@@ -3,7 +3,8 @@
 Upper end: an explicit network of ``upper`` atoms within ε, bounded like any distance.  Lower end: no network of
 ``lower`` − 1 atoms (polynomials up to :func:`free_degree` free) comes within ε, by the verified tails of
 :mod:`flattening` or :mod:`gated_flattening`, or of :mod:`kink_matrices` for one-kink atoms beside affine functions;
-which flattenings and matrices serve is chosen by the evidence, the best of all valid choices counts.  Documents have
+which flattenings and matrices serve is chosen by the evidence, the best of all valid choices counts.  On data rows no
+polynomial comes closer than :mod:`polynomials` says, and more is not claimed there.  Documents have
 four schemas: of plain networks beside affine functions; of gated blocks, whose dictionaries have gates and a quadratic
 part; of plain networks beside quadratic polynomials, with such a part; of networks of either kind whose linear (and
 quadratic) part (``free`` = 0 in the claim), or the constant too (−1), is charged to the atoms: there the dictionary has
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsemf.certificates.checker import equivalence, gated_flattening, grouped, kink_matrices, series
+from sparsemf.certificates.checker import equivalence, gated_flattening, grouped, kink_matrices, polynomials, series
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Undefined
 from sparsemf.certificates.checker.catalogue import CORES, ORDER, image
 from sparsemf.certificates.checker.document import LAWS, TINY, Refused, norm_of, number
@@ -262,13 +263,13 @@ def matrices_of(entry: Any, a: Raw, free: int) -> list[KinkMatrix]:
     return [kink_matrices.kink_matrix(one) for one in entry]
 
 
-def lower_bounds(document: Mapping[str, Any], a: Raw, free: int) -> Array:
-    """The better of :func:`lower_curve` and :func:`kink_curve` for the document's evidence; (0,) where there is none
-    for its law and kind of network."""
+def lower_bounds(document: Mapping[str, Any], a: Raw, free: int, data: Array | None = None) -> Array:
+    """The better of :func:`lower_curve` and :func:`kink_curve` for the document's evidence, (0,) where there is none
+    for its kind of network; under an empirical law L(0) alone, by :mod:`polynomials`."""
     partitions = [groups_of(entry, free) for entry in document["evidence"]["partitions"]]
     matrices = matrices_of(document["evidence"].get("kinks", []), a, free)
     if document["law"]["name"] == "empirical":
-        return np.zeros(1)
+        return np.array([max(polynomials.distance(norm_of(document, a.w.shape[1], data), a, free) - TINY, 0.0)])
     norm, curves = norm_of(document, a.w.shape[1], None), [np.zeros(1)]
     if len(partitions) <= _MOST_PARTITIONS and any(partitions):
         curves.append(lower_curve(norm, a, partitions, free))
@@ -302,7 +303,7 @@ def check(document: Mapping[str, Any], networks: Mapping[str, Raw], data: Array 
     facts: dict[str, Any] = {"upper": upper_bound(document, a, data, free)}
     if not facts["upper"] <= low:
         raise Refused(f"the dictionary is within {facts['upper']:.6g}, claimed {low:.6g}")
-    curve = lower_bounds(document, a, free)
+    curve = lower_bounds(document, a, free, data)
     published = np.asarray(decode(claim["lower_curve"]), dtype=np.float64)
     if published.ndim != 1 or not all(0 <= claimed <= at(curve, size) for size, claimed in enumerate(published)):
         raise Refused("the lower curve is not proved")
