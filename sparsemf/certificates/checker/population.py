@@ -301,6 +301,8 @@ def prove_sup(dual: SeriesDual, entry: Any, enough: float, most: float = math.in
     """sup ‖η_q‖ over Θ from a tree, or by norms of flattened tensors where there is none."""
     if entry is None:
         found = min(dual.everywhere, dual_norms.everywhere(dual))
+        if not math.isfinite(found):
+            raise Refused("sup‖η‖ overflows on this parameter set")
         if not found <= most:
             raise Refused("sup‖η‖ is larger than claimed, by the norms of flattened tensors")
         return found
