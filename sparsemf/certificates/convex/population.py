@@ -177,12 +177,14 @@ class PopulationObservation:
         if self.degree is not None and degree >= self.degree:
             return 0.0
         energy, error = self.residual_energy(measure)
-        return float(np.sqrt(max(energy + error - known, 0.0))) * self._atom_tail(degree) * (1 + 1e-12)
+        tail = self._atom_tail(degree)
+        return float(np.sqrt(max(energy + error - known, 0.0))) * tail * (1 + 1e-12) if tail else 0.0
 
     def _atom_tail(self, degree: int | None) -> float:
         """sup over Θ of ‖φ_{>K}‖: Σ_{k>K} c_k² ≤ s^{2p} sup|σ^(p)|²/((K + 1)K⋯(K + 2 − p)), p = 1, 2, 3 (Stein); σ′ −
-        its middle counts for p = 1 where σ is piecewise linear."""
-        if degree is None:
+        its middle counts for p = 1 where σ is piecewise linear, and polynomials of degree ≤ K have none."""
+        power = self.activation.polynomial_degree
+        if degree is None or (power is not None and power <= degree):
             return 0.0
         smooth, k = smoothness(self.activation), float(degree)
         s = 1.0 if self.space.sphere else self.space.radius

@@ -177,6 +177,15 @@ def test_infinite_bounds_end() -> None:
         population.prove_sup(dual, None, 1.0)
 
 
+def test_slow_trees_are_short() -> None:
+    """A document cannot ask for days: of softsign each node is an integral in balls."""
+    q = population.Polynomial(np.eye(2), np.ones((4, 2, 1)), None)
+    with population.BALLS.precision():
+        dual = population.dual_on("softsign", False, 1.0, 0.0, q, population.energies(q))
+    with pytest.raises(Refused, match="more than 10000 nodes"):
+        population.prove_sup(dual, tree.packed(np.ones(200_001, dtype=bool)), 1.0)
+
+
 def test_exp_too_large() -> None:
     """e^{b + |w|²} beyond e^100 is refused before anything overflows."""
     target = Network(np.ones((1, 1)), np.ones((1, 2)) / 2, np.zeros(1), get("exp"))
@@ -184,3 +193,15 @@ def test_exp_too_large() -> None:
         blasso_on_network(target, lam=0.1, radius=30.0, bias_radius=30.0)
     with pytest.raises(InputError, match="smaller radii"):
         blasso_on_network(target.with_(inner=20 * target.inner), lam=0.1, radius=1.0, bias_radius=1.0)
+
+
+def test_polynomials_have_no_tail() -> None:
+    """Atoms without degrees beyond K see nothing of what the target has there, though their slope is not bounded."""
+    rng = np.random.default_rng(0)
+    target = Network(rng.standard_normal((8, 1)), rng.standard_normal((8, 9)) / 3, rng.standard_normal(8) / 3)
+    observation = PopulationObservation.of(target, "cubic")
+    assert observation.degree is not None
+    assert observation.degree > 128
+    found = bounded_sup(observation, Atomic.empty(10, 1), 0.02, Effort(starts=20))
+    assert found.upper is not None
+    assert found.lower <= found.upper < 2 * found.lower
