@@ -81,6 +81,8 @@ def everywhere(dual: SeriesDual) -> float:
             bound = _bounds(radial, nu, centre[part], half[part], None if along is None else along[part])
         except Undefined:
             return math.inf
+        if not np.isfinite(bound).all():
+            return math.inf
         top = max(top, float(np.max(bound)))
     return top * (1 + 1e-12)
 

@@ -15,6 +15,7 @@ balls, made orthogonal; its float64 neighbour is bounded over Θ by the leaves o
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -328,12 +329,14 @@ def dual_value(program: Program, q: arb_mat, sup: float) -> float:
 
 def best_dual(lam: float, overlap: arb, energy: arb, sup: float) -> float:
     """max over 0 ≤ τ ≤ λ/``sup`` of τ·⟨target, q⟩ − ½τ²‖q‖², rounded down; at least 0 (τ = 0)."""
+    if not np.isfinite(sup):
+        return 0.0
     best = float(overlap.mid()) / float(energy.mid()) if energy > 0 else 0.0
     tau = max(min(best, lam / sup if sup > 0 else best), 0.0)
     if not np.isfinite(tau):
         return 0.0
     while not arb(tau) * arb(sup) <= arb(lam):
-        tau *= 1 - 2.0**-52
+        tau = math.nextafter(tau, 0.0)  # a factor would leave the smallest floats as they are
     return max(_down(arb(tau) * overlap - arb(tau) ** 2 * energy / 2), 0.0)
 
 

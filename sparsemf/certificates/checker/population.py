@@ -34,7 +34,7 @@ from sparsemf.certificates.checker import dual_norms, grouped, series, tree
 from sparsemf.certificates.checker.arithmetic import Arithmetic, Rows, Undefined
 from sparsemf.certificates.checker.catalogue import image
 from sparsemf.certificates.checker.document import Refused, array, inside, norm_of, number, whole
-from sparsemf.certificates.checker.dual_series import MOST_DEGREES, SeriesDual, form_of
+from sparsemf.certificates.checker.dual_series import MOST_DEGREES, SeriesDual, form_of, is_slow
 from sparsemf.certificates.checker.entire import homogeneity
 from sparsemf.certificates.checker.expansion import Expanded, expanded
 from sparsemf.certificates.checker.hermite import coefficients
@@ -57,6 +57,8 @@ BALLS = Arithmetic(128)
 WHITE = Norm("gaussian")
 HIGHEST_DEGREE = 128
 _MOST_NEURONS = 600
+_MOST_SLOW = 10_000
+"""Nodes of a tree where coefficients cost some 20 ms each (softsign)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,12 +303,17 @@ def prove_sup(dual: SeriesDual, entry: Any, enough: float, most: float = math.in
     """sup ‖η_q‖ over Θ from a tree, or by norms of flattened tensors where there is none."""
     if entry is None:
         found = min(dual.everywhere, dual_norms.everywhere(dual))
+        if not math.isfinite(found):
+            raise Refused("sup‖η‖ overflows on this parameter set")
         if not found <= most:
             raise Refused("sup‖η‖ is larger than claimed, by the norms of flattened tensors")
         return found
     if dual.region.dim > MOST_COORDINATES:
         raise Refused(f"more than {MOST_COORDINATES} coordinates")
-    return DualFunction(dual, dual.roots(), 0.0).sup(tree.bits_of(entry), enough, most)
+    bits = tree.bits_of(entry)
+    if bits.size > _MOST_SLOW and is_slow(dual.activation):
+        raise Refused(f"a tree of more than {_MOST_SLOW} nodes, each of which is an integral in balls")
+    return DualFunction(dual, dual.roots(), 0.0).sup(bits, enough, most)
 
 
 @dataclass(frozen=True, eq=False)

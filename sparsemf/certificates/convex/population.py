@@ -31,7 +31,7 @@ from sparsemf.activations import Activation, get
 from sparsemf.activations.families.exponential import Exponential
 from sparsemf.activations.families.relu import PiecewiseLinear
 from sparsemf.certificates.convex.boxes import first_length
-from sparsemf.certificates.convex.growth import growth
+from sparsemf.certificates.convex.growth import Growth, growth
 from sparsemf.certificates.convex.observation import UNIT, Atomic, Curvature, Jet, form_norm
 from sparsemf.certificates.convex.parameters import ParameterSet
 from sparsemf.certificates.convex.relu_jet import ReluOracle
@@ -44,7 +44,9 @@ Array = NDArray[np.float64]
 
 _DEGREES = (24, 48, 96, 192, 384)
 _TAIL = 1.5e-7
-_RANK = 1e-12
+_FARTHEST = 100.0
+SPAN = 1e-12
+"""Directions of the neurons below this relative singular value are charged to the error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ class PopulationObservation:
     ) -> PopulationObservation:
         """The target under N(0, I), or brought there from ``law``; ``activation`` of the atoms defaults to its own.
 
-        Raises :class:`InputError` for gated targets and quadratic parts.
+        Raises :class:`InputError` for gated targets and quadratic parts, and where exp is too large to be squared.
         """
         if target.gated or target.quadratic is not None:
             raise InputError("target: expected Σ α σ(⟨w, x⟩ + b) + A x + c, got a gated network or a quadratic part")
@@ -85,6 +87,9 @@ class PopulationObservation:
         sigma = target.activation if activation is None else activation
         sigma = get(sigma) if isinstance(sigma, str) else sigma
         space = ParameterSet.of(sigma, target.d, bias, radius, bias_radius)
+        _not_too_far(sigma, space.radius, space.bias_radius)
+        lengths, levels = np.linalg.norm(target.inner, axis=1), np.abs(target.bias)
+        _not_too_far(target.activation, np.max(lengths, initial=0.0), np.max(levels, initial=0.0))
         if isinstance(sigma, PiecewiseLinear) and isinstance(target.activation, PiecewiseLinear):
             return PopulationObservation(sigma, target, space, affine, None, source, law)
         atoms = Atoms.of(target)
@@ -172,12 +177,14 @@ class PopulationObservation:
         if self.degree is not None and degree >= self.degree:
             return 0.0
         energy, error = self.residual_energy(measure)
-        return float(np.sqrt(max(energy + error - known, 0.0))) * self._atom_tail(degree) * (1 + 1e-12)
+        tail = self._atom_tail(degree)
+        return float(np.sqrt(max(energy + error - known, 0.0))) * tail * (1 + 1e-12) if tail else 0.0
 
     def _atom_tail(self, degree: int | None) -> float:
         """sup over Θ of ‖φ_{>K}‖: Σ_{k>K} c_k² ≤ s^{2p} sup|σ^(p)|²/((K + 1)K⋯(K + 2 − p)), p = 1, 2, 3 (Stein); σ′ −
-        its middle counts for p = 1 where σ is piecewise linear."""
-        if degree is None:
+        its middle counts for p = 1 where σ is piecewise linear, and polynomials of degree ≤ K have none."""
+        power = self.activation.polynomial_degree
+        if degree is None or (power is not None and power <= degree):
             return 0.0
         smooth, k = smoothness(self.activation), float(degree)
         s = 1.0 if self.space.sphere else self.space.radius
@@ -212,7 +219,7 @@ class PopulationObservation:
             directions.append(self.target.affine)
         stacked = np.concatenate(directions)
         _, s, vt = np.linalg.svd(stacked, full_matrices=False)
-        rank = max(1, int(np.sum(s > _RANK * max(float(s[0]), 1e-300))))
+        rank = max(1, int(np.sum(s > SPAN * max(float(s[0]), 1e-300))))
         d = self.target.d
         q, half, lost = np.eye(d), None, 0.0
         if rank + 1 < d:
@@ -283,6 +290,16 @@ class PopulationObservation:
         own = self.space.project(self.space.join(f.inner, f.bias))
         signed = np.concatenate([own, self.space.project(-self.space.join(f.inner, f.bias))])
         return np.concatenate([self.space.sample(count, rng), signed])
+
+
+def _not_too_far(sigma: Activation, length: float, level: float) -> None:
+    """Refuses exp where ‖e^z‖ = e^{b + |w|²} is beyond e^100: fourth powers are taken."""
+    far = float(length) ** 2 + float(level)
+    if growth(sigma) == Growth(None) and not far <= _FARTHEST:
+        raise InputError(
+            f"exp: expected |w|² + |b| ≤ {_FARTHEST:g} over the parameter set and the target's neurons, in white "
+            f"coordinates, got {far:g}; give smaller radii, or another activation"
+        )
 
 
 def _tails(atoms: Atoms, degree: int) -> Array:

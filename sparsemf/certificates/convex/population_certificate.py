@@ -22,7 +22,7 @@ from sparsemf.certificates.checker.laws import Norm
 from sparsemf.certificates.checker.raw import encode
 from sparsemf.certificates.convex.certificate import SHORTER, WIDER, into_the_ball, refined
 from sparsemf.certificates.convex.observation import Atomic
-from sparsemf.certificates.convex.population import PopulationObservation
+from sparsemf.certificates.convex.population import SPAN, PopulationObservation
 from sparsemf.certificates.convex.result import BlassoResult
 from sparsemf.certificates.equivalence import encode_law, raw_of
 from sparsemf.certificates.groups import candidates
@@ -170,24 +170,30 @@ def flattened_sup(observation: PopulationObservation, measure: Atomic) -> tuple[
     radius = None if space.sphere else space.radius
     try:
         with checked.BALLS.precision():
-            q = polynomial(observation, measure, degree)
+            # a direction left out here would be left out of the bound: no more of them than the curvature charges
+            q = polynomial(observation, measure, degree, SPAN)
             sizes = checked.energies(q)
             dual = checked.dual_on(observation.activation.name, space.bias, radius, space.bias_radius, q, sizes)
             known = sum(float(size.lower()) for size in sizes)
-        found = min(dual.everywhere, dual_norms.everywhere(dual)) + observation.beyond(measure, degree, known)
+        # cosines are shortened twice, and every term of both bounds with them
+        longer = SHORTER ** (-2 * degree) * (1 + 1e-12)
+        found = min(dual.everywhere, dual_norms.everywhere(dual)) * longer + observation.beyond(measure, degree, known)
     except (KeyError, Refused, Undefined):
         return None
     return (found, degree) if np.isfinite(found) else None
 
 
-def polynomial(observation: PopulationObservation, measure: Atomic, degree: int) -> checked.Polynomial:
-    """The residual's Hermite polynomial of degrees ≤ ``degree`` in effective coordinates."""
+def polynomial(
+    observation: PopulationObservation, measure: Atomic, degree: int, rank: float = _RANK
+) -> checked.Polynomial:
+    """The residual's Hermite polynomial of degrees ≤ ``degree`` in effective coordinates, those with singular values
+    of at most ``rank`` times the largest left out."""
     target, space = observation.target, observation.space
     w = np.concatenate([target.inner, space.weights(measure.theta)])
     b = np.concatenate([target.bias, space.biases(measure.theta)])
     alpha = np.concatenate([target.alpha, -measure.alpha])
     affine = not observation.free and bool(target.affine.any())
-    coordinates = _effective(np.concatenate([w, target.affine]) if affine else w)
+    coordinates = _effective(np.concatenate([w, target.affine]) if affine else w, rank)
     names = [target.activation.name] * target.width + [observation.activation.name] * measure.size
     length = np.linalg.norm(w, axis=1)
     c = np.zeros((w.shape[0], degree + 1))
@@ -215,8 +221,8 @@ def polynomial(observation: PopulationObservation, measure: Atomic, degree: int)
     return checked.Polynomial(z, weights, coordinates)
 
 
-def _effective(stacked: Array) -> Array | None:
+def _effective(stacked: Array, tolerance: float) -> Array | None:
     """E (k, d) whose rows span the directions, or None where they are nearly all."""
     _, s, vt = np.linalg.svd(stacked, full_matrices=False)
-    rank = max(1, int(np.sum(s > _RANK * max(float(s[0]), 1e-300))))
+    rank = max(1, int(np.sum(s > tolerance * max(float(s[0]), 1e-300))))
     return vt[:rank] * SHORTER if rank + 1 < stacked.shape[1] else None

@@ -109,7 +109,8 @@ class BlassoResult:
         leaves are cut until the checker bounds ‖η‖ by ``supremum.upper``, or by max(1, ``supremum.lower``)(1 +
         ``tolerance``) where that is given (population targets: 1e-7; data where σ′ jumps: 1e-6), as far as some 1.5
         times the search's nodes, or 100,000, reach.  Population targets: ``degree`` of the dual polynomial (at most
-        128; by default as f* needs it); beyond 6 effective dimensions sup‖η‖ is bounded by Cauchy–Schwarz.
+        128; by default as f* needs it); beyond 6 effective dimensions norms of flattened
+        tensors bound sup‖η‖.
         Raises :class:`InputError` for data where sup‖η‖ was not bounded, and where the checker knows no bound.
         """
         from sparsemf.certificates.convex.population import PopulationObservation

@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flint import arb
 
 import sparsemf
 from certificates.claims import put
 from sparsemf.activations import get
-from sparsemf.certificates.checker import dual_norms, tree
-from sparsemf.certificates.checker.document import seal
+from sparsemf.certificates.checker import dual_norms, optimality, population, tree
+from sparsemf.certificates.checker.document import Refused, seal
 from sparsemf.certificates.checker.dual_series import SeriesDual
 from sparsemf.certificates.checker.raw import decode, encode
-from sparsemf.certificates.convex import BlassoResult, Effort, blasso_on_network
+from sparsemf.certificates.convex import Atomic, BlassoResult, Effort, PopulationObservation, blasso_on_network
+from sparsemf.certificates.convex.sliding import bounded_sup
+from sparsemf.exceptions import InputError
 from sparsemf.measures import Network
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -142,3 +145,63 @@ def test_many_dimensions(name: str) -> None:
         put(doc, ("evidence", "tree"), tree.packed(np.zeros(1, dtype=bool))),
     ):
         assert not sparsemf.verify({**changed, "seal": seal(changed)}).valid
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_steep_pairs(name: str) -> None:
+    """Two close neurons of large opposite weight are a derivative in a direction that no other neuron has: small among
+    the directions, large in η."""
+    step, inner = 4e-6, np.zeros((3, 10))
+    inner[0, 0] = inner[1, 0] = inner[2, 2] = 1.0
+    inner[1, 1] = step
+    target = Network(np.array([[1 / step], [-1 / step], [0.1]]), inner, np.zeros(3), get(name))
+    observation = PopulationObservation.of(target, name, bias=False, radius=None if name == "relu" else 1.0)
+    found = bounded_sup(observation, Atomic.empty(10, 1), 0.02, Effort(starts=50, most_dimensions=3))
+    assert "flattened" in found.how
+    assert found.upper is not None
+    assert found.lower > 0.2
+    assert found.lower <= found.upper < 1.5 * found.lower
+
+
+def test_infinite_bounds_end() -> None:
+    """sup‖η‖ = ∞ proves nothing, and neither it nor λ below the normal floats keeps the checker busy for ever."""
+    assert optimality.best_dual(0.1, arb(1), arb(1), np.inf) == 0.0
+    for sup in np.random.default_rng(0).uniform(0.01, 0.02, 40):
+        for lam in (1e-310, 1.3e-320):
+            assert 0 <= optimality.best_dual(lam, arb(1), arb(1), sup) <= lam / sup * (1 + 1e-9)
+    q = population.Polynomial(np.eye(2), np.ones((4, 2, 1)), None)
+    with population.BALLS.precision():
+        dual = population.dual_on("exp", True, 40.0, 1.0, q, population.energies(q))
+    assert dual_norms.everywhere(dual) == np.inf
+    with pytest.raises(Refused, match="overflows"):
+        population.prove_sup(dual, None, 1.0)
+
+
+def test_slow_trees_are_short() -> None:
+    """A document cannot ask for days: of softsign each node is an integral in balls."""
+    q = population.Polynomial(np.eye(2), np.ones((4, 2, 1)), None)
+    with population.BALLS.precision():
+        dual = population.dual_on("softsign", False, 1.0, 0.0, q, population.energies(q))
+    with pytest.raises(Refused, match="more than 10000 nodes"):
+        population.prove_sup(dual, tree.packed(np.ones(200_001, dtype=bool)), 1.0)
+
+
+def test_exp_too_large() -> None:
+    """e^{b + |w|²} beyond e^100 is refused before anything overflows."""
+    target = Network(np.ones((1, 1)), np.ones((1, 2)) / 2, np.zeros(1), get("exp"))
+    with pytest.raises(InputError, match="smaller radii"):
+        blasso_on_network(target, lam=0.1, radius=30.0, bias_radius=30.0)
+    with pytest.raises(InputError, match="smaller radii"):
+        blasso_on_network(target.with_(inner=20 * target.inner), lam=0.1, radius=1.0, bias_radius=1.0)
+
+
+def test_polynomials_have_no_tail() -> None:
+    """Atoms without degrees beyond K see nothing of what the target has there, though their slope is not bounded."""
+    rng = np.random.default_rng(0)
+    target = Network(rng.standard_normal((8, 1)), rng.standard_normal((8, 9)) / 3, rng.standard_normal(8) / 3)
+    observation = PopulationObservation.of(target, "cubic")
+    assert observation.degree is not None
+    assert observation.degree > 128
+    found = bounded_sup(observation, Atomic.empty(10, 1), 0.02, Effort(starts=20))
+    assert found.upper is not None
+    assert found.lower <= found.upper < 2 * found.lower
