@@ -23,8 +23,8 @@ symbols p of (h, e), d of (δg, δc) and r of (δh, δe), primes for the other a
                = rr′ + ⟨δh, δh′⟩T                                               (δh, δe against δh′, δe′)
 
 where a monomial BⁱB′ʲTˡ stands for Σ_k L^{(i+l)}_k L′^{(j+l)}_k ρ^k over free − l < k ≤ K − l, L^{(n)}_k = c_{k+n}(S)
-√((k+n)!/k!)/rⁿ being the Hermite coefficients of S^{(n)}, n ≥ 1: of σ and its derivatives.  (T lowers the degree by one,
-so the degrees of φ that count are free < k ≤ K in every term.)  Tested against the kernel and by difference quotients.
+√((k+n)!/k!)/rⁿ being the Hermite coefficients of S^{(n)}, n ≥ 1: of σ and its derivatives.  (T lowers the degree by
+one, so the degrees of φ that count are free < k ≤ K in every term.)  Tested against the kernel and by difference quotients.
 """
 
 from __future__ import annotations
@@ -189,10 +189,10 @@ class _Pairs:
         for power in sorted(powers):
             groups.setdefault((power[1] + power[2], power[2]), []).append(power)
         request = []
-        for (order, l), members in groups.items():
-            kept = slice(degree + 1 - l)
-            right = self.second.raised[order - 1][:, kept] * (k > free - l)[kept]
-            request.append((right, [self.first.raised[i + l - 1][:, kept] for i, _, _ in members]))
+        for (order, raised), members in groups.items():
+            kept = slice(degree + 1 - raised)
+            right = self.second.raised[order - 1][:, kept] * (k > free - raised)[kept]
+            request.append((right, [self.first.raised[i + raised - 1][:, kept] for i, _, _ in members]))
         found = power_series(self.first.unit, self.second.unit, request)
         return dict(zip((power for members in groups.values() for power in members), found, strict=True))
 

@@ -11,8 +11,8 @@ products of S×S and S×d arrays (:mod:`sparsemf.recovery.gated_derivatives`), a
 gradients under Levenberg–Marquardt damping: O(S·n·(d + K)) a step for f of n atoms.
 
 The invariances (β, h, e) ~ (β/t, th, te), and the mixing of atoms that share a gate, move φ_s within the span: P⊥
-removes them, and damping keeps still what is left undetermined.  Factors are brought to length 1 after every step, gates
-of homogeneous σ too.
+removes them, and damping keeps still what is left undetermined.  Factors are brought to length 1 after every step,
+gates of homogeneous σ too.
 
 Series are cut at a degree that suits the search; the caller refits and certifies what is found in the full geometry.
 """
