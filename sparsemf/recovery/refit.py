@@ -39,6 +39,9 @@ def solve(gram: Array, image: Array) -> Array:
 
 def refit(problem: Problem, atoms: Atoms) -> Dictionary:
     """The dictionary on ``atoms`` with the best coefficients and its certified error."""
-    cross = problem.geometry.gram(problem.atoms, atoms)
-    beta = solve(problem.geometry.gram(atoms, atoms), problem.image_of(atoms, cross))
-    return Dictionary(atoms, beta, problem.dictionary_error(atoms, beta))
+    geometry = problem.geometry
+    cross, own = geometry.gram(problem.atoms, atoms), geometry.gram(atoms, atoms)
+    beta = solve(own, problem.image_of(atoms, cross))
+    low = None if problem.charged is None else problem.charged.image(atoms)
+    error = problem.expanded_error(beta, cross, own, geometry.length(atoms), geometry.tail(atoms), low)
+    return Dictionary(atoms, beta, error)
