@@ -24,7 +24,8 @@ symbols p of (h, e), d of (δg, δc) and r of (δh, δe), primes for the other a
 
 where a monomial BⁱB′ʲTˡ stands for Σ_k L^{(i+l)}_k L′^{(j+l)}_k ρ^k over free − l < k ≤ K − l, L^{(n)}_k = c_{k+n}(S)
 √((k+n)!/k!)/rⁿ being the Hermite coefficients of S^{(n)}, n ≥ 1: of σ and its derivatives.  (T lowers the degree by
-one, so the degrees of φ that count are free < k ≤ K in every term.)  Tested against the kernel and by difference quotients.
+one, so the degrees of φ that count are free < k ≤ K in every term.)  Tested against the kernel and by difference
+quotients.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ _ONE = np.ones((1, 1))
 _B, _BB, _T = ({power: _ONE} for power in ((1, 0, 0), (2, 0, 0), (0, 0, 1)))
 _B_, _BB_ = ({power: _ONE} for power in ((0, 1, 0), (0, 2, 0)))
 
-#: What a move is seen through, [s] or [s, t]: small letters are the own atom's, capitals the other's.  gg: ⟨δg_s, g_s⟩,
-#: gh: ⟨δg_s, h_s⟩, gG: ⟨δg_s, g_t⟩, gH: ⟨δg_s, h_t⟩, hg: ⟨δh_s, g_s⟩, hG, hH alike; c, e: δc_s, δe_s.
-_OWN = ("gg", "gh", "c", "hg", "e")
-_OTHER = ("gG", "gH", "hG", "hH")
+PARTS = ("gg", "gh", "c", "hg", "e", "gG", "gH", "hG", "hH")
+"""What a move is seen through: small letters are the own atom's, capitals the other's.  gg: ⟨δg_s, g_s⟩, gh: ⟨δg_s,
+h_s⟩, hg: ⟨δh_s, g_s⟩; c, e: δc_s, δe_s; gG: ⟨δg_s, g_t⟩, gH: ⟨δg_s, h_t⟩, hG, hH alike."""
+OWN = 5
+"""So many of them belong to s alone."""
 
 
 def _times(*symbols: Symbol) -> Symbol:
@@ -178,9 +180,9 @@ class _Pairs:
         return found | {(f, g): _times(factor[f], factor_[g]) for f, g in combinations_with_replacement(factor, 2)}
 
     @property
-    def vectors(self) -> dict[str, Symbol]:
+    def vectors(self) -> list[Symbol]:
         """What ⟨δg, δg′⟩, ⟨δg, δh′⟩ and ⟨δh, δh′⟩ are multiplied by."""
-        return {"gg": _times(_T, self.kernel), "gh": _times(_T, self.p), "hh": _T}
+        return [_times(_T, self.kernel), _times(_T, self.p), _T]
 
     def series(self, powers: set[Power]) -> dict[Power, Array]:
         """The monomials as (n₁, n₂) arrays."""
@@ -219,91 +221,100 @@ def values(first: GatedExpansion, second: GatedExpansion) -> Array:
     return out
 
 
-def slopes(first: GatedExpansion, second: GatedExpansion) -> dict[str, Array]:
-    """⟨∂φ_s, φ_t⟩ (n₁, n₂), by what a move of s is seen through."""
+def slopes(first: GatedExpansion, second: GatedExpansion) -> Array:
+    """⟨∂φ_s, φ_t⟩ (9, n₁, n₂), by the part that a move of s is seen through."""
     pairs = _Pairs.of(first, second)
     symbols = pairs.slopes
     series = pairs.series(_powers(list(symbols.values())))
-    return {name: np.broadcast_to(_summed(symbol, series), (first.n, second.n)) for name, symbol in symbols.items()}
+    out = np.empty((len(PARTS), first.n, second.n))
+    for part, name in enumerate(PARTS):
+        out[part] = _summed(symbols[name], series)
+    return out
 
 
-def seen(moves: Array, atoms: GatedExpansion) -> dict[str, Array]:
-    """What moves (S, 2d + 2), columns δg, δc, δh, δe, are seen through: [s] and [s, t]."""
+def seen(moves: Array, atoms: GatedExpansion) -> tuple[Array, Array]:
+    """The parts that moves (S, 2d + 2), columns δg, δc, δh, δe, are seen through: own (5, S) and others' (4, S, S)."""
     d = atoms.gate.shape[1]
     gate, inner = moves[:, :d], moves[:, d + 1 : -1]
-    return {
-        "gg": np.sum(gate * atoms.gate, axis=1),
-        "gh": np.sum(gate * atoms.inner, axis=1),
-        "c": moves[:, d],
-        "hg": np.sum(inner * atoms.gate, axis=1),
-        "e": moves[:, -1],
-        "gG": gate @ atoms.gate.T,
-        "gH": gate @ atoms.inner.T,
-        "hG": inner @ atoms.gate.T,
-        "hH": inner @ atoms.inner.T,
-    }
+    own = np.stack(
+        [
+            np.sum(gate * atoms.gate, axis=1),
+            np.sum(gate * atoms.inner, axis=1),
+            moves[:, d],
+            np.sum(inner * atoms.gate, axis=1),
+            moves[:, -1],
+        ]
+    )
+    return own, np.stack([move @ other.T for move in (gate, inner) for other in (atoms.gate, atoms.inner)])
 
 
-def unseen(parts: dict[str, Array], atoms: GatedExpansion, others: GatedExpansion) -> Array:
-    """The adjoint of :func:`seen`, (S, 2d + 2): Σ over what each coordinate is seen through."""
-    column = {name: parts[name][:, None] for name in _OWN}
-    gate = column["gg"] * atoms.gate + column["gh"] * atoms.inner
-    gate += parts["gG"] @ others.gate + parts["gH"] @ others.inner
-    inner = column["hg"] * atoms.gate + parts["hG"] @ others.gate + parts["hH"] @ others.inner
-    return np.concatenate([gate, column["c"], inner, column["e"]], axis=1)
+def unseen(own: Array, others: Array, atoms: GatedExpansion, second: GatedExpansion) -> Array:
+    """The adjoint of :func:`seen`, (S, 2d + 2): own (5, S), others' (4, S, n₂) against the atoms of ``second``."""
+    gg, gh, c, hg, e = own[:, :, None]
+    gate = gg * atoms.gate + gh * atoms.inner + others[0] @ second.gate + others[1] @ second.inner
+    inner = hg * atoms.gate + others[2] @ second.gate + others[3] @ second.inner
+    return np.concatenate([gate, c, inner, e], axis=1)
 
 
-def contracted(weight: Array, forms: dict[str, Array]) -> dict[str, Array]:
-    """Σ_t weight_st ⟨∂φ_s, φ_t⟩ as parts for :func:`unseen`."""
-    return {name: np.sum(weight * forms[name], axis=1) for name in _OWN} | {
-        name: weight * forms[name] for name in _OTHER
-    }
+def contracted(weight: Array, forms: Array) -> tuple[Array, Array]:
+    """Σ_t weight_st ⟨∂φ_s, φ_t⟩ as parts for :func:`unseen`, from :func:`slopes`."""
+    return np.einsum("st,fst->fs", weight, forms[:OWN]), weight * forms[OWN:]
 
 
 @dataclass(frozen=True, eq=False)
 class GatedProducts:
-    """``forms[f, g]``: weight_st times the factor of f's part of s and g's part of t in ⟨∂φ_s, ∂φ_t⟩, (S, S);
-    ``vectors`` those of ⟨δg_s, δg_t⟩, ⟨δg_s, δh_t⟩ and ⟨δh_s, δh_t⟩."""
+    """weight_st ⟨∂φ_s, ∂φ_t⟩ by the parts f of s and g of t: ``own`` [f, s, g, t] (5, S, 5, S), ``mixed`` [f, g, s, t]
+    (5, 4, S, S) for own f and others' g, ``others`` [f, g, s, t] (4, 4, S, S); ``vectors`` (3, S, S), the factors of
+    ⟨δg_s, δg_t⟩, ⟨δg_s, δh_t⟩ and ⟨δh_s, δh_t⟩."""
 
-    forms: dict[tuple[str, str], Array]
-    vectors: dict[str, Array]
+    own: Array
+    mixed: Array
+    others: Array
+    vectors: Array
 
     @staticmethod
     def of(atoms: GatedExpansion, weight: Array) -> GatedProducts:
         """All of them, by row blocks."""
-        n = atoms.n
-        forms: dict[tuple[str, str], Array] = {}
-        vectors: dict[str, Array] = {}
+        n, rest = atoms.n, len(PARTS) - OWN
+        found = GatedProducts(
+            np.zeros((OWN, n, OWN, n)), np.zeros((OWN, rest, n, n)), np.zeros((rest, rest, n, n)), np.empty((3, n, n))
+        )
         for start in range(0, n, _ROWS):
             rows = slice(start, min(start + _ROWS, n))
             pairs = _Pairs.of(atoms.rows(rows), atoms)
-            products, directions = pairs.products, pairs.vectors
-            series = pairs.series(_powers([*products.values(), *directions.values()]))
-            for into, symbols in ((forms, products), (vectors, directions)):
-                for name, symbol in symbols.items():
-                    if name not in into:
-                        into[name] = np.empty((n, n))
-                    into[name][rows] = weight[rows] * _summed(symbol, series)
-        return GatedProducts(forms, vectors)
+            products, vectors = pairs.products, pairs.vectors
+            series = pairs.series(_powers([*products.values(), *vectors]))
+            for (f, g), symbol in products.items():
+                found._put(PARTS.index(f), PARTS.index(g), rows, weight[rows] * _summed(symbol, series))
+            for into, symbol in zip(found.vectors, vectors, strict=True):
+                into[rows] = weight[rows] * _summed(symbol, series)
+        return found
 
-    def apply(self, moves: Array, parts: dict[str, Array], atoms: GatedExpansion) -> tuple[dict[str, Array], Array]:
-        """Σ_t weight_st ⟨∂φ_s, δφ_t⟩ of moves with these ``parts``: parts, and a direct part (S, 2d + 2)."""
-        n, d = atoms.gate.shape
-        out = {name: np.zeros(n) for name in _OWN} | {name: np.zeros((n, n)) for name in _OTHER}
-        for (f, g), form in self.forms.items():
-            _add(out, f, form, g, parts[g])
-            if f != g:
-                _add(out, g, form.T, f, parts[f])
+    def _put(self, f: int, g: int, rows: slice, form: Array) -> None:
+        """The part of ⟨∂φ_s, ∂φ_t⟩ in f of s and g of t, for some s, and with it that in g of s and f of t."""
+        if f < OWN and g < OWN:
+            self.own[f, rows, g] = form
+            self.own[g, :, f, rows] = form.T
+        elif f < OWN:
+            self.mixed[f, g - OWN, rows] = form
+        elif g < OWN:
+            self.mixed[g, f - OWN, :, rows] = form.T
+        else:
+            self.others[f - OWN, g - OWN, rows] = form
+            self.others[g - OWN, f - OWN, :, rows] = form.T
+
+    def apply(self, moves: Array, own: Array, others: Array) -> tuple[Array, Array, Array]:
+        """Σ_t weight_st ⟨∂φ_s, δφ_t⟩ of moves seen through these parts: own and others' parts, and a direct part
+        (S, 2d + 2)."""
+        d = moves.shape[1] // 2 - 1
+        theirs = np.ascontiguousarray(others.transpose(0, 2, 1))
+        size = own.size
+        out = (self.own.reshape(size, size) @ own.ravel()).reshape(own.shape)
+        out += np.einsum("fgst,gst->fs", self.mixed, theirs)
+        out_others = np.einsum("fgst,gst->fst", self.others, theirs)
+        out_others += np.einsum("fgst,fs->gst", self.mixed, own).transpose(0, 2, 1)
         gate, inner = moves[:, :d], moves[:, d + 1 : -1]
         direct = np.zeros_like(moves)
-        direct[:, :d] = self.vectors["gg"] @ gate + self.vectors["gh"] @ inner
-        direct[:, d + 1 : -1] = self.vectors["gh"].T @ gate + self.vectors["hh"] @ inner
-        return out, direct
-
-
-def _add(out: dict[str, Array], name: str, form: Array, other: str, part: Array) -> None:
-    """What ``form`` [s, t] makes of the part of t for the part ``name`` of s."""
-    if name in _OWN:
-        out[name] += form @ part if other in _OWN else np.einsum("st,ts->s", form, part)
-    else:
-        out[name] += form * (part if other in _OWN else part.T)
+        direct[:, :d] = self.vectors[0] @ gate + self.vectors[1] @ inner
+        direct[:, d + 1 : -1] = self.vectors[1].T @ gate + self.vectors[2] @ inner
+        return out, out_others, direct

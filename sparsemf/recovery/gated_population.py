@@ -28,6 +28,8 @@ from scipy import linalg
 from sparsemf.exceptions import InputError
 from sparsemf.measures.gated import GatedAtoms
 from sparsemf.recovery.gated_derivatives import (
+    OWN,
+    PARTS,
     GatedExpansion,
     GatedProducts,
     contracted,
@@ -86,15 +88,15 @@ def _evaluate(atoms: GatedAtoms, target: GatedTarget) -> _State:
     return _State(atoms, expansion, factor, beta, value)
 
 
-def _gradient(state: _State, target: GatedTarget, own: dict[str, Array]) -> Array:
+def _gradient(state: _State, target: GatedTarget, own: Array) -> Array:
     """½ ∂F in (δg, δc, δh, δe), (S, 2d + 2): ⟨∂φ_s, f_S − f⟩ contracted with β_s."""
     expansion, beta = state.expansion, state.beta
-    gradient = unseen(contracted(beta @ beta.T, own), expansion, expansion)
+    gradient = unseen(*contracted(beta @ beta.T, own), expansion, expansion)
     for start in range(0, state.atoms.n, _ROWS):
         rows = slice(start, min(start + _ROWS, state.atoms.n))
         part = expansion.rows(rows)
         forms = slopes(part, target.atoms)
-        gradient[rows] -= unseen(contracted(beta[rows] @ target.alpha.T, forms), part, target.atoms)
+        gradient[rows] -= unseen(*contracted(beta[rows] @ target.alpha.T, forms), part, target.atoms)
     return gradient
 
 
@@ -103,26 +105,26 @@ class _Normal:
     """The Gauss–Newton matrix at a state, as an operator on moves (S, 2d + 2); ``moving``: 1 for free coordinates."""
 
     expansion: GatedExpansion
-    own: dict[str, Array]
+    own: Array
     weight: Array
     inverse: Array
     products: GatedProducts
     moving: Array
 
     @staticmethod
-    def of(state: _State, own: dict[str, Array], moving: Array) -> _Normal:
+    def of(state: _State, own: Array, moving: Array) -> _Normal:
         weight = state.beta @ state.beta.T
         inverse = linalg.cho_solve((state.factor, True), np.eye(state.atoms.n), check_finite=False)
         return _Normal(state.expansion, own, weight, inverse, GatedProducts.of(state.expansion, weight), moving)
 
     def apply(self, moves: Array) -> Array:
-        parts = seen(moves, self.expansion)
-        out, direct = self.products.apply(moves, parts, self.expansion)
+        own, others = seen(moves, self.expansion)
+        out, out_others, direct = self.products.apply(moves, own, others)
         # Kaufman: what the span of the atoms takes up is theirs already
-        image = sum((self.own[name] * (x[:, None] if x.ndim == 1 else x) for name, x in parts.items()), np.zeros(1))
-        taken = contracted((self.weight @ image) @ self.inverse, self.own)
-        out = {name: x - taken[name] for name, x in out.items()}
-        return (unseen(out, self.expansion, self.expansion) + direct) * self.moving
+        image = np.einsum("fs,fst->st", own, self.own[:OWN]) + np.einsum("fst,fst->st", others, self.own[OWN:])
+        taken, taken_others = contracted((self.weight @ image) @ self.inverse, self.own)
+        found = unseen(out - taken, out_others - taken_others, self.expansion, self.expansion)
+        return (found + direct) * self.moving
 
     @property
     def diagonal(self) -> Array:
@@ -132,13 +134,14 @@ class _Normal:
         own_weight = np.diag(self.weight)
 
         def left(name: str) -> Array:
-            full, slope = np.diag(self.products.forms[name, name]), self.own[name]
+            part = PARTS.index(name)
+            full, slope = np.diag(self.products.own[part, :, part]), self.own[part]
             explained = own_weight * np.einsum("su,su->s", slope @ self.inverse, slope)
             return np.maximum(full - explained, 1e-3 * full)
 
         out = np.empty((n, 2 * d + 2))
-        out[:, :d] = np.diag(self.products.vectors["gg"])[:, None]
-        out[:, d + 1 : -1] = np.diag(self.products.vectors["hh"])[:, None]
+        out[:, :d] = np.diag(self.products.vectors[0])[:, None]
+        out[:, d + 1 : -1] = np.diag(self.products.vectors[2])[:, None]
         out[:, d], out[:, -1] = left("c"), left("e")
         for columns in (slice(d), slice(d, d + 1), slice(d + 1, -1), slice(-1, None)):
             block = out[:, columns]

@@ -3,7 +3,8 @@
 The best of several *paths* counts at each S, and U is made monotone, as fewer atoms are allowed: the greedy selection
 path and backward elimination (:mod:`sparsemf.recovery.selection`); jointly refined dictionaries, their elimination
 paths downwards and their extensions upwards (:mod:`sparsemf.recovery.joint`; gated atoms:
-:mod:`sparsemf.recovery.gated_joint`); clusters' means where particles are alike.  Every beginning of every path is certified (:mod:`sparsemf.recovery.nested`).
+:mod:`sparsemf.recovery.gated_joint`); clusters' means where particles are alike.  Every beginning of every path is
+certified (:mod:`sparsemf.recovery.nested`).
 """
 
 from __future__ import annotations
