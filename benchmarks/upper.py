@@ -9,9 +9,11 @@ Relative errors (‖f − f_S‖/‖f‖, affine part free), certified, at log-s
 - OMP: greedy matching pursuit (largest |correlation| of the normalised atoms, refit after every step).
 
 Cases: an MLP block of all-MiniLM-L6-v2 under its LayerNorm's law, a noisy-trained student, planted atoms with noisy
-copies (S > d, biases), and with `--wide` a width-3072, d = 768 block of realistic spectrum.
+copies (S > d, biases), and with `--wide` a width-3072, d = 768 block of realistic spectrum.  Gated atoms: planted ones
+with noisy copies (polynomials of degree ≤ 2 free: `gated`; all of f charged: `gated-charged`), and a block of random
+weights (`gated-random`); their points are gates and factors of length 1, each turned to one side.
 
-    python benchmarks/upper.py [--quick] [--cases planted student block wide] [--block 3] [--sizes 1 2 4]
+    python benchmarks/upper.py [--quick] [--cases planted gated student block wide] [--block 3] [--sizes 1 2 4]
         [--effort thorough]
 """
 
@@ -24,6 +26,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +34,10 @@ from sklearn.cluster import AgglomerativeClustering, KMeans
 
 import sparsemf
 from sparsemf.measures import Atoms, Gaussian, Network
+from sparsemf.measures.gated import GatedAtoms
 from sparsemf.pipeline.laws import law_of
 from sparsemf.recovery import Effort, Problem, refit, upper_curve
+from sparsemf.recovery.gated import GatedGeometry
 from sparsemf.symmetry import Section, quotient
 
 Array = NDArray[np.float64]
@@ -49,6 +54,37 @@ def planted() -> Network:
     outer = (sign[label] * rng.uniform(0.5, 1.5, 800))[:, None]
     inner = w[label] + 0.03 * rng.standard_normal((800, 16))
     return Network(outer, inner, b[label] + 0.03 * rng.standard_normal(800), "gelu", 1 / 800)
+
+
+def gated() -> Network:
+    """12 silu-gated atoms with biases in d = 12, three outputs, 600 noisy copies."""
+    rng = np.random.default_rng(0)
+    label = np.arange(600) % 12
+
+    def copies(size: float, *shape: int) -> Array:
+        points = rng.standard_normal((12, *shape))
+        points *= size / (np.linalg.norm(points, axis=1)[:, None] if shape else 1.0)
+        return points[label] + 0.05 * rng.standard_normal((600, *shape))
+
+    gate, shift, inner, bias = copies(2.0, 12), copies(0.5), copies(1.0, 12), copies(0.5)
+    outer = rng.standard_normal((12, 3))[label] * rng.uniform(0.5, 1.5, (600, 1))
+    stretch = np.exp(0.5 * rng.standard_normal(600)) * rng.choice([-1.0, 1.0], 600)
+    return Network(
+        outer / stretch[:, None],
+        inner * stretch[:, None],
+        bias * stretch,
+        "silu",
+        1 / 600,
+        gate=gate,
+        gate_bias=shift,
+    )
+
+
+def gated_random() -> Network:
+    """A SwiGLU block, 96-256-96, of random weights."""
+    rng = np.random.default_rng(0)
+    inner, gate = rng.standard_normal((256, 96)) / np.sqrt(96), rng.standard_normal((256, 96)) / np.sqrt(96)
+    return Network(rng.standard_normal((256, 96)) / 16, inner, None, "silu", gate=gate)
 
 
 def student(steps: int) -> Network:
@@ -85,19 +121,34 @@ def wide() -> Network:
     return Network(matrix(3072, 1e-2), inner, rng.normal(-0.3, 0.3, 3072), "gelu")
 
 
+def _turned(points: Array) -> Array:
+    """Points to one side of their leading axis."""
+    axis = np.linalg.svd(points, full_matrices=False)[2][0]
+    return points * np.where(points @ axis < 0, -1.0, 1.0)[:, None]
+
+
 def _points(problem: Problem) -> tuple[Array, Array]:
     """Points of the section, flipped to one side along their leading axis, and weights ‖κ_i‖‖φ_i‖."""
+    atoms: Any = problem.atoms
+    if isinstance(atoms, GatedAtoms):
+        gate = np.concatenate([atoms.gate, atoms.gate_bias[:, None]], axis=1)
+        factor = np.concatenate([atoms.inner, atoms.bias[:, None]], axis=1) / atoms.size[:, None]
+        gate = _turned(gate) if isinstance(problem.geometry, GatedGeometry) and problem.geometry.free == 2 else gate
+        return np.concatenate([gate, _turned(factor)], axis=1), problem.weight * np.sqrt(problem.diagonal)
     section = Section.of(problem.network)
     points = section.points
     if section.flips:
-        axis = np.linalg.svd(points, full_matrices=False)[2][0]
-        points = points * np.where(points @ axis < 0, -1.0, 1.0)[:, None]
+        points = _turned(points)
     weight = np.linalg.norm(section.kappa, axis=1)
     weight = weight * problem.geometry.length(Atoms(section.activation, points[:, :-1], points[:, -1]))
     return points, weight
 
 
 def _refitted(problem: Problem, centres: Array) -> float:
+    if problem.network.gated:
+        gate, factor = np.split(centres, 2, axis=1)
+        atoms: Any = GatedAtoms(problem.network.activation, gate[:, :-1], gate[:, -1], factor[:, :-1], factor[:, -1])
+        return refit(problem, atoms).error
     return refit(problem, Atoms(problem.network.activation, centres[:, :-1], centres[:, -1])).error
 
 
@@ -150,12 +201,14 @@ def pursuit(problem: Problem, sizes: list[int]) -> dict[int, float]:
 PEERS: dict[str, Peer] = {"magnitude": magnitude, "k-means": kmeans, "agglomerative": agglomerative, "OMP": pursuit}
 
 
-def compare(name: str, network: Network, sizes: list[int] | None, peers: dict[str, Peer], effort: Effort) -> bool:
+def compare(
+    name: str, network: Network, sizes: list[int] | None, peers: dict[str, Peer], effort: Effort, free: int | None
+) -> bool:
     """One table; whether ours is nowhere above a peer."""
     out = sys.stdout.write
-    canonical = quotient(network).network
+    canonical = quotient(network, 2 if free is None else free).network
     wall, cpu = time.perf_counter(), time.process_time()
-    curve = upper_curve(canonical, effort=effort)
+    curve = upper_curve(canonical, effort=effort, free=free)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     n = canonical.width
     chosen = sizes or np.unique(np.geomspace(1, 0.95 * n, 14).astype(int)).tolist()
@@ -181,25 +234,34 @@ def compare(name: str, network: Network, sizes: list[int] | None, peers: dict[st
     return beaten
 
 
+CASES: dict[str, Callable[[argparse.Namespace], Network]] = {
+    "planted": lambda _: planted(),
+    "gated": lambda _: gated(),
+    "gated-charged": lambda _: gated(),
+    "gated-random": lambda _: gated_random(),
+    "student": lambda options: student(1000 if options.quick else 6000),
+    "block": lambda options: block(options.block),
+    "wide": lambda _: wide(),
+}
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="planted and student, fewer steps")
-    parser.add_argument("--cases", nargs="*", choices=["planted", "student", "block", "wide"], default=None)
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=None)
     parser.add_argument("--block", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="*", default=None)
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--effort", choices=["quick", "usual", "thorough"], default="usual")
     options = parser.parse_args()
-    makers: dict[str, Callable[[], Network]] = {
-        "planted": planted,
-        "student": lambda: student(1000 if options.quick else 6000),
-        "block": lambda: block(options.block),
-        "wide": wide,
-    }
-    names = options.cases or (["planted", "student"] if options.quick else ["planted", "student", "block"])
-    peers = {} if options.no_peers else PEERS
-    beaten = [compare(name, makers[name](), options.sizes, peers, Effort.named(options.effort)) for name in names]
+    names = options.cases or (["planted", "student"] if options.quick else ["planted", "gated", "student", "block"])
+    peers, effort = {} if options.no_peers else PEERS, Effort.named(options.effort)
+    beaten = []
+    for name in names:
+        network = CASES[name](options)
+        free = -1 if name == "gated-charged" else None
+        beaten.append(compare(name, network, options.sizes, peers, effort, free))
     if not all(beaten):
         raise SystemExit(1)
 

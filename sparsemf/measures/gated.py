@@ -134,6 +134,12 @@ class GatedAtoms:
         """Some of the atoms."""
         return GatedAtoms(self.activation, self.gate[rows], self.gate_bias[rows], self.inner[rows], self.bias[rows])
 
+    @staticmethod
+    def joined(first: GatedAtoms, second: GatedAtoms) -> GatedAtoms:
+        """Both, one after the other (same activation)."""
+        parts = [(x.gate, x.gate_bias, x.inner, x.bias) for x in (first, second)]
+        return GatedAtoms(first.activation, *(np.concatenate(pair) for pair in zip(*parts, strict=True)))
+
 
 def closed(activation: Activation) -> bool:
     """Whether K₃ has a closed form: gates with one kink."""

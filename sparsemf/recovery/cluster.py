@@ -76,48 +76,21 @@ class MergePath:
 
 
 @dataclass(frozen=True, eq=False)
-class Agglomeration:
-    """Ward's clusters of all particles, weighted by ‖κ‖ and in the flip-invariant distance, for every S.
+class MergeTree:
+    """``merges`` (n − 1, 2): the particles whose clusters are joined, cheapest first; clusters for every S."""
 
-    Replacing particles i, j by their weighted mean leaves Σκ and Σκv (so the terms of order 0 and 1 of f) as they are,
-    when κ_i and κ_j point the same way; what it changes is of the size of Ward's cost,
-    ‖κ_i‖‖κ_j‖/(‖κ_i‖ + ‖κ_j‖)·d(v_i, v_j)².
-    ``merges`` (n − 1, 2): the particles whose clusters are joined, cheapest first.
-
-    ``uniform``: clusters as if all weights were one, their means weighted all the same: light particles far from the
-    heavy ones get clusters of their own, which describes the dust around few atoms better.
-    """
-
-    section: Section
-    weight: Array
     merges: Integers
-    flips: bool
 
-    @staticmethod
-    def of(problem: Problem, uniform: bool = False) -> Agglomeration:
-        """The whole tree by nearest-neighbour chains (Murtagh, Comput. J. 26 (1983)): O(n²d) time, O(nd) memory."""
-        section = Section.of(problem.network)
-        weight = np.linalg.norm(section.kappa, axis=1) + 1e-300
-        load = np.ones_like(weight) if uniform else weight.copy()
-        pairs, costs = _chains(section.points.copy(), load, problem.flips)
-        return Agglomeration(section, weight, pairs[np.argsort(costs, kind="stable")], problem.flips)
+    @property
+    def particles(self) -> int:
+        """n."""
+        return self.merges.shape[0] + 1
 
     @cached_property
-    def nodes(self) -> Atoms:
-        """All 2n − 1 clusters' means: the particles, then the clusters in the order of the merges."""
-        n = self.weight.size
-        points = np.concatenate([self.section.points, np.empty((max(n - 1, 0), self.section.points.shape[1]))])
-        weight = np.concatenate([self.weight, np.empty(max(n - 1, 0))])
-        for step, (i, j) in enumerate(self._children):
-            turn = -1.0 if self.flips and points[i] @ points[j] < 0 else 1.0
-            weight[n + step] = weight[i] + weight[j]
-            points[n + step] = (weight[i] * points[i] + turn * weight[j] * points[j]) / weight[n + step]
-        return Atoms(self.section.activation, points[:, :-1], points[:, -1])
-
-    @cached_property
-    def _children(self) -> Integers:
-        """The two nodes that each merge joins (n − 1, 2)."""
-        n = self.weight.size
+    def children(self) -> Integers:
+        """The two nodes that each merge joins (n − 1, 2): the particles come first, then the clusters in the order of
+        the merges."""
+        n = self.particles
         top, node = np.arange(n), np.arange(n)  # union-find over particles; the node that stands for each root
         children = np.empty_like(self.merges)
 
@@ -135,10 +108,47 @@ class Agglomeration:
 
     def clusters(self, size: int) -> Integers:
         """Which ``size`` nodes stand for S = size."""
-        n = self.weight.size
-        alive = np.ones(2 * n - size, dtype=bool)
-        alive[self._children[: n - size].ravel()] = False
+        alive = np.ones(2 * self.particles - size, dtype=bool)
+        alive[self.children[: self.particles - size].ravel()] = False
         return np.flatnonzero(alive)
+
+
+@dataclass(frozen=True, eq=False)
+class Agglomeration(MergeTree):
+    """Ward's clusters of all particles, weighted by ‖κ‖ and in the flip-invariant distance, for every S.
+
+    Replacing particles i, j by their weighted mean leaves Σκ and Σκv (so the terms of order 0 and 1 of f) as they are,
+    when κ_i and κ_j point the same way; what it changes is of the size of Ward's cost,
+    ‖κ_i‖‖κ_j‖/(‖κ_i‖ + ‖κ_j‖)·d(v_i, v_j)².
+
+    ``uniform``: clusters as if all weights were one, their means weighted all the same: light particles far from the
+    heavy ones get clusters of their own, which describes the dust around few atoms better.
+    """
+
+    section: Section
+    weight: Array
+    flips: bool
+
+    @staticmethod
+    def of(problem: Problem, uniform: bool = False) -> Agglomeration:
+        """The whole tree by nearest-neighbour chains (Murtagh, Comput. J. 26 (1983)): O(n²d) time, O(nd) memory."""
+        section = Section.of(problem.network)
+        weight = np.linalg.norm(section.kappa, axis=1) + 1e-300
+        load = np.ones_like(weight) if uniform else weight.copy()
+        pairs, costs = _chains(section.points.copy(), load, problem.flips)
+        return Agglomeration(pairs[np.argsort(costs, kind="stable")], section, weight, problem.flips)
+
+    @cached_property
+    def nodes(self) -> Atoms:
+        """All 2n − 1 clusters' means: the particles, then the clusters in the order of the merges."""
+        n = self.weight.size
+        points = np.concatenate([self.section.points, np.empty((max(n - 1, 0), self.section.points.shape[1]))])
+        weight = np.concatenate([self.weight, np.empty(max(n - 1, 0))])
+        for step, (i, j) in enumerate(self.children):
+            turn = -1.0 if self.flips and points[i] @ points[j] < 0 else 1.0
+            weight[n + step] = weight[i] + weight[j]
+            points[n + step] = (weight[i] * points[i] + turn * weight[j] * points[j]) / weight[n + step]
+        return Atoms(self.section.activation, points[:, :-1], points[:, -1])
 
     def means(self, size: int) -> Atoms:
         """One atom per cluster: the weighted mean of its particles, flipped to one side."""

@@ -66,13 +66,13 @@ class Expansion:
         return values
 
 
-def power_series(first: Expansion, second: Expansion, groups: list[tuple[Array, list[Array]]]) -> list[Array]:
+def power_series(first: Array, second: Array, groups: list[tuple[Array, list[Array]]]) -> list[Array]:
     """Σ_k left_ik right_jk ρ_ij^k, (n₁, n₂), for every left (n₁, ·) of every group (right (n₂, ·), lefts), in order;
-    ρ_ij = ⟨û_i, û_j⟩.
+    ρ_ij = ⟨û_i, û_j⟩ of the unit directions ``first`` (n₁, d) and ``second`` (n₂, d).
 
     Row by row: the powers of ρ_i once, times each right once, and the lefts by a small matrix product.
     """
-    n1, n2 = first.unit.shape[0], second.unit.shape[0]
+    n1, n2 = first.shape[0], second.shape[0]
     found = [np.empty((n1, n2)) for _, lefts in groups for _ in lefts]
     stacked = [(right.T.copy(), np.stack(lefts, axis=1)) for right, lefts in groups]
     # degrees that nobody has (odd σ without biases has no even ones) still cost their power: gaps are rare and short
@@ -81,7 +81,7 @@ def power_series(first: Expansion, second: Expansion, groups: list[tuple[Array, 
 
     def block(start: int) -> None:
         powers, product = np.ones((count, n2)), np.empty((count, n2))
-        rho = first.unit[start : start + rows] @ second.unit.T
+        rho = first[start : start + rows] @ second.T
         for i in range(rho.shape[0]):
             for k in range(1, count):  # row after row: multiply.accumulate along this axis is five times slower
                 np.multiply(powers[k - 1], rho[i], out=powers[k])
@@ -99,7 +99,7 @@ def power_series(first: Expansion, second: Expansion, groups: list[tuple[Array, 
 
 def values(first: Expansion, second: Expansion) -> Array:
     """⟨φ_i, φ_j⟩_⊥, (n₁, n₂)."""
-    return power_series(first, second, [(second.value, [first.value])])[0]
+    return power_series(first.unit, second.unit, [(second.value, [first.value])])[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +115,8 @@ class Slopes:
     def of(first: Expansion, second: Expansion) -> Slopes:
         """Σ_k ∂c_k(s) c_k(j) ρ^k and Σ_k k c_k(s)/r_s c_k(j) ρ^{k−1}."""
         radial, shift, turn = power_series(
-            first,
-            second,
+            first.unit,
+            second.unit,
             [(second.value, [first.radial, first.shift]), (second.value[:, 1:], [first.lowered(first.turn)])],
         )
         return Slopes(radial, shift, turn)
@@ -169,8 +169,8 @@ class Products:
         radial, shift, turn = atoms.radial, atoms.shift, atoms.turn
         once, twice = atoms.lowered(turn), atoms.lowered(turn, 2)
         rr, br, bb, rt, bt, t1, t2 = power_series(
-            atoms,
-            atoms,
+            atoms.unit,
+            atoms.unit,
             [
                 (radial, [radial, shift]),
                 (shift, [shift]),

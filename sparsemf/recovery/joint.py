@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
 from sparsemf.measures import Atoms, Network
-from sparsemf.recovery.cluster import MergePath
 from sparsemf.recovery.empirical import EmpiricalGeometry
 from sparsemf.recovery.geometry import GaussianGeometry
 from sparsemf.recovery.nested import Nested
@@ -43,6 +43,35 @@ _TAIL = 0.03
 _MOST_STEPS = 10
 #: Operations that make more Gauss–Newton steps than asked for worth while.
 _CHEAP = 1e10
+
+
+class Clusters(Protocol):
+    """Merging along a path: atoms in the middle of clusters, and what merging costs."""
+
+    def costs(self) -> Array:
+        """Dearest first: entry S − 1 is what going from S + 1 to S clusters costs."""
+        ...
+
+    def centres(self, size: int) -> Any:
+        """One atom per cluster."""
+        ...
+
+
+class Search(Protocol):
+    """Local search from a dictionary."""
+
+    @property
+    def problem(self) -> Problem:
+        """What is approximated."""
+        ...
+
+    def few(self, start: Dictionary) -> Dictionary:
+        """A local optimum from a start."""
+        ...
+
+    def smaller(self, current: Dictionary) -> list[Any]:
+        """Dictionaries of one atom less."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +163,10 @@ class Refiner:
         most = int(np.clip(_CHEAP / once, steps, max(steps, _MOST_STEPS)))
         return settle(start.atoms, target, self.with_bias, steps=most, inner=inner).atoms
 
+    def smaller(self, current: Dictionary) -> list[Atoms]:
+        """Dictionaries of one atom less: the cheapest one left out, or a close pair merged."""
+        return smaller(self.problem, current)
+
     def _work(self, size: int, inner: int, degree: int) -> float:
         """Floating-point operations of a step, roughly."""
         n, d, m = self.problem.n, self.problem.network.d, self.problem.network.m
@@ -143,7 +176,7 @@ class Refiner:
         return 1.5 * slope + (inner + 1) * product + 200.0 * size**2 * degree
 
 
-def few_sizes(path: MergePath, most: int, up_to: int, drops: int) -> list[int]:
+def few_sizes(path: Clusters, most: int, up_to: int, drops: int) -> list[int]:
     """1 … up_to, and the sizes after which the merge path has its largest relative drops; at the largest of them with
     one atom less, too, which neither particles nor clusters describe well."""
     sizes = set(range(1, min(most, up_to) + 1))
@@ -157,10 +190,10 @@ def few_sizes(path: MergePath, most: int, up_to: int, drops: int) -> list[int]:
 
 
 def few_atoms(
-    refiner: Refiner,
+    refiner: Search,
     selected: Atoms,
     sizes: list[int],
-    path: MergePath,
+    path: Clusters,
     enough: float,
     progress: Callable[[float], None],
 ) -> dict[int, Dictionary]:
@@ -175,7 +208,7 @@ def few_atoms(
         starts = [refit(problem, path.centres(size))]
         if size - 1 in best:
             below = best[size - 1]
-            starts.append(refit(problem, Atoms.joined(below.atoms, best_new_atom(problem, below))))
+            starts.append(refit(problem, below.atoms.joined(below.atoms, best_new_atom(problem, below))))
         if selected.n >= size:
             starts.append(refit(problem, selected.take(slice(size))))
         starts.sort(key=lambda found: found.error)
@@ -187,9 +220,7 @@ def few_atoms(
         progress(0.5 + done / (2 * len(best)))
         if size + 1 not in best:
             continue
-        start = min(
-            (refit(problem, atoms) for atoms in smaller(problem, best[size + 1])), key=lambda found: found.error
-        )
+        start = min((refit(problem, atoms) for atoms in refiner.smaller(best[size + 1])), key=lambda found: found.error)
         found = refiner.few(start)
         if found.error < best[size].error:
             best[size] = found

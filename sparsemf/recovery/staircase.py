@@ -2,8 +2,9 @@
 
 The best of several *paths* counts at each S, and U is made monotone, as fewer atoms are allowed: the greedy selection
 path and backward elimination (:mod:`sparsemf.recovery.selection`); jointly refined dictionaries, their elimination
-paths downwards and their extensions upwards (:mod:`sparsemf.recovery.joint`); clusters' means where particles are
-alike.  Every beginning of every path is certified (:mod:`sparsemf.recovery.nested`).
+paths downwards and their extensions upwards (:mod:`sparsemf.recovery.joint`; gated atoms:
+:mod:`sparsemf.recovery.gated_joint`); clusters' means where particles are alike.  Every beginning of every path is
+certified (:mod:`sparsemf.recovery.nested`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from numpy.typing import NDArray
 
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Atoms, Empirical, Network
-from sparsemf.measures.gated import FREE_DEGREE
 from sparsemf.measures.gaussian import free_degree
 from sparsemf.recovery.cluster import Agglomeration, merge_path
 from sparsemf.recovery.empirical import EmpiricalGeometry
 from sparsemf.recovery.gated import GatedGeometry, gated_dictionary
-from sparsemf.recovery.gated_refine import GatedSample, refine_gated
+from sparsemf.recovery.gated_joint import GatedRefiner
 from sparsemf.recovery.geometry import GaussianGeometry, Geometry
 from sparsemf.recovery.joint import Refiner, few_atoms, few_sizes
 from sparsemf.recovery.nested import Nested, nested
@@ -33,6 +33,7 @@ from sparsemf.recovery.selection import backward, forward
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Progress = Callable[[str, float], None]
+_Refiner = Refiner | GatedRefiner
 
 #: Where K is too large to keep (more than 5000 atoms) the greedy path ends here.
 _LONGEST_PATH = 4096
@@ -46,8 +47,6 @@ _DUST_WORK = 2e10
 #: Operations that a refined S in the dust may cost, for each of the S asked for there.
 _DUST_STEP = 2.5e8
 _MEANS_ATOMS = 2048
-#: Gated atoms are refined jointly where so many quadratic polynomials are free at most.
-_MOST_FREE = 300
 
 
 def _silent(_stage: str, _fraction: float) -> None:
@@ -228,8 +227,7 @@ def upper_curve(
     progress: Progress = _silent,
     free: int | None = None,
 ) -> UpperCurve:
-    """U(S) for a canonical (and, for a Gaussian law, whitened) network; gated ones are refined for few
-    atoms only.
+    """U(S) for a canonical (and, for a Gaussian law, whitened) network, gated or not.
 
     ``floor`` bounds how far the canonical network is from the source: it is added to every U(S).  Work stops
     where U(S) falls below ``resolution``·‖f‖_⊥.  ``free``: the degree up to which polynomials are free (default
@@ -249,26 +247,28 @@ def upper_curve(
         progress("eliminating atoms", 0.25)
         _eliminate(curve, order)
     settled = None
-    if n > 1 and not network.gated:
+    if n > 1 and not (network.gated and law is not None):  # gated atoms are refined in the population only
         target = resolution * norm
-        refiner = Refiner(problem, selected, effort.sample, effort.parameters)
+        refiner: _Refiner = (
+            GatedRefiner(problem, selected)
+            if network.gated
+            else Refiner(problem, selected, effort.sample, effort.parameters)
+        )
         _few(curve, refiner, selected.atoms, effort, target, progress)
         fine = max(target, effort.fine * norm)
         if curve.upper[: effort.few + 1].min() > fine:
-            _means(curve, selected.errors, effort.few + 1, fine, _MEANS_WORK)
+            _means(curve, refiner, selected.errors, effort.few + 1, fine, _MEANS_WORK)
             if refiner.population:
                 _many(curve, refiner, selected.errors, effort, fine, progress)
         settled = len(curve.paths)
         if fine > target and effort.dust:
             dust = max(_end(curve.upper, fine) + 1, effort.few + 1)
             for uniform in (False, True):
-                _means(curve, selected.errors, dust, target, _DUST_WORK, uniform)
+                _means(curve, refiner, selected.errors, dust, target, _DUST_WORK, uniform)
             if refiner.population and not effort.sizes:
                 work = min(effort.work, effort.dust * _DUST_STEP)
                 light = replace(effort, few=dust - 1, joint=effort.dust, work=work)
                 _many(curve, refiner, selected.errors, light, target, progress, lowest=dust)
-    if n > 1 and network.gated:
-        _few_gated(curve, effort, resolution * norm, progress)
     return curve.finished(norm, floor, settled)
 
 
@@ -282,36 +282,18 @@ def _eliminate(curve: _Curve, order: NDArray[np.int64]) -> None:
     curve.offer(nested(problem, problem.atoms.take(index), index))
 
 
-def _few(curve: _Curve, refiner: Refiner, selected: Atoms, effort: Effort, target: float, progress: Progress) -> None:
+def _few(curve: _Curve, refiner: _Refiner, selected: Atoms, effort: Effort, target: float, progress: Progress) -> None:
     """Local optima for few atoms, and their elimination paths."""
     problem = curve.problem
     if refiner.most < 1:
         return
-    path = merge_path(problem)
+    path = refiner.clusters() if isinstance(refiner, GatedRefiner) else merge_path(problem)
+    if path is None:
+        return
     sizes = few_sizes(path, refiner.most, effort.few, effort.drops)
     found = few_atoms(refiner, selected, sizes, path, target, lambda part: progress("refining atoms", 0.3 + 0.3 * part))
     for size in sorted(found):
         curve.offer(_downwards(problem, found[size], max(1, size // 2)))
-
-
-def _few_gated(curve: _Curve, effort: Effort, target: float, progress: Progress) -> None:
-    """Few gated atoms, refined on inputs of the law from the best path's, and their elimination paths; not where less
-    than the quadratic part is free, since the refinement projects that out."""
-    problem = curve.problem
-    if not isinstance(problem.geometry, GatedGeometry) or problem.geometry.free < FREE_DEGREE:
-        return
-    each = 2 * (problem.network.d + 1)
-    most = min(effort.few, problem.n - 1, effort.parameters // each)
-    if most < 1 or (problem.network.d + 1) * (problem.network.d + 2) // 2 > _MOST_FREE:
-        return
-    sample = GatedSample.of(problem.network, most * each)
-    for size in range(most, 0, -1):
-        progress("refining atoms", 0.3 + 0.7 * (most - size) / most)
-        start: Any = curve.best(size)
-        if start is None or curve.upper[size] <= target:
-            continue
-        found: Any = refine_gated(sample, start)
-        curve.offer(_downwards(problem, refit(problem, found), max(1, size // 2)))
 
 
 def _downwards(problem: Problem, found: Dictionary, down_to: int) -> Nested:
@@ -333,13 +315,23 @@ def _end(selected: Array, target: float) -> int:
     return int(np.argmax(enough)) if enough.any() else selected.size - 1
 
 
-def _means(curve: _Curve, selected: Array, first: int, target: float, work: float, uniform: bool = False) -> None:
+def _means(
+    curve: _Curve,
+    refiner: _Refiner,
+    selected: Array,
+    first: int,
+    target: float,
+    work: float,
+    uniform: bool = False,
+) -> None:
     """Means of clusters from S = ``first`` on, refitted, where these beat the other paths."""
     problem = curve.problem
     last = min(_end(selected, target), problem.n - 1)
     if problem.gram is None or last < first:
         return
-    clusters = Agglomeration.of(problem, uniform)
+    clusters: Any = (
+        refiner.clusters(uniform) if isinstance(refiner, GatedRefiner) else Agglomeration.of(problem, uniform)
+    )
     spaced = np.geomspace(1, last - first + 1, _MEANS).astype(int) - 1
     probes = np.unique(np.concatenate([first + spaced, last - spaced]))  # how few are needed, how few can be left out
     if problem.n > _MEANS_ATOMS:
@@ -390,7 +382,7 @@ def _alone(found: Dictionary) -> Nested:
 
 def _many(
     curve: _Curve,
-    refiner: Refiner,
+    refiner: _Refiner,
     selected: Array,
     effort: Effort,
     target: float,
@@ -424,4 +416,4 @@ def _many(
         curve.offer(_downwards(problem, refit(problem, moved), below))
         if problem.gram is not None and above > size:
             added = forward(problem, above - size, 0.0, moved)
-            curve.offer(nested(problem, Atoms.joined(moved, problem.atoms.take(added))))
+            curve.offer(nested(problem, moved.joined(moved, problem.atoms.take(added))))

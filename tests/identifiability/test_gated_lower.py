@@ -18,7 +18,7 @@ from sparsemf.measures import Network
 from sparsemf.measures.gated import GatedAtoms, beyond_quadratic, low_part, series_degree
 from sparsemf.recovery import Effort, Problem, refit, upper_curve
 from sparsemf.recovery.gated import GatedGeometry
-from sparsemf.recovery.gated_refine import GatedSample, refine_gated
+from sparsemf.recovery.gated_population import GatedTarget, settle_gated
 from sparsemf.symmetry import disguise, quotient
 
 GATES = ["silu", "gelu", "relu", "sigmoid", "tanh", "softplus", "leaky_relu", "sin"]
@@ -237,20 +237,20 @@ def test_refined_atoms_are_stationary_and_better(name: str) -> None:
     """From two planted atoms moved by 20 %, refinement finds them; of three, two refined beat two selected."""
     rng = np.random.default_rng(10)
     net = quotient(planted_gated(rng, name, d=4, atoms=2, outputs=2)).network
-    sample = GatedSample.of(net, 40)
     atoms = GatedAtoms.of(net)
+    target = GatedTarget.of(atoms, net.alpha, 96, 2)
     moved = GatedAtoms(
         net.activation, *(x * (1 + 0.2 * rng.standard_normal(x.shape)) for x in
                           (atoms.gate, atoms.gate_bias, atoms.inner, atoms.bias)),
     )  # fmt: skip
-    found = refine_gated(sample, moved, 100)
+    found = settle_gated(moved, target, steps=100, inner=100).atoms
     problem = Problem(net, GatedGeometry.of(net))
     before, after = (refit(problem, cast(Any, x)).error for x in (moved, found))
-    assert after < (1e-3 if name != "relu" else 0.3) * before
-    again = refine_gated(sample, found, 100)
+    assert after < 1e-3 * before
+    again = settle_gated(found, target, steps=100, inner=100).atoms
     assert refit(problem, cast(Any, again)).error <= after * 1.01 + 1e-9
     three = quotient(planted_gated(rng, name, d=4, atoms=3, outputs=1)).network
-    plain, refined = upper_curve(three, effort=Effort(few=0)), upper_curve(three)
+    plain, refined = upper_curve(three, effort=Effort(few=0, drops=0, joint=0)), upper_curve(three)
     assert (refined.upper <= plain.upper).all()
     assert refined.upper[2] < 0.97 * plain.upper[2]
 
