@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sparsemf
-from cases import planted
+from cases import planted, planted_gated
 from sparsemf.atomic import json_text
 from sparsemf.recovery import GaussianGeometry, upper_curve
 from sparsemf.recovery.evolution import evolution
@@ -83,7 +83,8 @@ def test_reasons() -> None:
     on_data = sparsemf.analyze(planted(rng, "relu", d=3, atoms=3), data, "data.npz")
     assert "Gaussian" in on_data.dual["reason"]
     assert on_data.path["stages"]
-    exact = sparsemf.analyze(planted(rng, "relu2", d=3, atoms=2), data, "data.npz")
+    gated = planted_gated(rng, "relu2", atoms=2)  # a gate of unbounded slope
+    exact = sparsemf.analyze(gated)
     assert "exact count" in exact.dual["reason"]
     assert "exact count" in exact.path["reason"]
     empty = sparsemf.analyze(sparsemf.Network(np.zeros((2, 1)), np.ones((2, 3))))
