@@ -44,6 +44,7 @@ _SMALL, _LARGEST_JOINT = 256, 0.7
 _MEANS = 6
 _MEANS_WORK = 4e10
 _DUST_WORK = 2e10
+_USUAL_DUST = 8
 #: Operations that a refined S in the dust may cost, for each of the S asked for there.
 _DUST_STEP = 2.5e8
 _MEANS_ATOMS = 2048
@@ -65,7 +66,8 @@ class Effort:
         Where these come within ``fine``·‖f‖_⊥ already - a cloud around few atoms - the larger S describe its dust, and
         count as done by the searches above and below, as does any S at which the greedy path is that close.
     dust :
-        Unless this is 0: there, too, means of two kinds of clusters, and so many log-spaced S refined like ``joint``.
+        Unless this is 0 (at most the usual number, for kernels in closed form): there, too, means of two kinds of
+        clusters, and so many log-spaced S refined like ``joint``.
     drops :
         … and at so many more S after which merging becomes cheap.
     joint :
@@ -81,7 +83,7 @@ class Effort:
 
     few: int = 8
     fine: float = 0.02
-    dust: int = 8
+    dust: int = _USUAL_DUST
     drops: int = 3
     joint: int = 10
     sizes: tuple[int, ...] = ()
@@ -261,7 +263,9 @@ def upper_curve(
             if refiner.population:
                 _many(curve, refiner, selected.errors, effort, fine, progress)
         settled = len(curve.paths)
-        if fine > target and effort.dust:
+        # kernels in closed form cost some twenty times what a series does
+        dear = isinstance(problem.geometry, (GaussianGeometry, GatedGeometry)) and problem.geometry.degree is None
+        if fine > target and effort.dust > (_USUAL_DUST if dear else 0):
             dust = max(_end(curve.upper, fine) + 1, effort.few + 1)
             for uniform in (False, True):
                 _means(curve, refiner, selected.errors, dust, target, _DUST_WORK, uniform)
