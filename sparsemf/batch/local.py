@@ -23,6 +23,7 @@ from pathlib import Path
 from sparsemf.batch.child import READY
 from sparsemf.batch.jobs import Limits
 from sparsemf.batch.worker import Reply, Request
+from sparsemf.signals import held
 from sparsemf.exceptions import InputError
 
 _GIB = 2**30
@@ -139,7 +140,7 @@ class LocalPool:
 
     def _staff(self, left: int) -> None:
         while len(self._children) < min(self.jobs, left):
-            with _held():  # a process that is not yet in the list would be forgotten
+            with held(signal.SIGINT, signal.SIGTERM):  # a process that is not yet in the list would be forgotten
                 self._children.append(Child(self.threads))
 
     def _give(self, child: Child, index: int, requests: Sequence[Request]) -> bool:
@@ -219,13 +220,3 @@ class LocalPool:
     def _dismiss(self, child: Child) -> str:
         self._children.remove(child)
         return child.end()
-
-
-@contextlib.contextmanager
-def _held() -> Iterator[None]:
-    """SIGINT and SIGTERM wait until the end of the block (a process started in it lifts the bar for itself)."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

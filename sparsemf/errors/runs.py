@@ -19,6 +19,7 @@ from scipy.stats import norm, qmc
 
 from sparsemf.atomic import write_json
 from sparsemf.exceptions import InputError
+from sparsemf.signals import held
 from sparsemf.training.config import TrainConfig
 from sparsemf.training.store import MEASURE, STATE
 from sparsemf.training.task import Task, describe
@@ -126,10 +127,12 @@ def in_parallel(calls: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]], job
     else:
         from cloudpickle import dumps  # tasks hold closures, which the standard pickle refuses
 
-        pool = ProcessPoolExecutor(min(jobs, max(len(todo), 1)), get_context("spawn"), _deaf)
+        pool = ProcessPoolExecutor(min(jobs, max(len(todo), 1)), get_context("spawn"))
         before = set(active_children())
         try:
-            futures = [pool.submit(_called, dumps(one)) for one in todo]
+            # Ctrl-C goes to the whole group; this process alone answers it, and ends the others
+            with held(signal.SIGINT):
+                futures = [pool.submit(_called, dumps(one)) for one in todo]
             for done, future in enumerate(futures):
                 watch(done, len(todo))
                 yield future.result()
@@ -146,8 +149,3 @@ def _called(packed: bytes) -> Any:
     """The result of a call that the parent process packed."""
     call, arguments = pickle.loads(packed)
     return call(*arguments)
-
-
-def _deaf() -> None:
-    """Ctrl-C goes to the whole group; only the parent answers it, and ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -15,7 +15,7 @@ import pytest
 
 from sparsemf.errors.budget import budget
 from sparsemf.errors.config import BudgetConfig, Grids
-from sparsemf.errors.runs import Job
+from sparsemf.errors.runs import Job, in_parallel
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Gaussian, l2_distance
 from sparsemf.training.store import MEASURE
@@ -195,15 +195,22 @@ def test_the_command_writes_document_and_report(small, capfd):
     assert np.isfinite(small[3].telescope.gram).all()
 
 
+@pytest.mark.parametrize("when", ["at the start", "in a run"])
 @pytest.mark.parametrize("group", [True, False], ids=["ctrl-c", "sigterm"])
-def test_an_end_with_two_processes_is_one_line(tmp_path, group):
+def test_an_end_with_two_processes_is_one_line(tmp_path, group, when):
     """SIGINT to the whole group, as from a terminal, or SIGTERM to the command alone, as from a scheduler; the
-    workers end, and what is finished stays."""
+    workers end, and what is finished stays.  At the start the workers are still importing."""
     command = [sys.executable, "-m", "sparsemf_cli", "budget", "tanh-full", "-o", "out", "--jobs", "2"]
     child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("out/runs/*/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+
+    def begun() -> bool:
+        if when == "in a run":
+            return any(tmp_path.glob("out/runs/*/metrics.jsonl"))
+        return workers(child.pid) == 2
+
+    while not begun() and time.monotonic() < deadline:
+        time.sleep(0.02)
     if group:
         os.killpg(child.pid, signal.SIGINT)
     else:
@@ -212,6 +219,23 @@ def test_an_end_with_two_processes_is_one_line(tmp_path, group):
     assert child.returncode == 130
     assert err.splitlines() == ["interrupted; finished runs are kept in out; give the same command to go on"]
     assert gone(child.pid), "a worker is left"
+
+
+def workers(parent: int) -> int:
+    """How many processes ``parent`` has spawned to work for it (the tracker of its semaphores does not count)."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    lines = [Path(f"/proc/{one}/cmdline") for one in children]
+    return sum(b"spawn_main" in line.read_bytes() for line in lines if line.exists())
+
+
+def test_workers_are_deaf_to_an_interruption_and_their_parent_is_not():
+    """The bar is there before a worker's first instruction: a handler set later lets Ctrl-C into its imports."""
+
+    def blocked() -> bool:
+        return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    assert list(in_parallel([(blocked, ()), (blocked, ())], 2, lambda done, total: None)) == [True, True]
+    assert not blocked()
 
 
 def gone(group: int) -> bool:
