@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from sparsemf.api import train
     from sparsemf.checkpoints import load, load_blocks, save
     from sparsemf.measures import Ball, Empirical, Gaussian, Network
-    from sparsemf.pipeline.analyze import Analysis, analyze
+    from sparsemf.pipeline.analysis import Analysis
+    from sparsemf.pipeline.analyze import analyze
     from sparsemf.pipeline.certify import Equivalence, certify
     from sparsemf.pipeline.depth import DepthReport, depth
     from sparsemf.pipeline.estimator import SparseDictionary
     from sparsemf.pipeline.verify import Verification, verify
 
 _HOMES = {
-    "Analysis": "sparsemf.pipeline.analyze",
+    "Analysis": "sparsemf.pipeline.analysis",
     "Ball": "sparsemf.measures",
     "DepthReport": "sparsemf.pipeline.depth",
     "Empirical": "sparsemf.measures",

@@ -23,8 +23,8 @@ from pathlib import Path
 from sparsemf.batch.child import READY
 from sparsemf.batch.jobs import Limits
 from sparsemf.batch.worker import Reply, Request
-from sparsemf.signals import held
 from sparsemf.exceptions import InputError
+from sparsemf.signals import held
 
 _GIB = 2**30
 _LOOK = 0.05

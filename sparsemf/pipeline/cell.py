@@ -19,7 +19,8 @@ import numpy as np
 from sparsemf.atomic import header, input_record, plain
 from sparsemf.exceptions import InputError
 from sparsemf.measures import InputLaw, Network
-from sparsemf.pipeline.analyze import Analysis, analyze
+from sparsemf.pipeline.analysis import Analysis
+from sparsemf.pipeline.analyze import analyze
 from sparsemf.pipeline.depth import depth
 from sparsemf.recovery import Progress
 from sparsemf.training.moments import FILE as MOMENTS

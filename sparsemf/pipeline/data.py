@@ -27,32 +27,30 @@ from numpy.typing import NDArray
 
 from sparsemf.certificates.exact import exact_count
 from sparsemf.certificates.sparsity import DEFAULT_REL_EPS, SStar, Staircase, staircase
+from sparsemf.identifiability import LowerCurve
 from sparsemf.identifiability.nothing import beyond_polynomials, without_atoms
 from sparsemf.measures import Atoms, Bounds, Empirical, Gaussian, Network, l2_norm
 from sparsemf.measures.functions import difference
 from sparsemf.measures.gaussian import free_degree
 from sparsemf.measures.polynomials import MOST_NUMBERS, Polynomials, count
 from sparsemf.pipeline import gated
-from sparsemf.pipeline.analyze import (
-    Analysis,
-    Clock,
+from sparsemf.pipeline.analysis import WIDTH_SEARCHED, Analysis, Clock, Question, uncertain
+from sparsemf.pipeline.atoms import (
     assign,
     atom_reports,
     conditioning,
     in_input_coordinates,
     projection,
+    shortened,
+    taken,
 )
 from sparsemf.pipeline.charged import charged_canonical, enough_atoms, free_of, with_candidates
 from sparsemf.pipeline.coefficients import coefficient_bounds
-from sparsemf.pipeline.exact import taken
-from sparsemf.pipeline.laws import describe
 from sparsemf.pipeline.reduction import absorbed, enough, form_as_atoms
-from sparsemf.recovery import Effort, EmpiricalGeometry, Progress, UpperCurve, upper_curve
+from sparsemf.recovery import EmpiricalGeometry, UpperCurve, upper_curve
 from sparsemf.symmetry import Quotient, domain_reduction, quotient
 
 Array = NDArray[np.float64]
-
-_WIDTH_SEARCHED = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,16 +134,15 @@ def _offered(found: Network, law: Empirical, free: int) -> Network:
 
 def stairs_on_data(
     network: Network, law: Empirical, base: OnData, upper: UpperCurve, resolution: float
-) -> tuple[Staircase, Bounds, float]:
-    """The staircase, bounds of ‖f‖, and L(0)."""
+) -> tuple[Staircase, Bounds, LowerCurve]:
+    """The staircase, bounds of ‖f‖, and the lower curve, which is L(0) alone."""
     norm = l2_norm(network, law)
     known: Polynomials | None = None
     if isinstance(upper.problem.geometry, EmpiricalGeometry):
         known = upper.problem.geometry.polynomials
-    nothing = beyond_polynomials(network, law, base.free, known)
-    lower = without_atoms(nothing, upper.upper.size - 1)
+    lower = without_atoms(beyond_polynomials(network, law, base.free, known), upper.upper.size - 1)
     precision = network.provenance.precision
-    return staircase(upper, lower, norm.upper, base.error, base.neurons, precision, resolution), norm, nothing
+    return staircase(upper, lower, norm.upper, base.error, base.neurons, precision, resolution), norm, lower
 
 
 def reported(stairs: Staircase, eps: float | None) -> SStar:
@@ -159,21 +156,11 @@ def reported(stairs: Staircase, eps: float | None) -> SStar:
     return stairs.s_star(at)
 
 
-def data_analysis(
-    network: Network,
-    law: Empirical,
-    rho: str,
-    eps: float | None,
-    rel_eps: float | None,
-    resolution: float,
-    effort: Effort | None,
-    progress: Progress,
-    affine: str = "free",
-) -> Analysis:
-    """The sparse dictionary and the staircase on data; arguments as in :func:`~sparsemf.pipeline.analyze.analyze`."""
+def data_analysis(network: Network, law: Empirical, question: Question) -> Analysis:
+    """The sparse dictionary and the staircase on data."""
     clock = Clock()
     l2_norm(network, law)  # raises where values leave the range of numbers
-    free = free_on_data(network, affine)
+    free = free_on_data(network, question.affine)
     base = reduced_on_data(network, law, free)
     canonical = base.network
     clock("quotient")
@@ -181,15 +168,15 @@ def data_analysis(
         canonical,
         law,
         floor=base.error,
-        effort=enough(canonical, effort),
-        resolution=resolution,
-        progress=progress,
+        effort=enough(canonical, question.search),
+        resolution=question.resolution,
+        progress=question.progress,
         free=free,
     )
     clock("upper curve")
-    stairs, norm, nothing = stairs_on_data(network, law, base, upper, resolution)
+    stairs, norm, lower = stairs_on_data(network, law, base, upper, question.resolution)
     clock("lower curve")
-    found = reported(stairs, eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower)
+    found = reported(stairs, question.error(norm))
     recovered = upper.network(min(found.value, canonical.width))
     recovered = taken(recovered, np.argsort(-_sizes(recovered, law, upper), kind="stable"))
     dictionary = in_input_coordinates(recovered, law)
@@ -198,26 +185,25 @@ def data_analysis(
     flips = free == 2 if network.gated else upper.problem.flips
     labels, distance = assign(matched, heads, flips)
     atoms = atom_reports(dictionary, matched, base.seen, labels, distance)
-    warnings = _warnings(stairs, found, nothing, free, upper)
+    warnings = _warnings(stairs, found, lower, free, upper)
     warnings += conditioning(float(upper.problem.weight @ upper.problem.lengths[0]), norm.upper)
-    if len(atoms) < dictionary.width:
-        warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
+    warnings += shortened(atoms, dictionary)
     plain = not network.gated and upper.problem.charged is None
     coefficients = coefficient_bounds(upper, None, stairs, found, base.error) if plain else None
     clock("atoms")
-    exact = exact_count(network, law, width=network.width <= _WIDTH_SEARCHED)
+    exact = exact_count(network, law, width=network.width <= WIDTH_SEARCHED)
     clock("exact count")
     return Analysis(
         source=network,
         law=law,
-        rho=rho,
+        rho=question.rho,
         quotient=base.whole,
         domain_inactive=base.inactive,
         norm=norm,
         energy={},
         staircase=stairs,
         upper=upper,
-        lower=without_atoms(nothing, upper.upper.size - 1),
+        lower=lower,
         s_star=found,
         dictionary=dictionary,
         atoms=atoms,
@@ -225,13 +211,7 @@ def data_analysis(
         threshold=None,
         exact=exact,
         warnings=warnings,
-        config={
-            **describe(law, rho),
-            "eps": eps,
-            "rel_eps": rel_eps,
-            "resolution": stairs.resolution,
-            "affine": affine,
-        },
+        config=question.config(law, stairs.resolution),
         timing=clock.laps,
         coefficients=coefficients,
         free=free,
@@ -245,7 +225,7 @@ def _sizes(recovered: Network, law: Empirical, upper: UpperCurve) -> Array:
     return weight * geometry.length(geometry.atoms(recovered)) if recovered.gated else weight
 
 
-def _warnings(stairs: Staircase, found: SStar, nothing: float, free: int, upper: UpperCurve) -> list[str]:
+def _warnings(stairs: Staircase, found: SStar, lower: LowerCurve, free: int, upper: UpperCurve) -> list[str]:
     beside = {2: "polynomials of degree ≤ 2", 1: "affine functions", 0: "constants", -1: "nothing"}[free]
     distance = "‖f‖" if free < 0 else f"the distance to {beside}"
     out = [
@@ -258,11 +238,9 @@ def _warnings(stairs: Staircase, found: SStar, nothing: float, free: int, upper:
             f"{beside}, which are free, take any values on these {geometry.x.shape[0]} rows: nothing is left for "
             "atoms; use --affine charged, or more rows"
         )
-    elif nothing == 0.0 and stairs.upper[0] > stairs.resolution * stairs.norm:
+    elif lower.atoms[0] == 0.0 and stairs.upper[0] > stairs.resolution * stairs.norm:
         out.append("the rows are too ill-conditioned to bound the distance to the free polynomials: L(0) = 0")
     if free < 1:
         part = "polynomials of degree ≤ 2" if upper.problem.network.gated else "the affine part"
         out.append(f"the exact count at ε = 0 has {part} free: a lower bound of what is counted here")
-    if not found.certified:
-        out.append(f"S* is between {found.lower} and {found.upper} at ε = {found.eps[0]:.3g}: not certified")
-    return out
+    return out + uncertain(found)

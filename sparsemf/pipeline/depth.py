@@ -21,7 +21,7 @@ from sparsemf.certificates.groups import candidates
 from sparsemf.exceptions import InputError
 from sparsemf.identifiability.depths import Family, other_solutions
 from sparsemf.measures import Empirical, Gaussian, InputLaw, Network
-from sparsemf.pipeline.analyze import Clock
+from sparsemf.pipeline.analysis import Clock
 from sparsemf.pipeline.laws import describe
 from sparsemf.symmetry import quotient
 

@@ -36,7 +36,7 @@ from sparsemf.recovery import DataPath, data_path, random_atoms
 from sparsemf.recovery.geometry import free_functions
 
 if TYPE_CHECKING:
-    from sparsemf.pipeline.analyze import Analysis
+    from sparsemf.pipeline.analysis import Analysis
 
 Array = NDArray[np.float64]
 

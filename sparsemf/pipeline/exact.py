@@ -17,22 +17,19 @@ from sparsemf.exceptions import InputError
 from sparsemf.measures import Bounds, Empirical, Gaussian, InputLaw, Network, l2_norm
 from sparsemf.measures.functions import difference
 from sparsemf.measures.gaussian import UNIT, affine_part
-from sparsemf.pipeline.analyze import Analysis, AtomReport, Clock, energy_shares
+from sparsemf.pipeline.analysis import Analysis, Clock, Question, uncertain
+from sparsemf.pipeline.atoms import atom_reports, energy_shares, shortened, taken
 from sparsemf.pipeline.coordinates import input_coordinates
-from sparsemf.pipeline.laws import describe
 from sparsemf.pipeline.reduction import absorbed
 from sparsemf.symmetry import Quotient, quotient
 from sparsemf.symmetry.canonical import fourth_size, sizes
 
 Array = NDArray[np.float64]
 
-_MOST_ATOM_NUMBERS = 400_000
 _FOURTH_ROOT_OF_3 = 3.0**0.25
 
 
-def exact_analysis(
-    network: Network, law: InputLaw, rho: str, eps: float | None, rel_eps: float | None, resolution: float, without: str
-) -> Analysis:
+def exact_analysis(network: Network, law: InputLaw, question: Question, without: str) -> Analysis:
     """The analysis of a network without a staircase; ``without`` says what it is."""
     clock = Clock()
     whole = quotient(network)
@@ -57,21 +54,22 @@ def exact_analysis(
         lower_directions=np.zeros_like(upper),
         norm=norm.upper,
         norm_beyond_affine=_beyond_affine(canonical, law, norm),
-        resolution=max(resolution, UNIT_ROUNDOFF.get(network.provenance.precision, 0.0)),
+        resolution=max(question.resolution, UNIT_ROUNDOFF.get(network.provenance.precision, 0.0)),
         floor=error,
         neurons=max(whole.active, canonical.width),
     )
-    at = eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower
+    at = question.error(norm)
     found = _at_zero(exact) if at is None else stairs.s_star(at)
     kept = order[: min(found.value, canonical.width)]
     dictionary = input_coordinates(taken(canonical, kept), law)
-    atoms = _reports(dictionary, seen, kept)
-    warnings = _warnings(without, exact, found, canonical, error, len(atoms) < dictionary.width)
+    # each atom of the canonical form is its own: the neurons merged into it agree with it to rounding
+    atoms = atom_reports(dictionary, canonical, seen, np.argsort(order), np.zeros(canonical.width))
+    warnings = _warnings(without, exact, found, canonical, error) + shortened(atoms, dictionary)
     clock("atoms")
     return Analysis(
         source=network,
         law=law,
-        rho=rho,
+        rho=question.rho,
         quotient=whole,
         domain_inactive={},
         norm=norm,
@@ -86,13 +84,7 @@ def exact_analysis(
         threshold=None,
         exact=exact,
         warnings=warnings,
-        config={
-            **describe(law, rho),
-            "eps": eps,
-            "rel_eps": rel_eps,
-            "resolution": stairs.resolution,
-            "affine": "free",
-        },
+        config=question.config(law, stairs.resolution),
         timing=clock.laps,
     )
 
@@ -178,39 +170,7 @@ def _beyond_affine(canonical: Network, law: InputLaw, norm: Bounds) -> float:
     return float(np.sqrt(max(norm.upper**2 - np.sum(slope**2) - np.sum(constant**2), 0.0)))
 
 
-def taken(network: Network, rows: NDArray[np.intp]) -> Network:
-    """Some of the neurons, the polynomial part kept."""
-    changes = {name: getattr(network, name)[rows] for name in ("outer", "inner", "bias")}
-    if network.gate is not None and network.gate_bias is not None:
-        changes |= {"gate": network.gate[rows], "gate_bias": network.gate_bias[rows]}
-    return network.with_(**changes)
-
-
-def _reports(dictionary: Network, seen: Quotient, kept: NDArray[np.intp]) -> list[AtomReport]:
-    """Atoms with the number of neurons merged into each; these agree with it to rounding."""
-    copies = np.bincount(seen.label[seen.label >= 0], minlength=max(seen.network.width, 1))
-    most = max(1, _MOST_ATOM_NUMBERS // (2 * dictionary.d + dictionary.m + 4))
-    out = []
-    for k in range(min(dictionary.width, most)):
-        gate = None
-        if dictionary.gate is not None and dictionary.gate_bias is not None:
-            gate = dictionary.gate[k], float(dictionary.gate_bias[k])
-        out.append(
-            AtomReport(
-                w=dictionary.inner[k],
-                b=float(dictionary.bias[k]),
-                alpha=dictionary.alpha[k],
-                particles=int(copies[kept[k]]),
-                spread=0.0,
-                gate=gate,
-            )
-        )
-    return out
-
-
-def _warnings(
-    without: str, exact: ExactCount, found: SStar, canonical: Network, error: float, shortened: bool
-) -> list[str]:
+def _warnings(without: str, exact: ExactCount, found: SStar, canonical: Network, error: float) -> list[str]:
     out = [
         f"no certified staircase is known for {without}: S* is counted exactly at ε = 0, and for ε > 0 nothing is "
         "excluded (L = 0; U by the triangle inequality)"
@@ -222,8 +182,4 @@ def _warnings(
             f"to within {error:.3g} the canonical form has {canonical.width} atoms; the exact count tells apart what "
             "differs in the last bit"
         )
-    if found.eps != (0.0, 0.0) and not found.certified:
-        out.append(f"S* is between {found.lower} and {found.upper} at ε = {found.eps[0]:.3g}: not certified")
-    if shortened:
-        out.append("only the largest atoms are listed")
-    return out
+    return out if found.eps == (0.0, 0.0) else out + uncertain(found)

@@ -21,33 +21,23 @@ from sparsemf.identifiability import lower_curve
 from sparsemf.measures import Atoms, Bounds, Gaussian, Network
 from sparsemf.measures.gated import FREE_DEGREE, GatedAtoms, low_margin, low_part
 from sparsemf.measures.gaussian import UNIT
-from sparsemf.pipeline.analyze import Analysis, Clock, assign, atom_reports, conditioning, projection
+from sparsemf.pipeline.analysis import Analysis, Clock, Question, uncertain
+from sparsemf.pipeline.atoms import assign, atom_reports, conditioning, projection, shortened, taken
 from sparsemf.pipeline.charged import free_of
 from sparsemf.pipeline.coordinates import input_coordinates
-from sparsemf.pipeline.exact import taken, whitening_error
-from sparsemf.pipeline.laws import describe
-from sparsemf.recovery import Effort, Progress, UpperCurve, upper_curve
+from sparsemf.pipeline.exact import whitening_error
+from sparsemf.recovery import UpperCurve, upper_curve
 from sparsemf.recovery.gated import linear_part
 from sparsemf.symmetry import quotient
 
 Array = NDArray[np.float64]
 
 
-def gated_analysis(
-    network: Network,
-    law: Gaussian,
-    rho: str,
-    eps: float | None,
-    rel_eps: float | None,
-    resolution: float,
-    effort: Effort | None,
-    progress: Progress,
-    affine: str = "free",
-) -> Analysis:
-    """The sparse dictionary and certified S* staircase of a gated block with Lipschitz gates; ``affine`` as in
-    :func:`~sparsemf.pipeline.analyze.analyze`, "free" being a polynomial of degree ≤ 2 here."""
+def gated_analysis(network: Network, law: Gaussian, question: Question) -> Analysis:
+    """The sparse dictionary and certified S* staircase of a gated block with Lipschitz gates; ``affine`` "free" is a
+    polynomial of degree ≤ 2 here."""
     clock = Clock()
-    free = FREE_DEGREE if affine == "free" else free_of(affine)
+    free = FREE_DEGREE if question.affine == "free" else free_of(question.affine)
     whole = quotient(network, free)
     seen = quotient(law.whiten(network), free)
     floor = seen.error + whitening_error(law, network)
@@ -55,14 +45,21 @@ def gated_analysis(
     floor += lost
     neurons = whole.active + canonical.width - seen.network.width
     clock("quotient")
-    progress("lower curve", 0.05)
+    question.progress("lower curve", 0.05)
     lower = lower_curve(canonical, free=free)
     clock("lower curve")
-    upper = upper_curve(canonical, floor=floor, effort=effort, resolution=resolution, progress=progress, free=free)
+    upper = upper_curve(
+        canonical,
+        floor=floor,
+        effort=question.search,
+        resolution=question.resolution,
+        progress=question.progress,
+        free=free,
+    )
     clock("upper curve")
     norm, energy = norm_and_energy(canonical, upper, floor, free)
-    stairs = staircase(upper, lower, norm.upper, floor, neurons, network.provenance.precision, resolution)
-    found = stairs.s_star(eps if eps is not None else None if rel_eps is None else rel_eps * norm.lower)
+    stairs = staircase(upper, lower, norm.upper, floor, neurons, network.provenance.precision, question.resolution)
+    found = stairs.s_star(question.error(norm))
     recovered = upper.network(min(found.value, canonical.width))
     mass = _sizes(recovered)
     recovered = taken(recovered, np.argsort(-mass, kind="stable"))
@@ -70,21 +67,19 @@ def gated_analysis(
     warnings = []
     if free < FREE_DEGREE:
         warnings.append("the exact count at ε = 0 has polynomials of degree ≤ 2 free: a lower bound of what is counted")
-    if not found.certified:
-        warnings.append(f"S* is between {found.lower} and {found.upper} at ε = {found.eps[0]:.3g}: not certified")
+    warnings += uncertain(found)
     warnings += conditioning(float(_sizes(canonical).sum()), norm.upper)
     gates, heads = gates_alone(seen.network), Atoms.of(gates_alone(recovered))
     labels, distance = assign(gates, heads, flips=free == FREE_DEGREE)
     atoms = atom_reports(dictionary, gates, seen, labels, distance)
-    if len(atoms) < dictionary.width:
-        warnings.append(f"only the {len(atoms)} largest of {dictionary.width} atoms are listed")
+    warnings += shortened(atoms, dictionary)
     clock("atoms")
     exact = exact_count(network, law)
     clock("exact count")
     return Analysis(
         source=network,
         law=law,
-        rho=rho,
+        rho=question.rho,
         quotient=whole,
         domain_inactive={},
         norm=norm,
@@ -99,13 +94,7 @@ def gated_analysis(
         threshold=None,
         exact=exact,
         warnings=warnings,
-        config={
-            **describe(law, rho),
-            "eps": eps,
-            "rel_eps": rel_eps,
-            "resolution": stairs.resolution,
-            "affine": affine,
-        },
+        config=question.config(law, stairs.resolution),
         timing=clock.laps,
         free=free,
     )

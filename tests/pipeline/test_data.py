@@ -24,7 +24,7 @@ from sparsemf.exceptions import InputError
 from sparsemf.identifiability.nothing import beyond_polynomials
 from sparsemf.measures import Bounds
 from sparsemf.measures.gaussian import free_degree
-from sparsemf.pipeline.analyze import Analysis
+from sparsemf.pipeline.analysis import Analysis, Question
 from sparsemf.pipeline.exact import exact_analysis
 from sparsemf.recovery import Effort
 from sparsemf.symmetry import disguise
@@ -120,7 +120,7 @@ def test_better_than_the_triangle_inequality(name: str) -> None:
     rng = np.random.default_rng(6)
     law = Empirical.of(rng.standard_normal((60, 3)))
     net = planted_gated(rng, name, 3, 3, 2) if name == "silu" else planted(rng, name, d=3, atoms=3, bias=True)
-    old = exact_analysis(net, law, "x.npz", None, None, 1e-6, "").staircase.upper
+    old = exact_analysis(net, law, Question("x.npz"), "").staircase.upper
     new = sparsemf.analyze(net, law).staircase.upper
     assert (new <= old + 1e-9).all()
     assert new[1] < 0.8 * old[1]

@@ -15,7 +15,7 @@ from cases import OTHERS, planted, planted_gated
 from sparsemf import Empirical, Gaussian, Network, reports
 from sparsemf.atomic import json_text
 from sparsemf.exceptions import InputError
-from sparsemf.pipeline.analyze import Analysis
+from sparsemf.pipeline.analysis import Analysis
 from sparsemf.symmetry import disguise
 
 KEYS = {

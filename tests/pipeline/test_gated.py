@@ -18,7 +18,7 @@ from sparsemf import Empirical, Gaussian, Network, reports
 from sparsemf.atomic import json_text
 from sparsemf.certificates.checker.document import check_wrapper, seal
 from sparsemf.certificates.checker.raw import decode, encode
-from sparsemf.pipeline.analyze import Analysis
+from sparsemf.pipeline.analysis import Analysis
 from sparsemf.recovery import Effort
 from sparsemf.symmetry import disguise
 

@@ -23,7 +23,7 @@ from sparsemf.certificates.equivalence import raw_of
 from sparsemf.exceptions import InputError
 from sparsemf.measures import Atoms
 from sparsemf.measures.gaussian import beyond_affine, free_degree, quadratic_part
-from sparsemf.pipeline.analyze import Analysis
+from sparsemf.pipeline.analysis import Analysis
 from sparsemf.pipeline.reduction import form_as_atoms
 from sparsemf.recovery import Effort
 from sparsemf.symmetry import disguise

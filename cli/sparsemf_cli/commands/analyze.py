@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sparsemf.measures import Network
-    from sparsemf.pipeline.analyze import Analysis
+    from sparsemf.pipeline.analysis import Analysis
 
 
 @click.command()
