@@ -8,10 +8,11 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo test lint types docs bench wheel clean
 
+# --no-compile: what is never imported need not be compiled, and that is most
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q "$(TORCH)"
-	$(BIN)/python -m pip install -q -e ".[dev]"
+	$(BIN)/python -m pip install -q --no-compile "$(TORCH)"
+	$(BIN)/python -m pip install -q --no-compile -e ".[dev]"
 	touch $@
 
 demo: $(STAMP)
@@ -29,12 +30,12 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 types: $(STAMP)
-	$(BIN)/pyright
+	$(BIN)/pyright --threads 2
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-# pyright and the documentation take one core each: together first, then the tests on all of them
+# pyright on two threads beside the documentation first, then the tests on all cores
 test: $(STAMP)
 	+$(MAKE) -j 2 --output-sync=target lint types docs
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal  # one thread a worker

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms
+from sparsemf.measures.gaussian import UNIT
 from sparsemf.measures.parallel import over_rows
 
 Array = NDArray[np.float64]
@@ -70,31 +71,55 @@ def power_series(first: Array, second: Array, groups: list[tuple[Array, list[Arr
     """Σ_k left_ik right_jk ρ_ij^k, (n₁, n₂), for every left (n₁, ·) of every group (right (n₂, ·), lefts), in order;
     ρ_ij = ⟨û_i, û_j⟩ of the unit directions ``first`` (n₁, d) and ``second`` (n₂, d).
 
-    Row by row: the powers of ρ_i once, times each right once, and the lefts by a small matrix product.
+    Row by row: the powers of ρ_i once, times each right once, and the lefts by a small matrix product.  Where every
+    second degree of a right is below rounding (even or odd σ without biases), it is left out.
     """
     n1, n2 = first.shape[0], second.shape[0]
     found = [np.empty((n1, n2)) for _, lefts in groups for _ in lefts]
-    stacked = [(right.T.copy(), np.stack(lefts, axis=1)) for right, lefts in groups]
-    # degrees that nobody has (odd σ without biases has no even ones) still cost their power: gaps are rare and short
-    count = max(right.shape[0] for right, _ in stacked)
+    stacked = []
+    for right, lefts in groups:
+        kept = _degrees(right)
+        stacked.append((kept, right[:, kept].T.copy(), np.stack([left[:, kept] for left in lefts], axis=1)))
+    first_power, stride = _common([kept for kept, _, _ in stacked])
+    count = max(right.shape[1] for right, _ in groups)
     rows = max(1, _BLOCK // max(n2, 1))
 
     def block(start: int) -> None:
         powers, product = np.ones((count, n2)), np.empty((count, n2))
         rho = first[start : start + rows] @ second.T
         for i in range(rho.shape[0]):
-            for k in range(1, count):  # row after row: multiply.accumulate along this axis is five times slower
-                np.multiply(powers[k - 1], rho[i], out=powers[k])
+            if first_power == 1:
+                powers[1] = rho[i]
+            factor = rho[i] if stride == 1 else rho[i] * rho[i]
+            for k in range(first_power + stride, count, stride):
+                # row after row: multiply.accumulate along this axis is five times slower
+                np.multiply(powers[k - stride], factor, out=powers[k])
             at = 0
-            for right, lefts in stacked:
+            for kept, right, lefts in stacked:
                 size = right.shape[0]
-                np.multiply(powers[:size], right, out=product[:size])
+                np.multiply(powers[kept][:size], right, out=product[:size])
                 for row in lefts[start + i] @ product[:size]:
                     found[at][start + i] = row
                     at += 1
 
     over_rows(block, n1, rows, 4.0 * n1 * n2 * count)
     return found
+
+
+def _degrees(right: Array) -> slice:
+    """The degrees at which ``right`` (n, K + 1) is above rounding: all, or the even or the odd ones."""
+    size = np.max(np.abs(right), axis=0, initial=0.0)
+    for parity in (0, 1):
+        if size.size > 1 and (size[1 - parity :: 2] <= UNIT * size.max()).all():
+            return slice(parity, None, 2)
+    return slice(0, None, 1)
+
+
+def _common(kept: list[slice]) -> tuple[int, int]:
+    """The first power, and the step from each to the next, of those that some of ``kept`` asks for."""
+    if all(one == kept[0] for one in kept) and kept[0].step == 2:
+        return kept[0].start, 2
+    return 0, 1
 
 
 def values(first: Expansion, second: Expansion) -> Array:

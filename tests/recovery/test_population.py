@@ -8,7 +8,7 @@ import pytest
 from cases import planted
 from sparsemf.measures import Atoms, Network
 from sparsemf.recovery import GaussianGeometry, Problem, refit
-from sparsemf.recovery.derivatives import Expansion, Moves, Products, Slopes, values
+from sparsemf.recovery.derivatives import Expansion, Moves, Products, Slopes, power_series, values
 from sparsemf.recovery.population import Target, _evaluate, _gradient, _moved, _normal, settle
 from sparsemf.symmetry import quotient
 
@@ -40,6 +40,25 @@ def test_values_are_the_kernel_of_the_measures_room(activation: str) -> None:
     a, b = atoms_of(activation, 4, 0), atoms_of(activation, 7, 1)
     mine = values(Expansion.of(a, DEGREE), Expansion.of(b, DEGREE))
     assert np.allclose(mine, beyond_affine(a, b, DEGREE), atol=1e-13)
+
+
+@pytest.mark.parametrize("gaps", [None, 0, 1])
+def test_power_series_with_and_without_gaps(gaps: int | None) -> None:
+    """Against the plain sum, also where every second degree of some of the rights, or of all, is nothing but noise."""
+    rng = np.random.default_rng(17)
+    a, b = atoms_of("tanh", 4, 0).unit, atoms_of("tanh", 7, 1).unit
+    groups = [(rng.standard_normal((7, n)), [rng.standard_normal((4, n)) for _ in range(2)]) for n in (12, 11)]
+    for kept in ([], [0], [0, 1]):
+        for index in kept:
+            if gaps is not None:
+                groups[index][0][:, gaps::2] *= 1e-17
+        found = power_series(a, b, groups)
+        true = [
+            sum(left[:, None, k] * right[None, :, k] * (a @ b.T) ** k for k in range(right.shape[1]))
+            for right, lefts in groups
+            for left in lefts
+        ]
+        np.testing.assert_allclose(found, true, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "gelu", "relu", "sin"])
