@@ -21,6 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,11 @@ class Encoder:
     """The model with the tensors of a file, and the inputs of its MLP blocks."""
 
     def __init__(self, folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
-
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModel.from_pretrained(folder).eval()
+        transformers: Any = import_module("transformers")  # type checkers take 20 s to find their way in it
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        self.model = transformers.AutoModel.from_pretrained(folder).eval()
         self.model.load_state_dict(tensors, strict=False)
 
     def embed(self, sentences: list[str]) -> Array:

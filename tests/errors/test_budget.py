@@ -195,8 +195,11 @@ def test_the_command_writes_document_and_report(small, capfd):
     assert np.isfinite(small[3].telescope.gram).all()
 
 
-@pytest.mark.parametrize("when", ["at the start", "in a run"])
-@pytest.mark.parametrize("group", [True, False], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    ("group", "when"),
+    [(True, "at the start"), (True, "in a run"), (False, "in a run")],
+    ids=["ctrl-c at the start", "ctrl-c", "sigterm"],
+)
 def test_an_end_with_two_processes_is_one_line(tmp_path, group, when):
     """SIGINT to the whole group, as from a terminal, or SIGTERM to the command alone, as from a scheduler; the
     workers end, and what is finished stays.  At the start the workers are still importing."""

@@ -24,7 +24,7 @@ def sealed(found, a, b, **kw):
 @pytest.mark.parametrize(
     ("activation", "width", "outputs"),
     [(name, 64, m) for name in ACTIVATIONS for m in (1, 3)]
-    + [(name, 2048, 3) for name in ("relu", "tanh", "gelu", "hardtanh", "quadratic", "sin")],
+    + [(name, 2048, 3) for name in ("relu", "tanh", "hardtanh", "sin")],
 )
 def test_disguises_are_equivalent_and_a_moved_atom_is_distinct(activation: str, width: int, outputs: int) -> None:
     rng = np.random.default_rng(width * outputs)

@@ -101,8 +101,9 @@ def sup_on_sphere(
     ``start`` (k, D): points with which the lower bound begins.  ``excluded`` = (centres (j, D) on the sphere, ρ): caps
     {⟨c, u⟩ ≥ cos ρ|u|} that are left out (a cone whose vertices all lie in one such convex cap is dropped).
     """
-    vertices = np.array([np.diag(signs) for signs in product((1.0, -1.0), repeat=dual.dim)])
-    best, where = 0.0, None
+    vertices: Array = np.array([np.diag(signs) for signs in product((1.0, -1.0), repeat=dual.dim)])
+    best: float = 0.0
+    where: Array | None = None
     if start.shape[0]:
         u = start / np.linalg.norm(start, axis=1, keepdims=True)
         size = np.where(_inside(u, excluded).any(axis=1), -1.0, np.linalg.norm(dual(u), axis=1))
@@ -110,9 +111,11 @@ def sup_on_sphere(
             best, where = float(np.max(size)), u[int(np.argmax(size))]
     slack = dual.rounding()
     record = Record(vertices.shape[0])
-    names = np.arange(vertices.shape[0], dtype=np.int32)
-    open_cones, open_bounds, open_names = np.empty((0, dual.dim, dual.dim)), np.empty(0), names[:0]
-    closed = 0.0
+    names: NDArray[np.int32] = np.arange(vertices.shape[0], dtype=np.int32)
+    open_cones: Array = np.empty((0, dual.dim, dual.dim))
+    open_bounds: Array = np.empty(0)
+    open_names: NDArray[np.int32] = names[:0]
+    closed: float = 0.0
     examined = 0
     batch = max(16, _BATCH_ENTRIES // (dual.rows.shape[0] * dual.dim))
     while True:

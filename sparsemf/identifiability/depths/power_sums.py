@@ -50,14 +50,16 @@ def power_sum_depths(weights: ArrayLike, degrees: Sequence[int], seed: int = 0, 
     wanted = np.sum(w**k, axis=1)
     scale = np.maximum(np.sum(np.abs(w) ** k, axis=1), 1e-300)
     best: Array | None = None
+
+    def gap(x: Array) -> Array:
+        return (np.sum(x**k, axis=1) - wanted) / scale
+
     for _ in range(starts):
         start = rng.uniform(-1.3, 1.3, w.size) * np.max(np.abs(w))
-        result = optimize.root(
-            lambda x: (np.sum(x**k, axis=1) - wanted) / scale, start, jac=lambda x: k * x ** (k - 1) / scale[:, None]
-        )
-        near = np.max(np.abs(np.sort(result.x) - np.sort(w)))
-        if np.max(np.abs(result.fun)) < 1e-12 and near > 1e-4 * np.max(np.abs(w)):
-            best = np.sort(result.x)
+        x, *_ = optimize.fsolve(gap, start, fprime=lambda x: k * x ** (k - 1) / scale[:, None], full_output=True)
+        near = np.max(np.abs(np.sort(x) - np.sort(w)))
+        if np.max(np.abs(gap(x))) < 1e-12 and near > 1e-4 * np.max(np.abs(w)):
+            best = np.sort(x)
             break
     differ = None
     if best is not None:

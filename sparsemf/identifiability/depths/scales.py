@@ -58,10 +58,10 @@ def other_scales(
         for start in (x * r for x in _STARTS):
             for shift in shifts:
                 point = np.array([np.log(start), shift])[:unknowns]
-                result = optimize.root(gap, point, method="hybr", options={"xtol": 1e-13})
-                if not result.success or float(np.max(np.abs(result.fun))) > 1e-10:
+                x, _, ended, _ = optimize.fsolve(gap, point, xtol=1e-13, full_output=True)
+                if ended != 1 or float(np.max(np.abs(gap(x)))) > 1e-10:
                     continue
-                length, at = float(np.exp(np.clip(result.x[0], low, high))), float(result.x[1]) if family.bias else 0.0
+                length, at = float(np.exp(np.clip(x[0], low, high))), float(x[1]) if family.bias else 0.0
                 itself = abs(length / r - 1) < _APART and abs(at - turn * b) < _APART * (1 + abs(b))
                 if itself or not (box[0] <= length <= box[1] and abs(at) <= box[2]):
                     continue
