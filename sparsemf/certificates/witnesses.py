@@ -33,6 +33,8 @@ _NEAR, _BETTER = 1e-3, 0.99
 
 _MATRIX_ROUNDING = 2.0**-40
 """Of the mass: far more than another machine's products and decompositions of a kink matrix round, over C."""
+_VALUES_ROUNDING = 2.0**-44
+"""Of the squared mass: the same for the tails of values on data rows, whose matrices may have thousands of columns."""
 
 
 def sparsity_claim(
@@ -79,9 +81,11 @@ def sparsity_claim(
     probe = {**document, "config": {"rows_sha256": rows}}
     with np.errstate(over="ignore", invalid="ignore"):
         mass = _mass(norm_for(law, None), raw, raw_of(dictionary))
-    # apart, since the tails of flattenings are differences of squares and those of kink matrices are not
+    # apart, since the tails of flattenings and of values are differences of squares and those of kink matrices are not
     curve, by_kinks = (
         sparsity.lower_bounds({**probe, "evidence": {**document["evidence"], other: []}}, raw, free, data)
+        if kinks or other == "kinks"
+        else np.zeros(1)
         for other in ("kinks", "partitions")
     )
     bound = np.inf
@@ -95,6 +99,8 @@ def sparsity_claim(
             break
     evidence = document["evidence"]
     proved_upper, curve = published(bound, curve, mass, evidence["gram"] or evidence.get("closed", False))
+    if data is not None:
+        curve[1:] = np.sqrt(np.maximum(curve[1:] ** 2 - _VALUES_ROUNDING * mass**2, 0.0))
     by_kinks = np.maximum(by_kinks - _MATRIX_ROUNDING * mass, 0.0) * (1 - SLACK)
     longest = max(curve.size, by_kinks.size)
     curve = np.maximum(*(np.append(x, np.zeros(longest - x.size)) for x in (curve, by_kinks)))

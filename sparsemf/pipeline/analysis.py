@@ -247,11 +247,12 @@ class Analysis:
         return path_document(self.upper, self.s_star.value, white)
 
     def _lower_by(self, size: int) -> str | None:
-        """What proves L(size): "kinks", "flattenings" or, on data, "projection"; None where L is 0."""
+        """What proves L(size): "kinks" or "flattenings"; on data "projection" for S = 0 and then "outputs", the rank of
+        f's values; None where L is 0."""
         if self.lower is None or not 0 <= size < self.staircase.lower.size or not self.staircase.lower[size] > 0:
             return None
         if isinstance(self.law, Empirical):
-            return "projection"
+            return "projection" if size == 0 else "outputs"
         by = self.lower.by_kinks
         return "kinks" if size < by.size and by[size] else "flattenings"
 

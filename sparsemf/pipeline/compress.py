@@ -76,7 +76,7 @@ class Goal:
 class Curves:
     """Both curves of a block for polynomials of degree ≤ ``free``, and the explicit networks behind the upper one.
 
-    ``network(S)`` is in input coordinates; ``limited`` says whether L is known (no empirical law).
+    ``network(S)`` is in input coordinates; ``limited`` says whether L is known (on data rows: of several outputs).
     """
 
     stairs: Staircase
@@ -225,7 +225,7 @@ def curves(
 def _curves_on_data(
     network: Network, law: Empirical, free: int, goal: Goal, progress: Progress, biased: bool
 ) -> Curves:
-    """U(S) of plain and gated networks on data rows; L(0) is no limit to speak of."""
+    """Both curves of plain and gated networks on data rows; with one output L(0) alone, no limit to speak of."""
     if free == 1 and not network.gated:
         free = free_degree(network)
     without = too_many(network, law, free)
@@ -234,7 +234,7 @@ def _curves_on_data(
     base = reduced_on_data(network, law, free, biased)
     upper = upper_curve(base.network, law, floor=base.error, effort=_effort(goal), progress=progress, free=free)
     stairs, norm, _ = stairs_on_data(network, law, base, upper, RESOLUTION)
-    return Curves(stairs, norm, False, _explicit(upper, law, network, biased))
+    return Curves(stairs, norm, network.m > 1, _explicit(upper, law, network, biased))
 
 
 def _gated_curves(network: Network, law: Gaussian, free: int, goal: Goal, progress: Progress) -> Curves:

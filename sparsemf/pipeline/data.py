@@ -6,8 +6,8 @@ or "charged".
 
 *U(S)* comes from the rows themselves: atoms of the canonical form, selected and refitted, and for plain networks
 refined jointly; residuals are added up (:mod:`~sparsemf.recovery.empirical`).  *L(0)* is the distance to the free
-polynomials (:mod:`~sparsemf.identifiability.nothing`), L(S) = 0 for S ≥ 1: values on given rows bound no rank.  So S*
-is certified where no atom, or one, is enough.
+polynomials, and L(S) that of f's values beside them to rank S (:mod:`~sparsemf.identifiability.rows`), 0 from S = the
+number of outputs on.  So S* is certified up to that number, with one output where no atom, or one, is enough.
 
 What counts as f's atoms is found as everywhere else, but
 
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from sparsemf.certificates.exact import exact_count
 from sparsemf.certificates.sparsity import DEFAULT_REL_EPS, SStar, Staircase, staircase
 from sparsemf.identifiability import LowerCurve
-from sparsemf.identifiability.nothing import beyond_polynomials, without_atoms
+from sparsemf.identifiability.rows import lower_on_rows
 from sparsemf.measures import Atoms, Bounds, Empirical, Gaussian, Network, l2_norm
 from sparsemf.measures.functions import difference
 from sparsemf.measures.gaussian import free_degree
@@ -135,19 +135,19 @@ def _offered(found: Network, law: Empirical, free: int) -> Network:
 def stairs_on_data(
     network: Network, law: Empirical, base: OnData, upper: UpperCurve, resolution: float
 ) -> tuple[Staircase, Bounds, LowerCurve]:
-    """The staircase, bounds of ‖f‖, and the lower curve, which is L(0) alone."""
+    """The staircase, bounds of ‖f‖, and the lower curve."""
     norm = l2_norm(network, law)
     known: Polynomials | None = None
     if isinstance(upper.problem.geometry, EmpiricalGeometry):
         known = upper.problem.geometry.polynomials
-    lower = without_atoms(beyond_polynomials(network, law, base.free, known), upper.upper.size - 1)
+    lower = lower_on_rows(network, law, base.free, upper.upper.size - 1, known)
     precision = network.provenance.precision
     return staircase(upper, lower, norm.upper, base.error, base.neurons, precision, resolution), norm, lower
 
 
 def reported(stairs: Staircase, eps: float | None) -> SStar:
-    """S* at ε, by default at 1e-2·‖f‖: since L(S) = 0 for S ≥ 1, the longest certified plateau would be the one of a
-    single atom whatever f is.  A plateau there is reported as such."""
+    """S* at ε, by default at 1e-2·‖f‖: since L(S) = 0 from the number of outputs on, the longest certified plateau
+    would end there (with one output: at a single atom) whatever f is.  A plateau there is reported as such."""
     at = DEFAULT_REL_EPS * stairs.norm if eps is None else eps
     for plateau in stairs.plateaus() if eps is None else ():
         if plateau.low <= at < plateau.high:
@@ -227,10 +227,13 @@ def _sizes(recovered: Network, law: Empirical, upper: UpperCurve) -> Array:
 
 def _warnings(stairs: Staircase, found: SStar, lower: LowerCurve, free: int, upper: UpperCurve) -> list[str]:
     beside = {2: "polynomials of degree ≤ 2", 1: "affine functions", 0: "constants", -1: "nothing"}[free]
-    distance = "‖f‖" if free < 0 else f"the distance to {beside}"
+    outputs = upper.problem.network.m
     out = [
-        f"data rows: L(0), {distance}, is the only lower bound; no lower bound L(S) is known for "
-        "S ≥ 1, so S* is certified only where one atom is enough"
+        f"data rows: lower bounds L(S) are known for S < {outputs} (f's values have no more outputs to tell atoms by)"
+        if outputs > 1
+        else "data rows: L(0), "
+        + ("‖f‖" if free < 0 else f"the distance to {beside}")
+        + ", is the only lower bound of a network with one output, so S* is certified only where one atom is enough"
     ]
     geometry = upper.problem.geometry
     if isinstance(geometry, EmpiricalGeometry) and geometry.polynomials.everything:

@@ -158,6 +158,14 @@ def verified(f: Product) -> Array:
     # entries of Q, then the two products
     error = _UNIT * (f.right_ulps * float(length @ f.size) ** 2 + f.turns * float(length @ f.steep) ** 2)
     error += 2 * (n + 8) * _UNIT * absolute + n * UNDERFLOW * f.right_scale * float(length @ length)
+    found[:r] = trailing(h, error, missing * float(f.size @ f.size))
+    return found
+
+
+def trailing(h: Array, error: float, lost: float = 0.0) -> Array:
+    """Lower bounds, less ``lost``, of Σ_{j > S} λ_j for S = 0 … r − 1 of the positive semi-definite matrix that ``h``
+    (r, r) is within ``error`` of in the Frobenius norm."""
+    r = h.shape[0]
     h = 0.5 * (h + h.T)
     values, v = np.linalg.eigh(h)
     values, v = np.maximum(values[::-1], 0.0), v[:, ::-1]
@@ -165,7 +173,7 @@ def verified(f: Product) -> Array:
     delta = float(np.linalg.norm(v.T @ v - np.eye(r))) + (r + 4) * _UNIT * spread
     residual = float(np.linalg.norm(h - (v * values) @ v.T))
     residual += _UNIT * ((r + 4) * float(values @ np.sum(v * v, axis=0)) + 8 * float(np.linalg.norm(h)))
-    lost = np.sqrt(r) * (residual + error) + missing * float(f.size @ f.size)
+    lost = np.sqrt(r) * (residual + error) + lost
     kept = max(1.0 - delta - (r + 16) * _UNIT, 0.0)
-    found[:r] = np.cumsum(values[::-1])[::-1] * kept - lost * (1 + 1e-9)
-    return np.where(found > 0, found, 0.0) if np.isfinite(lost) else np.zeros(n + 1)
+    found = np.cumsum(values[::-1])[::-1] * kept - lost * (1 + 1e-9)
+    return np.where(found > 0, found, 0.0) if np.isfinite(lost) else np.zeros(r)

@@ -3,8 +3,8 @@
 Upper end: an explicit network of ``upper`` atoms within ε, bounded like any distance.  Lower end: no network of
 ``lower`` − 1 atoms (polynomials up to :func:`free_degree` free) comes within ε, by the verified tails of
 :mod:`flattening` or :mod:`gated_flattening`, or of :mod:`kink_matrices` for one-kink atoms beside affine functions;
-which flattenings and matrices serve is chosen by the evidence, the best of all valid choices counts.  On data rows no
-polynomial comes closer than :mod:`polynomials` says, and more is not claimed there.  Documents have
+which flattenings and matrices serve is chosen by the evidence, the best of all valid choices counts.  On data rows the
+bounds are those of :mod:`polynomials`.  Documents have
 four schemas: of plain networks beside affine functions; of gated blocks, whose dictionaries have gates and a quadratic
 part; of plain networks beside quadratic polynomials, with such a part; of networks of either kind whose linear (and
 quadratic) part (``free`` = 0 in the claim), or the constant too (−1), is charged to the atoms: there the dictionary has
@@ -265,11 +265,11 @@ def matrices_of(entry: Any, a: Raw, free: int) -> list[KinkMatrix]:
 
 def lower_bounds(document: Mapping[str, Any], a: Raw, free: int, data: Array | None = None) -> Array:
     """The better of :func:`lower_curve` and :func:`kink_curve` for the document's evidence, (0,) where there is none
-    for its kind of network; under an empirical law L(0) alone, by :mod:`polynomials`."""
+    for its kind of network; under an empirical law by :mod:`polynomials`."""
     partitions = [groups_of(entry, free) for entry in document["evidence"]["partitions"]]
     matrices = matrices_of(document["evidence"].get("kinks", []), a, free)
     if document["law"]["name"] == "empirical":
-        return np.array([max(polynomials.distance(norm_of(document, a.w.shape[1], data), a, free) - TINY, 0.0)])
+        return np.maximum(polynomials.curve(norm_of(document, a.w.shape[1], data), a, free) - TINY, 0.0)
     norm, curves = norm_of(document, a.w.shape[1], None), [np.zeros(1)]
     if len(partitions) <= _MOST_PARTITIONS and any(partitions):
         curves.append(lower_curve(norm, a, partitions, free))
