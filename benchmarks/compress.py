@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-_SENTENCES = Path(__file__).parents[1] / "docs" / "data" / "sentences.txt"
+SENTENCES = Path(__file__).parents[1] / "docs" / "data" / "sentences.txt"
 _ROWS = 4096
 
 
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--laws", choices=("data", "layernorm"), nargs="+", default=["data", "layernorm"])
     parser.add_argument("--quick", action="store_true", help="width 384 only")
     options = parser.parse_args()
-    sentences = _SENTENCES.read_text(encoding="utf-8").splitlines()
+    sentences = SENTENCES.read_text(encoding="utf-8").splitlines()
     file = model()
     tensors = load_file(file)
     encoder = Encoder(file.parent, tensors)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures import Atoms
+from sparsemf.recovery.chains import nearest_chains
 from sparsemf.recovery.problem import Problem
 from sparsemf.symmetry import Section, point_distances
 
@@ -131,7 +132,7 @@ class Agglomeration(MergeTree):
 
     @staticmethod
     def of(problem: Problem, uniform: bool = False) -> Agglomeration:
-        """The whole tree by nearest-neighbour chains (Murtagh, Comput. J. 26 (1983)): O(n²d) time, O(nd) memory."""
+        """The whole tree by nearest-neighbour chains: O(n²d) time, O(nd) memory."""
         section = Section.of(problem.network)
         weight = np.linalg.norm(section.kappa, axis=1) + 1e-300
         load = np.ones_like(weight) if uniform else weight.copy()
@@ -157,34 +158,20 @@ class Agglomeration(MergeTree):
 
 def _chains(points: Array, weight: Array, flips: bool) -> tuple[Integers, Array]:
     """Pairs (kept, absorbed) and costs of all n − 1 merges; overwrites ``points`` (means) and ``weight``."""
-    n = weight.size
     square = np.sum(points**2, axis=1)
-    live = np.ones(n, dtype=bool)
-    pairs, costs = np.empty((max(n - 1, 0), 2), dtype=np.int64), np.empty(max(n - 1, 0))
-    chain: list[int] = []
-    for step in range(n - 1):
-        while True:
-            if not chain:
-                chain.append(int(np.argmax(live)))
-            i = chain[-1]
-            inner = points @ points[i]
-            overlap = np.abs(inner) if flips else inner
-            cost = weight * weight[i] / (weight + weight[i]) * np.maximum(square + square[i] - 2.0 * overlap, 0.0)
-            cost[~live] = np.inf
-            cost[i] = np.inf
-            j = int(np.argmin(cost))
-            if len(chain) > 1 and cost[chain[-2]] <= cost[j]:
-                j = chain[-2]
-                break
-            chain.append(j)
-        del chain[-2:]
-        pairs[step], costs[step] = (i, j), cost[j]
-        turn = -1.0 if flips and inner[j] < 0 else 1.0
+
+    def cost(i: int) -> Array:
+        inner = points @ points[i]
+        overlap = np.abs(inner) if flips else inner
+        return weight * weight[i] / (weight + weight[i]) * np.maximum(square + square[i] - 2.0 * overlap, 0.0)
+
+    def merge(i: int, j: int) -> None:
+        turn = -1.0 if flips and points[i] @ points[j] < 0 else 1.0
         points[i] = (weight[i] * points[i] + weight[j] * turn * points[j]) / (weight[i] + weight[j])
         weight[i] += weight[j]
         square[i] = float(points[i] @ points[i])
-        live[j] = False
-    return pairs, costs
+
+    return nearest_chains(weight.size, cost, merge)
 
 
 def _weighted_median(points: Array, weight: Array) -> Array:

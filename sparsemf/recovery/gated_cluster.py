@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsemf.measures.gated import GatedAtoms
+from sparsemf.recovery.chains import nearest_chains
 from sparsemf.recovery.cluster import MergeTree
 
 Array = NDArray[np.float64]
@@ -97,29 +98,15 @@ def _middle(gate: Array, factor: Array, weight: Array, flips: bool) -> tuple[Arr
 
 
 def _chains(kernel: Array, weight: Array) -> tuple[Integers, Array]:
-    """Pairs (kept, absorbed) and costs of all n − 1 merges by nearest-neighbour chains (Murtagh, Comput. J. 26 (1983)),
-    O(n²) time; overwrites ``kernel``, the clusters' means' inner products, and ``weight``."""
-    n = weight.size
-    live = np.ones(n, dtype=bool)
+    """Pairs (kept, absorbed) and costs of all n − 1 merges; overwrites ``kernel``, the clusters' means' inner products,
+    and ``weight``."""
     square = np.diag(kernel).copy()
-    pairs, costs = np.empty((max(n - 1, 0), 2), dtype=np.int64), np.empty(max(n - 1, 0))
-    chain: list[int] = []
-    for step in range(n - 1):
-        while True:
-            if not chain:
-                chain.append(int(np.argmax(live)))
-            i = chain[-1]
-            gap = np.maximum(square + square[i] - 2.0 * np.abs(kernel[i]), 0.0)
-            cost = weight * weight[i] / (weight + weight[i]) * gap
-            cost[~live] = np.inf
-            cost[i] = np.inf
-            j = int(np.argmin(cost))
-            if len(chain) > 1 and cost[chain[-2]] <= cost[j]:
-                j = chain[-2]
-                break
-            chain.append(j)
-        del chain[-2:]
-        pairs[step], costs[step] = (i, j), cost[j]
+
+    def cost(i: int) -> Array:
+        gap = np.maximum(square + square[i] - 2.0 * np.abs(kernel[i]), 0.0)
+        return weight * weight[i] / (weight + weight[i]) * gap
+
+    def merge(i: int, j: int) -> None:
         turn = -1.0 if kernel[i, j] < 0 else 1.0
         total = weight[i] + weight[j]
         one, two = weight[i] / total, turn * weight[j] / total
@@ -127,5 +114,6 @@ def _chains(kernel: Array, weight: Array) -> tuple[Integers, Array]:
         row = one * kernel[i] + two * kernel[j]
         row[i] = square[i]
         kernel[i], kernel[:, i] = row, row
-        weight[i], live[j] = total, False
-    return pairs, costs
+        weight[i] = total
+
+    return nearest_chains(weight.size, cost, merge)
