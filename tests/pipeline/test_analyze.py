@@ -73,7 +73,7 @@ def test_non_standard_gaussian_gives_atoms_in_input_coordinates() -> None:
     np.testing.assert_allclose(found.dictionary(x), truth(x), atol=1e-9)
 
 
-def test_empirical_law_bounds_l0_alone_and_says_so() -> None:
+def test_with_one_output_data_bound_l0_alone_and_the_analysis_says_so() -> None:
     rng = np.random.default_rng(4)
     truth = planted(rng, "relu", d=4, atoms=3, bias=True)
     found = sparsemf.analyze(disguise(truth, rng, 40), Empirical.of(rng.standard_normal((200, 4))), "data.npz")
@@ -81,7 +81,7 @@ def test_empirical_law_bounds_l0_alone_and_says_so() -> None:
     assert (found.s_star.lower, found.s_star.value) == (1, 3)
     assert found.staircase.lower[0] == pytest.approx(found.staircase.upper[0], rel=1e-9)
     assert not found.staircase.lower[1:].any()
-    assert any("no lower bound" in warning for warning in found.warnings)
+    assert any("the only lower bound" in warning for warning in found.warnings)
 
 
 def test_eps_asks_for_a_bracket() -> None:

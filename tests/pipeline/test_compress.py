@@ -149,14 +149,17 @@ def test_on_data_there_is_no_limit() -> None:
 @pytest.mark.parametrize("free", [-1, 0, 2])
 @pytest.mark.parametrize("name", ["silu", "relu2"])
 def test_gated_blocks_on_data(name: str, free: int) -> None:
-    """Any gates; three of four atoms, and the certified error is what the rows say."""
+    """Any gates; three of four atoms, and the certified error is what the rows say; two outputs tell one atom from
+    two, and three from nothing."""
     rng = np.random.default_rng(3)
     net = planted_gated(rng, name, 3, 4, 2)
     if free < 2:
         net = net.with_(affine=0 * net.affine, offset=0 * net.offset, quadratic=None)
     law = Empirical(rng.standard_normal((60, 3)), "rows.npz")
     found = compress(net, law, Goal(width=3), free)
-    assert (found.network.width, found.limit) == (3, None)
+    assert (found.network.width, found.limit, found.at_least) == (3, 0.0, 2)
+    one = compress(net, law, Goal(width=1), free)
+    assert 0 < (one.limit or 0.0) <= one.error.upper
     assert free == 2 or (found.network.quadratic is None and not found.network.affine.any())
     assert distance(net, found.network, law.x) == pytest.approx(found.error.upper, rel=1e-6)
     assert found.error.upper <= found.upper * (1 + 1e-8)
