@@ -51,8 +51,8 @@ def sparsity_claim(
     ``dictionary`` is the explicit network in input coordinates, ``partitions`` the flattenings and ``kinks`` the kink
     matrices that gave the lower curve, all of which the claim repeats as the checker proves it.  The interval of ε is
     the part of the staircase's that the checker confirms; when it confirms none, the claim falls back to what it does:
-    lower = 0, and ε from its own upper bound.  ``charged``: −1 or 0 where polynomials beyond that degree are charged to
-    the atoms; the claim then says so, and ``dictionary`` has none.
+    a smaller lower end, and ε from its own upper bound.  ``charged``: −1 or 0 where polynomials beyond that degree are
+    charged to the atoms; the claim then says so, and ``dictionary`` has none.
     """
     raw = raw_of(network)
     free = sparsity.free_degree(raw) if charged is None else charged
@@ -111,16 +111,13 @@ def sparsity_claim(
             "for which it finds no bound"
         )
     lower, high = found.lower, None
-    if lower > 0:
-        proved_lower = sparsity.at(curve, lower - 1)
-        if found.eps[0] == found.eps[1]:  # a bracket at one ε
-            high = low
-            if proved_lower <= low:
-                lower = 0
-        else:
-            high = min(found.eps[1], proved_lower)
-            if high <= low:
-                lower = 0
+    bracket = found.eps[0] == found.eps[1]  # at one ε
+    while lower > 0:
+        proved = sparsity.at(curve, lower - 1)
+        high = low if bracket else min(found.eps[1], proved)
+        if proved > low and (bracket or high > low):
+            break
+        lower -= 1  # fewer atoms may still be excluded
     document["claim"] = {
         "certified": lower == found.upper,
         "lower": lower,

@@ -43,6 +43,8 @@ Array = NDArray[np.float64]
 
 _FINEST = 1e-13
 _LARGEST = 0.25
+_LEAST = 1e-200
+"""Of squares; far below, they underflow."""
 _MOST_OUTPUTS = 4096
 """Of min(n, m): eigenvalues of a larger matrix are not asked for."""
 
@@ -85,7 +87,7 @@ def beyond_polynomials(network: Network, law: Empirical, free: int, basis: Polyn
         along += eta * size + np.sqrt(1 + delta) * lost
         whole = max(size * (1 - (rest.size + 8) * UNIT) - lost, 0.0) ** 2
         left = whole - along**2 * (1 + 1e-12) / (1 - min(delta, 0.5))
-    if not (delta <= _LARGEST and np.isfinite(left)) or left <= 0:
+    if not (delta <= _LARGEST and np.isfinite(left)) or left <= _LEAST:
         return nothing
     tails = np.sqrt(_tails(rest)) - (lost + along / np.sqrt(1 - delta)) * (1 + 1e-12)
     tails[0] = max(np.sqrt(left), tails[0])

@@ -76,12 +76,12 @@ class Goal:
 class Curves:
     """Both curves of a block for polynomials of degree ≤ ``free``, and the explicit networks behind the upper one.
 
-    ``network(S)`` is in input coordinates; ``limited`` says whether L is known (on data rows: of several outputs).
+    ``network(S)`` is in input coordinates; L is known for S < ``known`` (on data rows the number of outputs).
     """
 
     stairs: Staircase
     norm: Bounds
-    limited: bool
+    known: int
     network: Callable[[int], Network]
 
 
@@ -90,7 +90,7 @@ class Compressed:
     """``network`` as the file will hold it, of ``size`` atoms that count (``network.width`` with padding).
 
     ``upper`` = U(size) before rounding; ``limit`` = L(size), ``at_least`` the least width of a network as close as this
-    one (both None where no lower curve is known); ``error`` the certified verdict on ‖f − network‖ ≤ its upper bound.
+    one (each None where no lower curve says it); ``error`` the certified verdict on ‖f − network‖ ≤ its upper bound.
     """
 
     network: Network
@@ -158,8 +158,8 @@ def compress(
         network=written,
         size=size,
         upper=float(found.stairs.upper[size]),
-        limit=float(lower[size]) if found.limited else None,
-        at_least=int(np.argmax(lower <= verdict.upper)) if found.limited else None,
+        limit=float(lower[size]) if size < found.known else None,
+        at_least=int(np.argmax(lower <= verdict.upper)) if found.known > 1 else None,
         norm=found.norm,
         error=verdict,
     )
@@ -219,7 +219,7 @@ def curves(
     norm = norm_bounds(white, upper.problem.energy_bounds, free)
     norm = Bounds(max(norm.lower - floor, 0.0), norm.upper + floor, norm.method)
     stairs = staircase(upper, lower, norm.upper, floor, white.width, network.provenance.precision)
-    return Curves(stairs, norm, True, _explicit(upper, law, network, biased))
+    return Curves(stairs, norm, stairs.lower.size, _explicit(upper, law, network, biased))
 
 
 def _curves_on_data(
@@ -234,7 +234,7 @@ def _curves_on_data(
     base = reduced_on_data(network, law, free, biased)
     upper = upper_curve(base.network, law, floor=base.error, effort=_effort(goal), progress=progress, free=free)
     stairs, norm, _ = stairs_on_data(network, law, base, upper, RESOLUTION)
-    return Curves(stairs, norm, network.m > 1, _explicit(upper, law, network, biased))
+    return Curves(stairs, norm, network.m, _explicit(upper, law, network, biased))
 
 
 def _gated_curves(network: Network, law: Gaussian, free: int, goal: Goal, progress: Progress) -> Curves:
@@ -253,7 +253,7 @@ def _gated_curves(network: Network, law: Gaussian, free: int, goal: Goal, progre
     norm, _ = norm_and_energy(white, upper, floor, free)
     lower = _as_long(lower, white.width)
     stairs = staircase(upper, lower, norm.upper, floor, white.width, network.provenance.precision)
-    return Curves(stairs, norm, True, _explicit(upper, law, network))
+    return Curves(stairs, norm, stairs.lower.size, _explicit(upper, law, network))
 
 
 def _as_long(lower: LowerCurve, n: int) -> LowerCurve:

@@ -418,3 +418,34 @@ def test_the_command_on_a_model_s_block_and_its_rows(
     page = Path("r.html").read_text()
     assert "L²(data)" in page
     assert CliRunner().invoke(cli, ["verify", "c.json"]).exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i4", "f4", "f2", "g"])
+def test_rows_are_numbers_of_float64_whatever_their_type(kind: str) -> None:
+    """An affine network is S* = 0; differences of bytes wrap around, which made a false claim look proved."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 100, (60, 3)).astype(kind)
+    net = Network(
+        1e-9 * rng.standard_normal((2, 2)), rng.standard_normal((2, 3)), np.zeros(2), "tanh", 1.0,
+        rng.standard_normal((2, 3)),
+    )  # fmt: skip
+    honest = json.loads(json_text(sparsemf.analyze(net, Empirical.of(x)).certificate()))
+    assert sparsemf.verify(honest, {"a": net}, data=x).valid
+    curve = encode(np.array([60.0, 30.0]))
+    lie = honest | {"claim": honest["claim"] | {"lower": 2, "upper": 2, "certified": True, "eps": [0.01, 30.0]}}
+    lie["claim"]["lower_curve"] = curve
+    lie["seal"] = seal({key: value for key, value in lie.items() if key != "seal"})
+    assert not sparsemf.verify(lie, {"a": net}, data=x).valid
+    assert not sparsemf.verify(honest, {"a": net}, data=x.astype(object) + 1j).valid
+
+
+def test_a_certificate_claims_what_is_left_where_the_last_atom_is_not_proved() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((80, 3))
+    net = Network(rng.standard_normal((9, 6)), rng.standard_normal((9, 3)), rng.standard_normal(9), "tanh")
+    lower = sparsemf.analyze(net, Empirical.of(x), effort=QUICK).staircase.lower
+    found = sparsemf.analyze(net, Empirical.of(x), eps=float(lower[4]) * (1 - 1e-10), effort=QUICK)
+    assert found.s_star.lower == 5
+    document = json.loads(json_text(found.certificate()))
+    assert document["claim"]["lower"] == 4
+    assert sparsemf.verify(document, {"a": net}, data=x).valid

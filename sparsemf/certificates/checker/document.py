@@ -109,6 +109,15 @@ def integers(entry: Any, what: str) -> NDArray[np.int64]:
     return found.astype(np.int64)
 
 
+def as_rows(data: Any) -> Array:
+    """Data as a plain array of float64: what is certified are these numbers, and differences of whole numbers of few
+    bits would wrap around."""
+    found = np.asarray(data)
+    if found.dtype.kind not in "fiu":
+        raise Refused("the data are not an array of real numbers")
+    return np.asarray(found, dtype=np.float64)
+
+
 def norm_of(document: Mapping[str, Any], d: int, data: Array | None) -> Norm:
     """The norm on functions of R^d that the document speaks of; ``gaussian`` alone names N(0, I)."""
     kind = document.get("norm", "l2")
@@ -122,6 +131,7 @@ def norm_of(document: Mapping[str, Any], d: int, data: Array | None) -> Norm:
     if law["name"] == "empirical":
         if data is None:
             raise Refused("the data set of the empirical law is missing")
+        data = as_rows(data)
         if data.ndim != 2 or data.shape[0] < 1 or data.shape[1] != d or not np.isfinite(data).all():
             raise Refused("the data do not fit the networks")
         rows = hashlib.sha256(np.ascontiguousarray(data, dtype="<f8").tobytes()).hexdigest()

@@ -77,7 +77,7 @@ def compress_row(d: Mapping[str, Any]) -> list[str]:
         _percent(error["rel_lower"], "down"),
         _percent(error["rel_upper"], "up"),
         "unknown" if limit["rel_lower"] is None else _percent(limit["rel_lower"], "down"),
-        "unknown" if limit["at_least"] is None else f"{limit['at_least']} neurons",
+        {None: "unknown", 1: "1 neuron"}.get(limit["at_least"], f"{limit['at_least']} neurons"),
     ]
 
 
