@@ -21,28 +21,29 @@ ALLOWED = {"numpy", "flint", PACKAGE}
 # What must be read for one kind of claim.  The demand is fewer than 1,000 lines for each kind; it is not met, and these
 # ceilings, a little above the present numbers, keep it from getting worse unnoticed.
 CEILINGS = {
+    # everywhere 6 lines take data rows as float64 whatever type they come in: differences of bytes wrap around
     # 100 lines are the closed form of relu neurons, which makes their bounds 20 times tighter than the series does; 15
     # the weights of more than a hundred Hermite degrees, which do the same for smooth ones
-    "equivalence": 2415,
-    "equivalence of gated blocks": 3000,
-    "orbit distance": 1345,
-    "matching": 1295,
+    "equivalence": 2421,
+    "equivalence of gated blocks": 3006,
+    "orbit distance": 1351,
+    "matching": 1301,
     # 15 lines above what plain blocks need: flattening's verified tails take any two Gram matrices, dictionaries gates;
     # 27 more tell what is free, and write a quadratic part in neurons where it counts; 34 more let degrees 1 and 0 take
     # part where the affine part is charged, 31 in gated blocks; 27 more read the evidence of kink matrices, which are a
     # module of 192; 76 more are the distance from polynomials on data rows, a module,
     # and 14 the ranks there
-    "sparsity": 2850,
-    "sparsity by kink matrices": 3047,
-    "sparsity of gated blocks": 3587,
-    "exact counts": 720,
+    "sparsity": 2856,
+    "sparsity by kink matrices": 3053,
+    "sparsity of gated blocks": 3593,
+    "exact counts": 726,
     # 73 lines are exp and powers (a module), 60 what grows in boxes and profiles, and forms; 115 of the Gaussian law's
     # the norms of flattened tensors, which bound sup‖η‖ in any dimension
-    "optimality": 1835,
-    "optimality under a Gaussian law": 3795,
+    "optimality": 1841,
+    "optimality under a Gaussian law": 3801,
     # 245 lines are the joint degrees, which three in five families with S > d need for their upper ends
     # 7 bound what a document may ask of them
-    "depths": 2817,
+    "depths": 2823,
 }
 ALONE = {"transport": 250, "measure": 260, "matching": 200}
 """Code lines of the modules that only one of the informative numbers needs."""

@@ -75,7 +75,8 @@ def write(kind: str, folder: Path, net: Network) -> Path:
     elif kind == "conv1d":
         path = folder / "a.safetensors"
         names = {"c_fc.weight": "0.weight", "c_fc.bias": "0.bias", "c_proj.weight": "2.weight", "c_proj.bias": "2.bias"}
-        save_file({f"h.0.mlp.{new}": tensors[old].T.contiguous() for new, old in names.items()}, path)
+        turned = {name: value.mT.contiguous() if value.ndim == 2 else value for name, value in tensors.items()}
+        save_file({f"h.0.mlp.{new}": turned[old] for new, old in names.items()}, path)
     elif kind == "pt":
         path = folder / "a.pt"
         torch.save({"model": tensors, "optimizer": {"state": {0: torch.ones(N)}}, "epoch": 3}, path)
