@@ -88,8 +88,8 @@ def measure(block: int, affine: str = "free", rows: int = 0) -> dict[str, Any]:
     }
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Small multiples, one a block, with a shared scale."""
+def plot(rows: list[dict[str, Any]], path: Path, beyond: str = "affine", top: float = 1.0) -> None:
+    """Small multiples, one a block, with a shared scale from 0 to ``top``."""
     import matplotlib  # pyright: ignore[reportMissingImports]
 
     matplotlib.use("svg")
@@ -111,12 +111,12 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         ax.axhline(NEAR, color="#999999", linewidth=0.6)
         ax.set_title(f"block {row['block']}", fontsize=10)
         ax.set_xlim(0, size[-1])
-        ax.set_ylim(0, 1)
+        ax.set_ylim(0, top)
         ax.set_xticks([0, 384, 768, 1152, 1536])
     for ax in axes[-1]:
         ax.set_xlabel("neurons kept, S (of 1536)")
     for ax in axes[:, 0]:
-        ax.set_ylabel("relative error beyond affine")
+        ax.set_ylabel(f"relative error beyond {beyond}")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="lower center", ncols=1, fontsize=8, frameon=False)
     fig.tight_layout(rect=(0, 0.17 if lines == 1 else 0.1, 1, 1))
@@ -151,7 +151,8 @@ def main() -> None:
         )
         sys.stdout.flush()
     if options.plot:
-        plot(rows, options.plot)
+        beyond = {"free": "affine", "offset": "a constant", "charged": "nothing"}[options.affine]
+        plot(rows, options.plot, beyond, 0.5 if options.rows else 1.0)
 
 
 if __name__ == "__main__":
