@@ -227,9 +227,10 @@ def _sizes(recovered: Network, law: Empirical, upper: UpperCurve) -> Array:
 
 def _warnings(stairs: Staircase, found: SStar, lower: LowerCurve, free: int, upper: UpperCurve) -> list[str]:
     beside = {2: "polynomials of degree ≤ 2", 1: "affine functions", 0: "constants", -1: "nothing"}[free]
-    outputs = min(upper.problem.network.m, stairs.upper.size)
+    outputs = upper.problem.network.m
     out = [
-        f"data rows: lower bounds L(S) are known for S < {outputs} (f's values have no more outputs to tell atoms by)"
+        f"data rows: lower bounds L(S) are known for S < {min(outputs, stairs.upper.size)} (f's values have no more "
+        "outputs to tell atoms by)"
         if outputs > 1
         else "data rows: L(0), "
         + ("‖f‖" if free < 0 else f"the distance to {beside}")

@@ -36,7 +36,9 @@ def empirical_law(path: Path, d: int) -> Empirical:
         with np.load(path, allow_pickle=False) as data:
             x = np.asarray(data["X"], dtype=np.float64)
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"--rho {path.name}: expected an npz file with a numeric array X (n, d): {error}") from None
+        # numpy takes any other file for a pickle, and advises to load it
+        reason = "it is no npz file, or X holds objects" if "pickle" in str(error) else error
+        raise InputError(f"--rho {path.name}: expected an npz file with a numeric array X (n, d): {reason}") from None
     law = Empirical.of(x, "empirical")
     if law.d != d:
         raise InputError(f"--rho {path.name}: expected X with {d} columns, got {law.d}")

@@ -28,6 +28,7 @@ from sparsemf.measures import Bounds
 from sparsemf.measures.gaussian import free_degree
 from sparsemf.pipeline.analysis import Analysis, Question
 from sparsemf.pipeline.exact import exact_analysis
+from sparsemf.pipeline.laws import empirical_law
 from sparsemf.recovery import Effort
 from sparsemf.symmetry import disguise
 from sparsemf_cli.main import cli
@@ -449,3 +450,15 @@ def test_a_certificate_claims_what_is_left_where_the_last_atom_is_not_proved() -
     document = json.loads(json_text(found.certificate()))
     assert document["claim"]["lower"] == 4
     assert sparsemf.verify(document, {"a": net}, data=x).valid
+
+
+@pytest.mark.parametrize("content", ["junk", "objects"])
+def test_a_file_without_numbers_is_not_recommended_to_be_loaded(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.npz"
+    if content == "junk":
+        path.write_text("junk")
+    else:
+        np.savez(path, X=np.array([{}], dtype=object))
+    with pytest.raises(InputError, match="it is no npz file, or X holds objects") as caught:
+        empirical_law(path, 3)
+    assert "pickle" not in str(caught.value)
