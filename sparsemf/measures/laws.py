@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsemf.exceptions import InputError
-from sparsemf.measures.network import Network
+from sparsemf.measures.network import LARGEST, Network
 
 Array = NDArray[np.float64]
 
@@ -153,10 +153,13 @@ class Empirical:
 
     @staticmethod
     def of(x: ArrayLike, name: str = "empirical") -> Empirical:
-        """Validated: (n, d), n ≥ 1, finite."""
+        """Validated: (n, d), n ≥ 1, finite, of size at most 1e100."""
         x = _finite("inputs", x)
         if x.ndim != 2 or x.shape[0] < 1:
             raise InvalidLaw(f"inputs: expected a data matrix (n, d) with n ≥ 1, got shape {x.shape}")
+        largest = float(np.max(np.abs(x), initial=0.0))
+        if largest > LARGEST:
+            raise InvalidLaw(f"inputs: expected numbers of size at most {LARGEST:g}, got {largest:.3g}")
         return Empirical(x, name)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sparsemf.atomic import header, input_record, plain
+from sparsemf.certificates.checker.arithmetic import Undefined
 from sparsemf.certificates.checker.document import seal
 from sparsemf.certificates.equivalence import raw_of
 from sparsemf.certificates.exact import ExactCount
@@ -273,19 +274,26 @@ class Analysis:
     def certificate(self) -> dict[str, Any]:
         """The sparsity certificate, sealed; its numbers are those the independent checker proves.
 
-        Where S* is an exact count: :meth:`exact_certificate`.
+        Where S* is an exact count: :meth:`exact_certificate`.  Raises :class:`InputError` where numbers leave the range
+        that the checker can bound.
         """
         if self.upper is None:
             return self.exact_certificate()
-        body = sparsity_claim(
-            self.source,
-            self.law,
-            self.s_star,
-            self.dictionary,
-            self.lower.groups if self.lower is not None else (),
-            self.lower.kink_matrices if self.lower is not None else (),
-            self.free if self.free < 1 else None,
-        )
+        try:
+            body = sparsity_claim(
+                self.source,
+                self.law,
+                self.s_star,
+                self.dictionary,
+                self.lower.groups if self.lower is not None else (),
+                self.lower.kink_matrices if self.lower is not None else (),
+                self.free if self.free < 1 else None,
+            )
+        except Undefined as error:
+            raise InputError(
+                f"certificate: expected numbers that `verify` can bound, got a network of which {error}; scale it, or "
+                "do without the certificate"
+            ) from None
         version = 6 if self.free < 1 else 4 if self.source.gated else {2: 5, 1: 3}[self.free]
         return self._sealed("sparsity", version, body)
 

@@ -462,3 +462,13 @@ def test_a_file_without_numbers_is_not_recommended_to_be_loaded(content: str, tm
     with pytest.raises(InputError, match="it is no npz file, or X holds objects") as caught:
         empirical_law(path, 3)
     assert "pickle" not in str(caught.value)
+
+
+def test_numbers_out_of_range_are_refused_in_one_line() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((20, 3))
+    with pytest.raises(InputError, match="inputs: expected numbers of size at most 1e\\+100"):
+        Empirical.of(1e156 * x)
+    net = Network(1e-300 * rng.standard_normal((5, 2)), rng.standard_normal((5, 3)), None, "tanh")
+    with pytest.raises(InputError, match="certificate: expected numbers that `verify` can bound"):
+        sparsemf.analyze(net, Empirical.of(x)).certificate()
